@@ -1,0 +1,1 @@
+"""Losses of classifiers: logits or scores against classes."""

@@ -1,0 +1,160 @@
+"""Cross-entropy of logits against class indices or class probabilities."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.compiler import is_compiling
+
+from losses.core.errors import InputError
+from losses.core.inputs import LOGITS
+from losses.core.laws import NON_NEGATIVE, SHIFT_INVARIANT_LOGITS
+from losses.core.loss import Loss
+from losses.core.parameters import Integer, NonNegative, NonNegativeVector, Probability, Reduction, checked, hold
+from losses.core.reduction import Total
+from losses.core.registry import register
+
+nll_loss_forward = torch.ops.aten.nll_loss_forward.default  # returns the count beside the mean
+MEAN = 1  # torch's number for reduction="mean"
+
+
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    class_weight: Tensor | None = None,
+    ignore_index: int = -100,
+) -> Tensor:
+    """Return the cross-entropy of every position, unreduced, 0 where it is ignored; see :class:`CrossEntropyLoss`."""
+    log_probs = logits.log_softmax(1)
+    if target.dtype.is_floating_point:
+        probs = target * (1 - label_smoothing) + label_smoothing / logits.shape[1]
+        log_probs = log_probs.masked_fill(probs == 0, 0)  # 0 log 0 = 0, in gradient too
+        return -(probs * weighted_classes(log_probs, class_weight)).sum(1)
+    right = F.nll_loss(log_probs, target, class_weight, ignore_index=ignore_index, reduction="none")
+    if not label_smoothing:
+        return right
+    any_class = -weighted_classes(log_probs, class_weight).mean(1).masked_fill(target == ignore_index, 0)
+    return (1 - label_smoothing) * right + label_smoothing * any_class
+
+
+def weighted_classes(log_probs: Tensor, class_weight: Tensor | None) -> Tensor:
+    return log_probs if class_weight is None else log_probs * class_weight.reshape(-1, *[1] * (log_probs.ndim - 2))
+
+
+@register(
+    "cross_entropy",
+    aliases=("ce",),
+    inputs=LOGITS,
+    laws=(NON_NEGATIVE, SHIFT_INVARIANT_LOGITS),
+    suits="classification into one of several classes with calibrated probabilities",
+    source="I. J. Good, Rational Decisions, 1952, doi:10.1111/j.2517-6161.1952.tb00104.x; "
+    "label smoothing: C. Szegedy et al., 2016, arXiv:1512.00567; z-loss: A. Chowdhery et al., 2022, arXiv:2204.02311",
+)
+class CrossEntropyLoss(Loss):
+    r"""Negative log-likelihood of the target's class under the softmax of the logits.
+
+    .. math::
+        \ell(z, t) = -\sum_c w_c\, t_c \log \operatorname{softmax}(z)_c
+                     + \zeta\, w_t \Big(\log \sum_c e^{z_c}\Big)^2,
+        \qquad t \leftarrow (1 - s)\, t + s / C
+
+    With class indices, the mean divides by the sum of the targets' class weights, as ``torch.nn.CrossEntropyLoss`` does;
+    with probabilities it divides by the number of positions, and :math:`w_t` is 1. Where everything is ignored the mean is 0.
+
+    Args:
+        label_smoothing: :math:`s`, share of the probability spread evenly over all classes.
+        class_weight: :math:`w`, one number per class; a buffer, so it moves with the module.
+        ignore_index: target index of positions that do not count; their logits must still be numbers (to mask positions
+            whose logits may be NaN, give them a ``weight`` of 0).
+        z_loss: :math:`\zeta`, penalty on the squared log-partition, which keeps logits from drifting.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one position.
+
+    Shapes:
+        logits: ``(N, C, ...)``; target: class indices ``(N, ...)`` or probabilities ``(N, C, ...)``.
+        Returns ``()``, or ``(N, ...)`` if nothing is reduced.
+
+    Units:
+        Nats.
+
+    Raises:
+        ConfigError: a parameter is outside its range.
+        InputError: shapes do not fit, an index is out of range, probabilities do not sum to 1, or ``class_weight`` has
+            another number of classes than the logits.
+
+    >>> CrossEntropyLoss()(tensor([[0.0, 0.0], [0.0, 0.0]]), tensor([1, 0]))  # log 2
+    tensor(0.6931)
+    """
+
+    class_weight: Tensor | None
+
+    @checked
+    def __init__(
+        self,
+        *,
+        label_smoothing: Probability = 0.0,
+        class_weight: NonNegativeVector | None = None,
+        ignore_index: Integer = -100,
+        z_loss: NonNegative = 0.0,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+        hold(self, class_weight=class_weight)
+        self.ignore_index = ignore_index
+        self.z_loss = z_loss
+        self.reduction = reduction
+
+    def items(self, logits: Tensor, target: Tensor) -> Tensor:
+        items = cross_entropy(
+            logits,
+            target,
+            label_smoothing=self.label_smoothing,
+            class_weight=self._weight_of_classes(logits),
+            ignore_index=self.ignore_index,
+        )
+        if not self.z_loss:
+            return items
+        penalty = self.z_loss * logits.logsumexp(1).square()
+        mass = self.mass(items, logits, target)
+        return items + (penalty if mass is None else penalty * mass)
+
+    def mass(self, items: Tensor, logits: Tensor, target: Tensor) -> Tensor | None:
+        if target.dtype.is_floating_point:
+            return None
+        counted = target != self.ignore_index
+        class_weight = self._weight_of_classes(logits)
+        return counted.to(logits.dtype) if class_weight is None else class_weight[target.where(counted, 0)] * counted
+
+    def summed(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total:
+        if weight is not None or self.z_loss or target.dtype.is_floating_point:
+            return super().summed(logits, target, weight)
+        total = F.cross_entropy(
+            logits,
+            target,
+            self._weight_of_classes(logits),
+            ignore_index=self.ignore_index,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )
+        mass = self.mass(total, logits, target)
+        assert mass is not None  # the target holds indices
+        return Total(total, mass.sum())
+
+    def mean(self, logits: Tensor, target: Tensor) -> Tensor:
+        if logits.ndim != 2 or target.ndim != 1 or self.label_smoothing or self.z_loss or self.class_weight is not None or is_compiling():
+            return super().mean(logits, target)
+        mean, count = nll_loss_forward(logits.log_softmax(1), target, None, MEAN, self.ignore_index)
+        # With nothing counted the gradient is 0 already and only the value is 0/0: set it where autograd need not look.
+        mean.detach().masked_fill_(count.logical_not(), 0)
+        return mean
+
+    def _weight_of_classes(self, logits: Tensor) -> Tensor | None:
+        if self.class_weight is None:
+            return None
+        if self.class_weight.numel() != logits.shape[1]:
+            raise InputError(
+                f"class_weight holds {self.class_weight.numel()} numbers, the logits {tuple(logits.shape)} have "
+                f"{logits.shape[1]} classes; give one number per class"
+            )
+        return self.class_weight.to(logits.dtype)

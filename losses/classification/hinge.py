@@ -1,0 +1,65 @@
+"""Hinge loss of binary classifiers: nothing to pay beyond the margin."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from losses.core.checks import require_same_shape
+from losses.core.inputs import SCORES
+from losses.core.laws import NON_NEGATIVE
+from losses.core.loss import Loss
+from losses.core.parameters import Positive, Reduction, checked
+from losses.core.registry import register
+
+
+def hinge(scores: Tensor, target: Tensor, *, margin: float = 1.0, power: Literal[1, 2] = 1) -> Tensor:
+    """Return the hinge loss of every element, unreduced; see :class:`HingeLoss`."""
+    require_same_shape(scores=scores, target=target)
+    agreement = scores.where(target > 0, -scores)
+    shortfall = (margin - agreement).relu()
+    return shortfall if power == 1 else shortfall.square()
+
+
+@register(
+    "hinge",
+    inputs=SCORES,
+    laws=(NON_NEGATIVE,),
+    suits="binary decisions where only the side and a margin matter, not the probability",
+    source="C. Cortes, V. Vapnik, Support-Vector Networks, 1995, doi:10.1007/BF00994018",
+)
+class HingeLoss(Loss):
+    r"""How far a score falls short of the margin on its own side of zero.
+
+    .. math::
+        \ell(s, y) = \max(0,\ m - y s)^p \qquad
+        y = +1 \text{ where the target is above } 0,\ -1 \text{ elsewhere}
+
+    Args:
+        margin: score :math:`m` beyond which a right decision costs nothing.
+        power: :math:`p`; 1 is the hinge, 2 the squared hinge with a continuous gradient.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one element.
+
+    Shapes:
+        scores, target: ``(*)``, the same. The target may be ``{0, 1}``, ``{-1, 1}`` or bool.
+        Returns ``()``, or ``(*)`` if nothing is reduced.
+
+    Units:
+        ``margin`` is in the unit of the scores; the loss is in that unit to the ``power``.
+
+    Raises:
+        ConfigError: ``margin`` is not a positive finite number, ``power`` not 1 or 2, or ``reduction`` is unknown.
+        InputError: the tensors differ in shape, or the scores are not floating point.
+
+    >>> HingeLoss(reduction="none")(tensor([2.0, 0.5, 0.5]), tensor([1, 1, 0]))  # 1 - 2 < 0, 1 - 0.5, 1 + 0.5
+    tensor([0.0000, 0.5000, 1.5000])
+    """
+
+    @checked
+    def __init__(self, *, margin: Positive = 1.0, power: Literal[1, 2] = 1, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        self.margin = margin
+        self.power: Literal[1, 2] = power
+        self.reduction = reduction
+
+    def items(self, scores: Tensor, target: Tensor) -> Tensor:
+        return hinge(scores, target, margin=self.margin, power=self.power)

@@ -1,0 +1,1 @@
+"""The concepts every loss is built from; knows torch, knows no loss."""

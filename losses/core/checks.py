@@ -1,0 +1,168 @@
+"""Checks of a batch: ``require_*`` raise an :class:`InputError` that says what came, what was expected and the fix.
+
+Shapes and dtypes are checked on every call, at no cost worth measuring. Values (labels in range, probabilities that sum
+to 1, NaN) are read on the first batch of a loss only, because reading a tensor's value makes a GPU wait.
+"""
+
+from __future__ import annotations
+
+import warnings
+from types import TracebackType
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from losses.core.errors import ConfigError, InputError, suggestion
+
+CheckMode = Literal["first", "always", "never"]
+_mode: CheckMode = "first"
+
+
+class checks:  # noqa: N801  (a function to its users; a class so that it can also stand in a with statement)
+    """Choose when losses read the values of a batch: on the ``"first"`` batch of each loss, ``"always"`` or ``"never"``.
+
+    It takes effect at once; used in a ``with`` statement, the former choice returns at its end.
+
+    >>> with checks("never"):
+    ...     pass
+    """
+
+    def __init__(self, mode: CheckMode) -> None:
+        global _mode
+        if mode not in get_args(CheckMode):
+            raise ConfigError(f"checks: got {mode!r}, expected 'first', 'always' or 'never'.{suggestion(mode, get_args(CheckMode))}")
+        self._former = _mode
+        _mode = mode
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        global _mode
+        _mode = self._former
+
+
+def values_are_due(seen: bool) -> bool:
+    """Return whether a loss that has ``seen`` a batch before reads the values of this one."""
+    if _mode == "never" or (seen and _mode == "first"):
+        return False
+    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+
+
+def require_tensor(**tensors: object) -> None:
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise InputError(f"{name} must be a tensor, got {shown(value)}")
+
+
+def require_floating(**tensors: Tensor) -> None:
+    for name, tensor in tensors.items():
+        if not tensor.dtype.is_floating_point:
+            raise InputError(f"{name} must be floating point, got {shown(tensor)}; convert it with {name}.float()")
+
+
+def require_integer(**tensors: Tensor) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype.is_floating_point or tensor.dtype.is_complex:
+            raise InputError(f"{name} must be integers or booleans, got {shown(tensor)}; convert them with {name}.long()")
+
+
+def require_same_shape(**tensors: Tensor) -> None:
+    """Raise unless all tensors have one shape; nothing in this package is broadcast."""
+    (first_name, first), *others = tensors.items()
+    for name, tensor in others:
+        if tensor.shape != first.shape:
+            raise InputError(
+                f"{first_name} has shape {tuple(first.shape)} and {name} has shape {tuple(tensor.shape)}; they must be the same"
+                f"{_reshaping(first_name, first, name, tensor)}"
+            )
+
+
+def require_rank(rank: int, meaning: str, **tensors: Tensor) -> None:
+    for name, tensor in tensors.items():
+        if tensor.ndim != rank:
+            fix = f"; add the missing dimension with {name}.unsqueeze(-1)" if tensor.ndim == rank - 1 else ""
+            raise InputError(f"{name} must have {rank} dimension{'s' if rank != 1 else ''} {meaning}, got {shown(tensor)}{fix}")
+
+
+def require_same_length(**tensors: Tensor) -> None:
+    (first_name, first), *others = tensors.items()
+    for name, tensor in others:
+        if tensor.shape[0] != first.shape[0]:
+            raise InputError(f"{first_name} holds {first.shape[0]} rows and {name} holds {tensor.shape[0]}; there must be one for each")
+
+
+def require_no_nan(**tensors: Tensor) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype.is_floating_point and bool(tensor.isnan().any()):
+            count = int(tensor.isnan().sum())
+            raise InputError(
+                f"{name} holds NaN in {count} of {tensor.numel()} elements {tuple(tensor.shape)}; "
+                "mask missing values with a weight of 0, or look for the step that made them"
+            )
+
+
+def require_between(low: float, high: float, fix: str, **tensors: Tensor) -> None:
+    for name, tensor in tensors.items():
+        outside = (tensor < low) | (tensor > high)
+        if bool(outside.any()):
+            raise InputError(f"{name} must lie in [{low:g}, {high:g}], got {tensor[outside][0].item():g}; {fix}")
+
+
+def require_distributions(dim: int, **tensors: Tensor) -> None:
+    """Raise unless the entries along ``dim`` are at least 0 and sum to 1, within what the dtype can hold."""
+    for name, tensor in tensors.items():
+        require_between(0, 1, f"{name} must be probabilities; apply softmax, or declare what they are", **{name: tensor})
+        if tensor.numel() == 0:
+            continue
+        sums = tensor.sum(dim)
+        worst = sums.flatten()[(sums - 1).abs().argmax()].item()
+        if abs(worst - 1) > 1e-2:
+            raise InputError(
+                f"{name} must sum to 1 along dimension {dim}, got a sum of {worst:g} in {shown(tensor)}; "
+                f"divide by {name}.sum({dim}, keepdim=True), or declare what they are"
+            )
+
+
+def looks_like_probabilities(logits: Tensor, dim: int) -> bool:
+    """Return whether every row of what should be logits lies in [0, 1] and sums to 1: a softmax was applied already."""
+    if logits.numel() == 0 or logits.shape[dim] < 2:
+        return False
+    inside = (logits >= 0).all() & (logits <= 1).all()
+    return bool(inside & ((logits.sum(dim) - 1).abs() < 1e-3).all())
+
+
+def warn_of_sigmoid(logits: Tensor) -> None:
+    """Warn if many binary logits all lie in [0, 1] and some are large: only a sign of a sigmoid, so not an error."""
+    if logits.numel() < 32 or not bool(((logits >= 0) & (logits <= 1)).all() & (logits > 0.5).any() & (logits < 0.5).any()):
+        return
+    warnings.warn(
+        f"all {logits.numel()} logits lie in [0, 1], as if a sigmoid had been applied; remove it, this loss takes logits",
+        stacklevel=5,
+    )
+
+
+def shown(value: object) -> str:
+    """Return a short description of a value for an error message.
+
+    >>> shown(torch.zeros(3, 1))
+    '(3, 1) float32'
+    """
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, tuple):
+        names = getattr(value, "_fields", [""] * len(value))
+        parts = (f"{name} {shown(part)}".strip() for name, part in zip(names, value, strict=True))
+        return f"{type(value).__name__}({', '.join(parts)})"
+    return f"{value!r}" if value is None or isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
+
+
+def _reshaping(first_name: str, first: Tensor, name: str, other: Tensor) -> str:
+    if first.ndim == other.ndim + 1 and first.shape[-1] == 1 and first.shape[:-1] == other.shape:
+        return f"; write {first_name}.squeeze(-1)"
+    if other.ndim == first.ndim + 1 and other.shape[-1] == 1 and other.shape[:-1] == first.shape:
+        return f"; write {name}.squeeze(-1)"
+    if first.numel() == other.numel():
+        return f"; write {name}.reshape_as({first_name})"
+    return " (nothing is broadcast)"

@@ -1,0 +1,60 @@
+"""The two errors of the package: a wrong configuration and a wrong batch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+Path = tuple[str | int, ...]
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a configuration: where it stands and what is wrong."""
+
+    path: Path
+    message: str
+
+    def __str__(self) -> str:
+        return f"{dotted(self.path)}: {self.message}" if self.path else self.message
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot become a loss; ``problems`` lists everything that is wrong with it.
+
+    >>> print(ConfigError(Problem(("loss", "terms", 1, "margn"), "unknown key")))
+    loss.terms[1].margn: unknown key
+    """
+
+    def __init__(self, *problems: Problem | str) -> None:
+        self.problems = tuple(Problem((), p) if isinstance(p, str) else p for p in problems)
+        super().__init__(*self.problems)
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return str(self.problems[0])
+        return "\n".join([f"{len(self.problems)} problems:", *(f"  - {problem}" for problem in self.problems)])
+
+    def under(self, *prefix: str | int) -> ConfigError:
+        """Return the same problems with ``prefix`` put before every path."""
+        return ConfigError(*(Problem((*prefix, *p.path), p.message) for p in self.problems))
+
+
+class InputError(ValueError):
+    """Tensors that a loss cannot take; the message says what came, what was expected and the fix."""
+
+
+def dotted(path: Path) -> str:
+    """Return a path as it is written in a configuration: ``loss.terms[1].margin``."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def suggestion(word: object, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'triplet'?`` if a known word is close to ``word``, else nothing.
+
+    >>> suggestion("triplett", ["huber", "triplet"])
+    " Did you mean 'triplet'?"
+    """
+    close = difflib.get_close_matches(str(word).lower(), list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""

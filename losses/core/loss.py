@@ -1,0 +1,149 @@
+"""Loss: the only abstract class. One call, one averaging convention, and the configuration read back from it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch._C import _is_any_autocast_enabled
+
+from losses.core.checks import require_between, require_no_nan, shown, values_are_due
+from losses.core.errors import InputError
+from losses.core.inputs import Kind
+from losses.core.parameters import declared_once, plain
+from losses.core.reduction import Total, mean_of, total_of, weighted
+
+if TYPE_CHECKING:
+    from losses.core.registry import Spec
+
+
+class Loss(nn.Module, ABC):
+    """A training objective, called as ``loss(output, target, *, weight=None, normalizer=None)``.
+
+    A loss defines :meth:`items`, one value per item. Where a faster route to the same number exists it also overrides one
+    of :meth:`summed`, :meth:`kernel` and, if an item does not count as 1 in the mean, :meth:`mass`. Checks, float32
+    accumulation, weights and averaging are done here, once, for all.
+    """
+
+    spec: ClassVar[Spec]
+    reduction: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._inspected = False
+
+    @abstractmethod
+    def items(self, output: Any, target: Any, **context: Any) -> Tensor:
+        """Return the value of every item: the definition of the loss, on a batch that was already accepted."""
+
+    def mass(self, items: Tensor, output: Any, target: Any, **context: Any) -> Tensor | None:
+        """Return what every item adds to the denominator of the mean; ``None`` is 1 for each."""
+        return None
+
+    def spread(self, weight: Tensor, output: Any, target: Any, **context: Any) -> Tensor:
+        """Return the caller's weights as weights of items, where that is more than repeating them over trailing dimensions."""
+        return weight
+
+    def kernel(self, output: Any, target: Any, reduction: str) -> Tensor | None:
+        """Return the plain ``"mean"`` or ``"sum"`` of a batch that is not empty from a kernel of torch, if it has one."""
+        return None
+
+    def summed(self, output: Any, target: Any, weight: Tensor | None, **context: Any) -> Total:
+        """Return the total of an accepted batch; override it where there is a faster route than all items."""
+        if weight is None and not context:
+            total = self.kernel(output, target, "sum")
+            if total is not None:
+                return Total(total, output.numel())
+        items = self.items(output, target, **context)
+        if weight is not None:
+            weight = self.spread(weight, output, target, **context)
+        return total_of(items, weight, self.mass(items, output, target, **context))
+
+    def mean(self, output: Any, target: Any) -> Tensor:
+        """Return the mean of an accepted batch without weights."""
+        mean = self.kernel(output, target, "mean") if isinstance(output, Tensor) and output.numel() else None
+        return mean_of(self.summed(output, target, None)) if mean is None else mean
+
+    def forward(
+        self,
+        output: Any,
+        target: Any = None,
+        *,
+        weight: Tensor | None = None,
+        normalizer: Tensor | float | None = None,
+        **context: Any,
+    ) -> Tensor:
+        """Return the loss of what the model made against what it should have made.
+
+        Args:
+            output: what the model made.
+            target: what it should have made.
+            weight: one weight per item or per leading index of the items; what has weight 0 changes nothing.
+            normalizer: replaces the denominator of the mean, for example the number of items of a whole accumulated batch.
+            context: what only some losses take, such as ``indices=`` and ``reference=`` of the metric losses.
+
+        Raises:
+            InputError: the batch is not what the loss takes.
+        """
+        if _is_any_autocast_enabled() and torch.is_autocast_enabled(device_of(output)):
+            with torch.autocast(device_of(output), enabled=False):
+                return self.forward(output, target, weight=weight, normalizer=normalizer, **context)
+        output, target = self._accepted(output, target, weight)
+        if normalizer is not None and self.reduction != "mean":
+            raise InputError(f"normalizer replaces the denominator of a mean, this loss has reduction={self.reduction!r}")
+        if self.reduction == "mean":
+            if weight is None and normalizer is None and not context:
+                return self.mean(output, target)
+            return mean_of(self.summed(output, target, weight, **context), normalizer)
+        if self.reduction == "sum":
+            return self.summed(output, target, weight, **context).sum.sum()
+        items = self.items(output, target, **context)
+        return items if weight is None else weighted(items, self.spread(weight, output, target, **context))
+
+    def total(self, output: Any, target: Any = None, *, weight: Tensor | None = None, **context: Any) -> Total:
+        """Return ``Total(sum, weight)``: add totals over batches or ranks, then divide, and the mean is exact."""
+        if _is_any_autocast_enabled() and torch.is_autocast_enabled(device_of(output)):
+            with torch.autocast(device_of(output), enabled=False):
+                return self.total(output, target, weight=weight, **context)
+        output, target = self._accepted(output, target, weight)
+        return self.summed(output, target, weight, **context)
+
+    def config(self) -> dict[str, Any]:
+        """Return the configuration that :func:`losses.create` turns into this loss again."""
+        names = [parameter.name for parameter in declared_once(type(self).__init__)]
+        return {"name": self.spec.name} | {name: plain(getattr(self, name)) for name in names}
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in list(self.config().items())[1:])
+
+    def _accepted(self, output: Any, target: Any, weight: Tensor | None) -> tuple[Any, Any]:
+        kind = kind_of(self, output)
+        output, target = kind.accept(self, output, target)
+        if weight is not None:
+            output, target = kind.hide(self, output, target, weight)
+        if values_are_due(self._inspected):
+            kind.inspect(self, output, target)
+            if weight is not None:
+                require_no_nan(weight=weight)
+                require_between(0, float("inf"), "a weight says how much an item counts", weight=weight)
+            self._inspected = True
+        return output, target
+
+
+def kind_of(loss: Loss, output: object) -> Kind:
+    """Return the kind of input, among those the loss takes, that ``output`` is meant for."""
+    for kind in loss.spec.inputs:
+        if kind.claims(output):
+            return kind
+    wanted = " or ".join(f"{kind.output} with target {kind.target}" for kind in loss.spec.inputs)
+    raise InputError(f"{loss.spec.name} takes {wanted}; got {shown(output)}")
+
+
+def device_of(output: Any) -> str:
+    """Return the device type of an output, whatever its kind."""
+    while isinstance(output, tuple) and output:
+        output = output[0]
+    device = getattr(output, "device", None)
+    return device.type if isinstance(device, torch.device) else "cpu"

@@ -1,0 +1,229 @@
+"""What a parameter of a loss may be: one annotation is its check, its error text and its JSON Schema.
+
+The annotated signature of a constructor is the only declaration of a loss's parameters. :func:`checked` lets pydantic
+validate what is given against it; pydantic itself is imported when the first loss is built, not with the package.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, ParamSpec, Union, get_args, get_origin, get_type_hints
+
+import torch
+from annotated_types import Ge, Gt, Le, Lt
+from torch import Tensor, nn
+
+from losses.core.errors import ConfigError, Problem, suggestion
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
+
+P = ParamSpec("P")
+
+
+class Says(NamedTuple):
+    """The words for what an annotation accepts, used in error messages and descriptions."""
+
+    text: str
+
+
+class VectorRule(NamedTuple):
+    """Accept a list of numbers or a one-dimensional tensor, and hand the constructor a list of numbers."""
+
+    minimum: float | None = None
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        numbers = core_schema.list_schema(
+            core_schema.float_schema(ge=self.minimum, allow_inf_nan=False, strict=True), min_length=1, strict=True
+        )
+        return core_schema.no_info_before_validator_function(_listed, numbers)
+
+
+Number = Annotated[float, Says("a finite number")]
+Positive = Annotated[float, Gt(0), Says("a finite number greater than 0")]
+NonNegative = Annotated[float, Ge(0), Says("a finite number of at least 0")]
+Probability = Annotated[float, Ge(0), Le(1), Says("a number from 0 to 1")]
+InnerProbability = Annotated[float, Gt(0), Lt(1), Says("a number between 0 and 1, both excluded")]
+Integer = Annotated[int, Says("an integer")]
+Count = Annotated[int, Ge(0), Says("an integer of at least 0")]
+Vector = Annotated[Sequence[float] | Tensor, VectorRule(), Says("a list of finite numbers")]
+NonNegativeVector = Annotated[Sequence[float] | Tensor, VectorRule(minimum=0), Says("a list of finite numbers of at least 0")]
+Reduction = Literal["mean", "sum", "none"]
+Average = Literal["active", "all"]
+Distance = Literal["euclidean", "squared_euclidean", "cosine"]
+DistributionForm = Literal["logits", "log_probs", "probs"]
+
+
+class Parameter(NamedTuple):
+    """One parameter of a loss as its constructor declares it."""
+
+    name: str
+    annotation: Any
+    default: Any
+
+    @property
+    def accepts(self) -> str:
+        return accepted(self.annotation)
+
+
+def checked(init: Callable[P, None]) -> Callable[P, None]:
+    """Validate a constructor's keyword arguments against its own annotations before it runs.
+
+    Raises:
+        ConfigError: an argument is unknown, missing or not what its annotation says; all problems at once.
+    """
+
+    @functools.wraps(init)
+    def __init__(self: object, /, *args: object, **given: object) -> None:
+        if args:
+            names = ", ".join(parameter.name for parameter in declared(init))
+            raise ConfigError(
+                f"{type(self).__name__} takes its parameters by keyword, got {args[0]!r} by position; write one of {names} before it"
+            )
+        plain_init: Callable[..., None] = init
+        plain_init(self, **validated(init, given))
+
+    __init__.__dict__["is_checked"] = True
+    return __init__  # type: ignore[return-value]  # the same signature, enforced by validated()
+
+
+def declared(init: Callable[..., None]) -> list[Parameter]:
+    """Return the parameters that a constructor declares, in order."""
+    init = inspect.unwrap(init)
+    hints = get_type_hints(init, include_extras=True)
+    signature = list(inspect.signature(init).parameters.values())[1:]
+    return [Parameter(p.name, hints[p.name], p.default) for p in signature]
+
+
+def validated(init: Callable[..., None], given: Mapping[str, object]) -> dict[str, Any]:
+    """Return ``given`` completed and converted as the annotations of ``init`` say, or raise one ConfigError for all problems."""
+    from pydantic import ValidationError
+
+    parameters = {parameter.name: parameter for parameter in declared_once(init)}
+    try:
+        model = model_of(init).model_validate(dict(given))
+    except ValidationError as error:
+        problems: dict[tuple[str | int, ...], Problem] = {}
+        for detail in error.errors():
+            for problem in _problems(detail, parameters):
+                problems.setdefault(problem.path, problem)
+        raise ConfigError(*problems.values()) from None
+    return {name: getattr(model, name) for name in parameters}
+
+
+@functools.cache
+def declared_once(init: Callable[..., None]) -> list[Parameter]:
+    return declared(init)
+
+
+@functools.cache
+def model_of(init: Callable[..., None]) -> type[BaseModel]:
+    """Return the pydantic model of a constructor's parameters."""
+    from pydantic import BeforeValidator, ConfigDict, create_model
+
+    fields: dict[str, Any] = {
+        parameter.name: (
+            Annotated[parameter.annotation, BeforeValidator(_not_a_bool)],
+            ... if parameter.default is inspect.Parameter.empty else parameter.default,
+        )
+        for parameter in declared_once(init)
+    }
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True, validate_default=True)
+    return create_model(inspect.unwrap(init).__qualname__.split(".")[0], __config__=config, **fields)
+
+
+def accepted(annotation: Any) -> str:
+    """Return in words what an annotation accepts.
+
+    >>> accepted(Positive | Literal["soft"])
+    "a finite number greater than 0 or 'soft'"
+    """
+    if get_origin(annotation) is Annotated:
+        for item in get_args(annotation)[1:]:
+            if isinstance(item, Says):
+                return item.text
+        return accepted(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return _alternatives([repr(value) for value in get_args(annotation)])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return _alternatives([accepted(option) for option in get_args(annotation)])
+    return {type(None): "None", int: "an integer", float: "a finite number", bool: "true or false", str: "text"}.get(
+        annotation, getattr(annotation, "__name__", str(annotation))
+    )
+
+
+def hold(module: nn.Module, **values: Sequence[float] | Tensor | float | None) -> None:
+    """Keep parameters on a module: a list as a buffer that moves with it, anything else as it is."""
+    for name, value in values.items():
+        if isinstance(value, Sequence | Tensor):
+            module.register_buffer(name, torch.as_tensor(value, dtype=torch.get_default_dtype()))
+        else:
+            setattr(module, name, value)
+
+
+def plain(value: Any) -> Any:
+    """Return a parameter's value as configuration data: tensors become the shortest lists that read back the same."""
+    if isinstance(value, Tensor):
+        # numpy prints the shortest decimal that rounds to the same float, so [0.1] stays [0.1]
+        return [float(str(number)) for number in value.detach().cpu().flatten().numpy()]
+    config = getattr(value, "config", None)
+    return config() if callable(config) else value
+
+
+def _problems(detail: Any, parameters: Mapping[str, Parameter]) -> list[Problem]:
+    """Turn one pydantic error into problems that name the key, what came and what is accepted."""
+    name, value = detail["loc"][0], detail["input"]
+    if detail["type"] == "extra_forbidden":
+        return [Problem((name,), f"unknown key, accepted are {', '.join(parameters)}.{suggestion(name, parameters)}")]
+    annotation = parameters[name].annotation
+    if detail["type"] == "missing":
+        return [Problem((name,), f"is missing, expected {accepted(annotation)}")]
+    inner = detail.get("ctx", {}).get("error")
+    if isinstance(inner, ConfigError):
+        return list(inner.under(name).problems)
+    path = (name, *(part for part in detail["loc"][1:] if isinstance(part, int)))
+    hint = suggestion(value, _words(annotation)) if isinstance(value, str) else ""
+    if isinstance(inner, ValueError) and not isinstance(value, bool):
+        return [Problem(path, f"got {value!r}, {inner}{hint}")]
+    if isinstance(value, str) and not hint and _is_number(value):
+        hint = " The value is text: remove the quotes."
+    return [Problem(path, f"got {value!r}, expected {accepted(annotation)}.{hint}")]
+
+
+def _words(annotation: Any) -> list[str]:
+    """Return every text that an annotation accepts literally."""
+    if get_origin(annotation) is Literal:
+        return [value for value in get_args(annotation) if isinstance(value, str)]
+    return [word for option in get_args(annotation) for word in _words(option)]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _alternatives(texts: list[str]) -> str:
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
+
+
+def _listed(value: object) -> object:
+    if isinstance(value, Tensor):
+        if value.ndim != 1:
+            raise ValueError(f"a tensor of shape {tuple(value.shape)}; expected one dimension")
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _not_a_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a boolean is not accepted here")
+    return value

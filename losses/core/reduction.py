@@ -1,0 +1,70 @@
+"""The one averaging convention of the package; it exists nowhere else.
+
+A loss is a set of items with values l_i and weights w_i. The mean is sum(w_i l_i) / sum(w_i): an item of weight 0 changes
+nothing, and where no item has any weight the mean is 0 with a graph and zero gradient, never NaN.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from losses.core.errors import InputError
+
+
+class Total(NamedTuple):
+    """The weighted sum of a loss's items and the sum of their weights: what is added over batches and over ranks.
+
+    Both are scalars, or vectors with one entry per mean for a loss whose value is a sum of several means.
+    """
+
+    sum: Tensor
+    weight: Tensor | int
+
+
+def weighted(items: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the items times their weights; a weight covers the items or their leading dimensions."""
+    return items if weight is None else items * spread(weight, items)
+
+
+def spread(weight: Tensor, items: Tensor) -> Tensor:
+    """Return ``weight`` in the shape of ``items``: the same shape already, or one weight for each leading index."""
+    if weight.shape != items.shape[: weight.ndim]:
+        raise InputError(
+            f"weight has shape {tuple(weight.shape)}, the items have shape {tuple(items.shape)}; "
+            "give one weight per item or per leading index (nothing else is broadcast)"
+        )
+    return weight.reshape(weight.shape + (1,) * (items.ndim - weight.ndim)).expand(items.shape)
+
+
+def total_of(items: Tensor, weight: Tensor | None = None, mass: Tensor | None = None) -> Total:
+    """Return the total of items.
+
+    Args:
+        items: values, already scaled by whatever weight the loss itself gives an item.
+        weight: what the caller weighs items by; ``None`` is 1 for each.
+        mass: what an item of weight 1 adds to the denominator; ``None`` is 1 for each.
+    """
+    if weight is None and mass is None:
+        return Total(items.sum(), items.numel())
+    if weight is None:
+        assert mass is not None
+        return Total(items.sum(), mass.sum())
+    weight = spread(weight, items)
+    return Total((items * weight).sum(), (weight if mass is None else mass * weight).sum())
+
+
+def mean_of(total: Total, normalizer: Tensor | float | None = None) -> Tensor:
+    """Return sum / weight, or sum / normalizer; several means are added; a denominator of 0 gives 0 with a graph."""
+    denominator = total.weight if normalizer is None else normalizer
+    if isinstance(denominator, Tensor):
+        if denominator.ndim and denominator.shape != total.sum.shape:
+            raise InputError(
+                f"normalizer has shape {tuple(denominator.shape)}, the sum has shape {tuple(total.sum.shape)}; give a number"
+            )
+        denominator = denominator.to(total.sum.dtype)
+        mean = total.sum / denominator.masked_fill(denominator == 0, float("inf"))  # x / inf is 0, and so is its gradient
+    else:
+        mean = total.sum / denominator if denominator else total.sum * 0
+    return mean.sum() if mean.ndim else mean

@@ -1,0 +1,182 @@
+"""The registry: one frozen record per loss, and the only way from a name to a loss."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+
+from losses.core.errors import ConfigError, Problem, suggestion
+from losses.core.inputs import Kind
+from losses.core.laws import Law
+from losses.core.loss import Loss
+from losses.core.parameters import Says
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic_core import CoreSchema
+
+L = TypeVar("L", bound=Loss)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the package knows of a loss: everything else is derived from this record and the constructor's signature."""
+
+    name: str
+    cls: type[Loss]
+    family: str
+    inputs: tuple[Kind, ...]
+    aliases: tuple[str, ...]
+    laws: tuple[Law, ...]
+    suits: str
+    source: str
+
+    @property
+    def summary(self) -> str:
+        """The first line of the class's documentation."""
+        return (self.cls.__doc__ or "").strip().splitlines()[0]
+
+
+SPECS: dict[str, Spec] = {}
+ALIASES: dict[str, str] = {}
+EXPLAINED = {"smooth_l1": "smooth L1 with beta is huber(delta=beta) / beta: use 'huber' and scale it"}
+"""Names that people look for here and that are another loss under a factor."""
+
+
+def register(
+    name: str,
+    *,
+    inputs: Kind | Sequence[Kind],
+    suits: str,
+    source: str,
+    aliases: Sequence[str] = (),
+    laws: Sequence[Law] = (),
+    family: str | None = None,
+) -> Callable[[type[L]], type[L]]:
+    """Return a decorator that makes a :class:`Loss` known by name.
+
+    Args:
+        name: canonical name, snake_case.
+        inputs: the kind or kinds of input that the loss takes.
+        suits: what the loss is good for, in one phrase.
+        source: the paper or book that defines it.
+        aliases: other names for the same class.
+        laws: properties that the loss has, from :mod:`losses.core.laws`; tests run them.
+        family: group it is listed under; by default the folder that its module is in.
+
+    Raises:
+        ConfigError: a name is taken or not snake_case, or the constructor is not decorated with ``@checked``.
+    """
+
+    def decorate(cls: type[L]) -> type[L]:
+        for word in (name, *aliases):
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", word):
+                raise ConfigError(f"cannot register {word!r}: a name is snake_case, like 'binary_cross_entropy'")
+            taken = SPECS.get(ALIASES.get(word, word))
+            if taken is not None:
+                raise ConfigError(f"cannot register {word!r}: it already means {taken.cls.__module__}.{taken.cls.__name__}")
+        if "is_checked" not in cls.__init__.__dict__:
+            raise ConfigError(f"cannot register {cls.__name__}: decorate its __init__ with @checked, so that its parameters are validated")
+        kinds = (inputs,) if isinstance(inputs, Kind) else tuple(inputs)
+        group = family or cls.__module__.rpartition(".")[0].rpartition(".")[2] or "custom"
+        cls.spec = Spec(name, cls, group, kinds, tuple(aliases), tuple(laws), suits, source)
+        SPECS[name] = cls.spec
+        ALIASES.update(dict.fromkeys(aliases, name))
+        return cls
+
+    return decorate
+
+
+def scan(package: str, path: Iterable[str]) -> None:
+    """Import every module of every folder of losses, which registers what they hold."""
+    for folder in pkgutil.iter_modules(path, f"{package}."):
+        if folder.ispkg and folder.name.rpartition(".")[2] in FAMILIES:
+            module = importlib.import_module(folder.name)
+            for file in pkgutil.iter_modules(module.__path__, f"{folder.name}."):
+                importlib.import_module(file.name)
+
+
+FAMILIES = ("classification", "regression", "metric", "divergence", "generative")
+
+
+def load_plugins() -> None:
+    """Import what other installed packages offer under the entry-point group ``losses``; once."""
+    while _pending:
+        for point in _pending.pop()():
+            try:
+                point.load()
+            except Exception as error:  # a broken third-party package must not take every other loss with it
+                warnings.warn(f"the losses of {point.value!r} could not be loaded: {type(error).__name__}: {error}", stacklevel=3)
+
+
+_pending = [lambda: entry_points(group="losses")]
+
+
+def find(name: object) -> Spec:
+    """Return the record of a loss by its name or alias.
+
+    Raises:
+        ConfigError: there is none; a close name is suggested.
+    """
+    if isinstance(name, str):
+        spec = SPECS.get(ALIASES.get(name, name))
+        if spec is None:
+            load_plugins()
+            spec = SPECS.get(ALIASES.get(name, name))
+        if spec is not None:
+            return spec
+        if name in EXPLAINED:
+            raise ConfigError(Problem(("name",), EXPLAINED[name]))
+    known = [*SPECS, *ALIASES]
+    raise ConfigError(
+        Problem(("name",), f"unknown loss {name!r}, available are {', '.join(sorted(SPECS))}.{suggestion(name, known)}")
+    )
+
+
+def build(config: object) -> Loss:
+    """Return the loss that a name or a mapping with a ``name`` describes; a loss is returned as it is.
+
+    Raises:
+        ConfigError: with every problem found, each under its path.
+    """
+    if isinstance(config, Loss):
+        return config
+    if isinstance(config, str):
+        return find(config).cls()
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"got {config!r}, expected the name of a loss or a mapping with a name")
+    settings = {key: as_data(value) for key, value in config.items()}
+    if "name" not in settings:
+        raise ConfigError(Problem(("name",), f"is missing, expected one of {', '.join(sorted(SPECS))}"))
+    return find(settings.pop("name")).cls(**{str(key): value for key, value in settings.items()})
+
+
+def as_data(value: Any) -> Any:
+    """Return configuration objects of any library (such as Hydra's) as plain dicts and lists."""
+    if isinstance(value, Mapping):
+        return {key: as_data(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [as_data(item) for item in value]
+    return value
+
+
+class LossRule:
+    """Let a parameter be a loss: an instance, a name or a nested mapping."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(build)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"$ref": "#/$defs/loss"}
+
+
+NestedLoss = Annotated[Loss | str | Mapping[str, Any], LossRule(), Says("the name of a loss or a mapping with a name")]

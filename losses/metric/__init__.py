@@ -1,0 +1,1 @@
+"""Losses of embeddings: pairs, triplets and whole labelled batches."""

@@ -1,0 +1,1 @@
+"""Losses of predictions: one number against another."""

@@ -1,0 +1,60 @@
+"""Mean absolute error."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from losses.core.checks import require_same_shape
+from losses.core.inputs import POINTWISE
+from losses.core.laws import NON_NEGATIVE, SYMMETRIC, TRANSLATION_INVARIANT, ZERO_AT_TARGET, scales
+from losses.core.loss import Loss
+from losses.core.parameters import Reduction, checked
+from losses.core.registry import register
+
+
+def mae(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the absolute error of every element, unreduced; see :class:`MAELoss`."""
+    require_same_shape(prediction=prediction, target=target)
+    return (prediction - target).abs()
+
+
+@register(
+    "mae",
+    aliases=("l1",),
+    inputs=POINTWISE,
+    laws=(NON_NEGATIVE, ZERO_AT_TARGET, SYMMETRIC, TRANSLATION_INVARIANT, scales(1)),
+    suits="regression whose targets hold outliers; predicts the median",
+    source="R. J. Boscovich, De litteraria expeditione per pontificiam ditionem, 1757",
+)
+class MAELoss(Loss):
+    r"""Absolute difference between prediction and target, with gradient 0 where they are equal.
+
+    .. math::
+        \ell(r) = |r| \qquad r = \text{prediction} - \text{target}
+
+    Args:
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one element.
+
+    Shapes:
+        prediction, target: ``(*)``, the same. Returns ``()``, or ``(*)`` if nothing is reduced.
+
+    Units:
+        The loss is in the unit of the target.
+
+    Raises:
+        ConfigError: ``reduction`` is unknown.
+        InputError: the tensors differ in shape (nothing is broadcast) or are not floating point.
+
+    >>> MAELoss()(tensor([1.0, 5.0]), tensor([1.0, 2.0]))  # (0 + 3) / 2
+    tensor(1.5000)
+    """
+
+    @checked
+    def __init__(self, *, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        self.reduction = reduction
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return mae(prediction, target)
+
+    def kernel(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
+        return F.l1_loss(prediction, target, reduction=reduction)
