@@ -1,2 +1,17 @@
-from losses.core.registry import scan
+"""Training objectives for PyTorch: every loss is a small module called ``loss(output, target)``, chosen by one line.
+
+>>> loss = create("huber", delta=0.5)
+>>> loss(tensor([1.0, 3.0]), tensor([1.0, 1.0]))  # (0 + 0.5 * (2 - 0.25)) / 2
+tensor(0.4375)
+"""
+
+from losses.configuration import available, create, describe, load, schema
+from losses.core.checks import checks
+from losses.core.errors import ConfigError, InputError
+from losses.core.loss import Loss
+from losses.core.outputs import Pairs, Samples, Triplets, VAEOutput
+from losses.core.reduction import Total
+from losses.core.registry import SPECS, register, scan
+
 scan(__name__, __path__)
+globals().update({spec.cls.__name__: spec.cls for spec in SPECS.values()})

@@ -35,6 +35,10 @@ class ConfigError(ValueError):
             return str(self.problems[0])
         return "\n".join([f"{len(self.problems)} problems:", *(f"  - {problem}" for problem in self.problems)])
 
+    def within(self, file: str) -> ConfigError:
+        """Return the same problems, each telling the file it is in."""
+        return ConfigError(*(Problem((f"{file}: {dotted(p.path)}",) if p.path else (file,), p.message) for p in self.problems))
+
     def under(self, *prefix: str | int) -> ConfigError:
         """Return the same problems with ``prefix`` put before every path."""
         return ConfigError(*(Problem((*prefix, *p.path), p.message) for p in self.problems))

@@ -1,0 +1,236 @@
+"""Configuration: names, mappings, YAML and JSON files become losses, and losses describe themselves.
+
+Configuration is data: reading one never imports or runs what it says. Everything here is derived from the registry and
+from the annotated signatures of the constructors.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from losses.core.errors import ConfigError, dotted, suggestion
+from losses.core.parameters import Parameter, declared_once, model_of
+from losses.core.registry import ALIASES, SPECS, as_data, build, find, load_plugins
+
+if TYPE_CHECKING:
+    import yaml
+
+    from losses.core.loss import Loss
+
+
+def create(name_or_mapping: str | Mapping[str, Any], /, **overrides: Any) -> Loss:
+    """Return the loss that a name or a configuration describes.
+
+    Args:
+        name_or_mapping: a name or alias, or a mapping with a ``name`` and the loss's parameters.
+        overrides: parameters that replace or complete those of the mapping.
+
+    Raises:
+        ConfigError: the name, a key or a value is not accepted; all problems at once.
+
+    >>> create("huber", delta=2.0)
+    HuberLoss(delta=2.0, reduction='mean')
+    >>> create({"name": "l1"}, reduction="sum").config()
+    {'name': 'mae', 'reduction': 'sum'}
+    """
+    mapping = {"name": name_or_mapping} if isinstance(name_or_mapping, str) else name_or_mapping
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"got {name_or_mapping!r}, expected the name of a loss or a mapping with a name")
+    return build({**mapping, **overrides})
+
+
+def load(path: str | PathLike[str], key: str | None = None) -> Loss:
+    """Return the loss that a YAML or JSON file describes.
+
+    Args:
+        path: the file; ``.json`` is read as JSON, anything else as YAML.
+        key: where in the file the loss stands, such as ``"training.loss"``; by default the whole file is the loss.
+
+    Raises:
+        ConfigError: the file cannot be read as data, or what it says is not a loss; all problems at once.
+    """
+    content: Any = read_mapping(path)
+    parts = tuple(key.split(".")) if key else ()
+    for depth, part in enumerate(parts):
+        if not isinstance(content, Mapping) or part not in content:
+            known = [str(name) for name in content] if isinstance(content, Mapping) else []
+            raise ConfigError(
+                f"{path}: there is no key {dotted(parts[: depth + 1])!r}, the keys there are {', '.join(known) or 'none'}."
+                f"{suggestion(part, known)}"
+            )
+        content = content[part]
+    try:
+        return create(content)
+    except ConfigError as error:
+        raise error.under(*parts).within(str(path)) from None
+
+
+def read_mapping(path: str | PathLike[str]) -> dict[str, Any]:
+    """Return the mapping that a YAML or JSON file holds, as plain data.
+
+    Raises:
+        ConfigError: the file is missing, empty, not a mapping, says a key twice, or holds tags that would run code.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read as text: {error}") from None
+    try:
+        content = as_data(_from_json(text) if file.suffix == ".json" else from_yaml(text))
+    except RecursionError:
+        raise ConfigError(f"{file}: is nested too deeply, or in itself") from None
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    if content is None:
+        raise ConfigError(f"{file}: is empty, expected a mapping such as 'name: huber'")
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: holds {type(content).__name__} {content!r}, expected a mapping such as 'name: huber'")
+    return content
+
+
+def available(family: str | None = None) -> list[str]:
+    """Return the names of all losses, or of one family's, in alphabetical order.
+
+    >>> available("regression")
+    ['huber', 'mae', 'mse']
+    """
+    load_plugins()
+    families = sorted({spec.family for spec in SPECS.values()})
+    if family is not None and family not in families:
+        raise ConfigError(f"unknown family {family!r}, there are {', '.join(families)}.{suggestion(family, families)}")
+    return sorted(spec.name for spec in SPECS.values() if family in (None, spec.family))
+
+
+@dataclass(frozen=True)
+class Description:
+    """What there is to know of a loss before using it; ``str()`` of it is a page to read."""
+
+    name: str
+    aliases: tuple[str, ...]
+    cls: type[Loss]
+    family: str
+    summary: str
+    suits: str
+    inputs: tuple[tuple[str, str], ...]
+    parameters: tuple[Parameter, ...]
+    meanings: Mapping[str, str]
+    laws: tuple[str, ...]
+    source: str
+
+    def __str__(self) -> str:
+        lines = [f"{self.name} ({', '.join((*self.aliases, self.cls.__name__))}): {self.summary}", f"  for     {self.suits}"]
+        lines += [f"  takes   {output}  against  {target}" for output, target in self.inputs]
+        for parameter in self.parameters:
+            lines += [f"  {parameter.name}={parameter.default!r}: {parameter.accepts}", f"      {self.meanings.get(parameter.name, '')}"]
+        lines += [f"  law     {law}" for law in self.laws]
+        return "\n".join([*lines, f"  source  {self.source}"])
+
+
+def describe(name: str) -> Description:
+    """Return what there is to know of a loss, by its name or alias.
+
+    >>> print(describe("l2"))
+    mse (l2, MSELoss): Squared difference between prediction and target.
+      for     regression with noise of one size everywhere; predicts the mean
+      takes   prediction (*)  against  the same shape
+      reduction='mean': 'mean', 'sum' or 'none'
+          ``"mean"``, ``"sum"`` or ``"none"``; an item is one element.
+      law     no item is below 0
+      law     the loss of the target against itself is 0
+      law     output and target can change places
+      law     moving everything by a constant changes nothing
+      law     the loss is in the unit of the data to the power 2
+      source  C. F. Gauss, Theoria combinationis observationum erroribus minimis obnoxiae, 1823
+    """
+    spec = find(name)
+    return Description(
+        name=spec.name,
+        aliases=spec.aliases,
+        cls=spec.cls,
+        family=spec.family,
+        summary=spec.summary,
+        suits=spec.suits,
+        inputs=tuple((kind.output, kind.target) for kind in spec.inputs),
+        parameters=tuple(declared_once(spec.cls.__init__)),
+        meanings=documented_parameters(spec.cls),
+        laws=tuple(law.sentence for law in spec.laws),
+        source=spec.source,
+    )
+
+
+def documented_parameters(cls: type[Loss]) -> dict[str, str]:
+    """Return what the ``Args:`` section of a class's documentation says of each parameter, on one line each."""
+    section = re.search(r"^Args:\n((?:[ ]{4,}.*\n|\n)*)", inspect.getdoc(cls) or "", re.MULTILINE)
+    entries = re.findall(r"^ {4}(\w+): ((?:.*\n?)(?:^ {5,}.*\n?)*)", section[1] if section else "", re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def schema() -> dict[str, Any]:
+    """Return a JSON Schema that accepts exactly the configurations that :func:`create` accepts."""
+    load_plugins()
+    definitions: dict[str, Any] = {}
+    for spec in sorted(SPECS.values(), key=lambda spec: spec.name):
+        body = model_of(spec.cls.__init__).model_json_schema()
+        meanings = documented_parameters(spec.cls)
+        properties: dict[str, Any] = {"name": {"enum": [spec.name, *spec.aliases]}}
+        for name, rule in body.get("properties", {}).items():
+            properties[name] = {key: value for key, value in rule.items() if key != "title"} | {"description": meanings.get(name, "")}
+        definitions[spec.name] = {
+            "description": spec.summary,
+            "type": "object",
+            "properties": properties,
+            "required": ["name", *body.get("required", [])],
+            "additionalProperties": False,
+        }
+    definitions["loss"] = {
+        "anyOf": [{"enum": sorted([*SPECS, *ALIASES])}, *({"$ref": f"#/$defs/{spec}"} for spec in sorted(SPECS))],
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": "#/$defs/loss", "$defs": definitions}
+
+
+def from_yaml(text: str) -> Any:
+    """Return YAML text as plain data: no tags that run code, no key twice, and ``1e-3`` is a number as in YAML 1.2."""
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=_loader())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"is not plain YAML: {' '.join(str(error).split())}") from None
+
+
+def _loader() -> type[yaml.SafeLoader]:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands there twice", node.start_mark)
+            return super().construct_mapping(node, deep)
+
+    number = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    return Loader
+
+
+def _from_json(text: str) -> Any:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(f"the key {key!r} stands there twice")
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=once) if text.strip() else None
+

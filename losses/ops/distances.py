@@ -1,0 +1,61 @@
+"""Distances between embeddings: exact where it matters, with gradient 0 at distance 0.
+
+Distances between all pairs come from one matrix product. The identity |a - b|^2 = |a|^2 + |b|^2 - 2ab loses everything for
+points that nearly coincide, so the data is centred first and the product accumulates in float64; what is left below the
+rounding of that product is a distance of exactly 0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def pairwise_distance(first: Tensor, second: Tensor, distance: str = "euclidean") -> Tensor:
+    """Return the distance of every row of ``first`` ``(N, D)`` to every row of ``second`` ``(M, D)``, as ``(N, M)``."""
+    if distance == "cosine":
+        return 1 - cosine_similarity(first, second)
+    squared = squared_distances(first, second)
+    return (squared if distance == "squared_euclidean" else root(squared)).to(first.dtype)
+
+
+def rowwise_distance(first: Tensor, second: Tensor, distance: str = "euclidean") -> Tensor:
+    """Return the distance of each row of ``first`` ``(N, D)`` to the same row of ``second``, as ``(N,)``."""
+    if distance == "cosine":
+        return 1 - (unit(first) * unit(second)).sum(-1)
+    squared = (first - second).square().sum(-1)
+    return squared if distance == "squared_euclidean" else root(squared)
+
+
+def cosine_similarity(first: Tensor, second: Tensor) -> Tensor:
+    """Return the cosine between every row of ``first`` and every row of ``second``; 0 for a vector of zeros."""
+    first_unit, second_unit = (unit(side.to(wide(side))) for side in (first, second))
+    return (first_unit @ second_unit.mT).to(first.dtype)
+
+
+def squared_distances(first: Tensor, second: Tensor) -> Tensor:
+    """Return all squared Euclidean distances ``(N, M)`` in the precision of the accumulation."""
+    dtype = wide(first)
+    centre = second.detach().mean(0) if second.shape[0] else 0  # a translation changes no distance, so it needs no gradient
+    first, second = (first - centre).to(dtype), (second - centre).to(dtype)
+    first_norm, second_norm = first.square().sum(-1, keepdim=True), second.square().sum(-1, keepdim=True).mT
+    squared = first_norm + second_norm - 2 * first @ second.mT
+    rounding = (first.shape[-1] + 4) * torch.finfo(dtype).eps * (first_norm + second_norm)
+    return squared.masked_fill(squared <= rounding, 0)
+
+
+def root(squared: Tensor) -> Tensor:
+    """Return the square root with gradient 0, not infinity, at 0."""
+    zero = squared <= 0
+    return squared.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Return the rows at length 1; a row of zeros stays as it is, with a gradient of size 1 and not 1 / eps."""
+    length = root(vectors.square().sum(-1, keepdim=True))
+    return vectors / length.masked_fill(length == 0, 1)
+
+
+def wide(tensor: Tensor) -> torch.dtype:
+    """Return the dtype to accumulate in: float64, except where the device has none."""
+    return tensor.dtype if tensor.device.type == "mps" else torch.float64
