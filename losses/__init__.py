@@ -5,6 +5,8 @@
 tensor(0.4375)
 """
 
+from typing import TYPE_CHECKING
+
 from losses.configuration import available, create, describe, load, schema
 from losses.core.checks import checks
 from losses.core.errors import ConfigError, InputError
@@ -13,5 +15,30 @@ from losses.core.outputs import Pairs, Samples, Triplets, VAEOutput
 from losses.core.reduction import Total
 from losses.core.registry import SPECS, register, scan
 
+if TYPE_CHECKING:  # what scan() exports below, spelled out for editors and type checkers by `make pages`
+    # begin exports
+    # end exports
+    pass
+
 scan(__name__, __path__)
 globals().update({spec.cls.__name__: spec.cls for spec in SPECS.values()})
+
+__all__ = [
+    "ConfigError",
+    "InputError",
+    "Loss",
+    "Pairs",
+    "Samples",
+    "Total",
+    "Triplets",
+    "VAEOutput",
+    "available",
+    "check_loss",
+    "checks",
+    "create",
+    "describe",
+    "load",
+    "register",
+    "schema",
+]
+__all__ += sorted(spec.cls.__name__ for spec in SPECS.values())

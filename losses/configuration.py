@@ -233,4 +233,3 @@ def _from_json(text: str) -> Any:
         return dict(pairs)
 
     return json.loads(text, object_pairs_hook=once) if text.strip() else None
-

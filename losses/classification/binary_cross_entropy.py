@@ -87,9 +87,7 @@ class BinaryCrossEntropyLoss(Loss):
                     "has another length; give one number, or one per entry of that dimension"
                 )
             positive_weight = positive_weight.to(logits.dtype)
-        return binary_cross_entropy(
-            logits, target, label_smoothing=self.label_smoothing, positive_weight=positive_weight
-        )
+        return binary_cross_entropy(logits, target, label_smoothing=self.label_smoothing, positive_weight=positive_weight)
 
     def kernel(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor | None:
         if self.positive_weight is not None:

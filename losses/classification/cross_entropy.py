@@ -144,6 +144,7 @@ class CrossEntropyLoss(Loss):
     def mean(self, logits: Tensor, target: Tensor) -> Tensor:
         if logits.ndim != 2 or target.ndim != 1 or self.label_smoothing or self.z_loss or self.class_weight is not None or is_compiling():
             return super().mean(logits, target)
+        mean: Tensor
         mean, count = nll_loss_forward(logits.log_softmax(1), target, None, MEAN, self.ignore_index)
         # With nothing counted the gradient is 0 already and only the value is 0/0: set it where autograd need not look.
         mean.detach().masked_fill_(count.logical_not(), 0)

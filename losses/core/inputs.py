@@ -9,18 +9,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution, Normal
 
 from losses.core import checks as check
 from losses.core.errors import InputError
+from losses.core.labelled import LabelledBatch, labelled_batch
 from losses.core.outputs import Pairs, Samples, Triplets, VAEOutput
 from losses.core.reduction import spread
-
-if TYPE_CHECKING:
-    from losses.core.loss import Loss
 
 
 class Batch(NamedTuple):
@@ -39,6 +38,8 @@ class Kind(ABC):
     output: ClassVar[str]
     target: ClassVar[str]
     container: ClassVar[type[tuple[Any, ...]] | None] = None
+    context: ClassVar[tuple[str, ...]] = ()
+    """Names of further arguments that the loss may be called with."""
 
     def claims(self, output: object) -> bool:
         """Return whether ``output`` is meant for this kind."""
@@ -47,7 +48,7 @@ class Kind(ABC):
         return isinstance(output, self.container) or (type(output) is tuple and len(output) == len(self.container._fields))  # type: ignore[attr-defined]
 
     @abstractmethod
-    def accept(self, loss: Loss, output: Any, target: Any) -> Batch:
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         """Check shapes and dtypes and return the batch as losses take it, half precision widened to float32."""
 
     def inspect(self, loss: Any, output: Any, target: Any) -> None:
@@ -59,7 +60,7 @@ class Kind(ABC):
         return Batch(hidden(output, weight), hidden(target, weight))
 
     @abstractmethod
-    def draw(self, loss: Loss, size: int, generator: torch.Generator) -> Batch:
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         """Return a random valid batch of ``size`` samples in float64; the output requires grad."""
 
     def __repr__(self) -> str:
@@ -72,7 +73,7 @@ class Pointwise(Kind):
     name, returns = "POINTWISE", "prediction"
     output, target = "prediction (*)", "the same shape"
 
-    def accept(self, loss: Loss, output: Any, target: Any) -> Batch:
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
             check.require_tensor(prediction=output, target=target)
         if output.shape != target.shape:
@@ -81,7 +82,7 @@ class Pointwise(Kind):
             check.require_floating(prediction=output, target=target)
         return Batch(output := widened(output), matched(target, output))
 
-    def draw(self, loss: Loss, size: int, generator: torch.Generator) -> Batch:
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 3), normal(generator, size, 3).detach())
 
 
@@ -91,7 +92,7 @@ class Scores(Kind):
     name, returns = "SCORES", "logit"
     output, target = "scores (*)", "the same shape; positive where the target is above 0, so {0, 1}, {-1, 1} and bool all work"
 
-    def accept(self, loss: Loss, output: Any, target: Any) -> Batch:
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         word = self.output.split()[0]
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
             check.require_tensor(**{word: output, "target": target})
@@ -101,7 +102,7 @@ class Scores(Kind):
             check.require_floating(**{word: output})
         return Batch(output := widened(output), matched(target, output))
 
-    def draw(self, loss: Loss, size: int, generator: torch.Generator) -> Batch:
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 3), (uniform(generator, size, 3) > 0.5).double() * 2 - 1)
 
 
@@ -111,12 +112,12 @@ class Binary(Scores):
     name, returns = "BINARY", "logit"
     output, target = "logits (*)", "probabilities in [0, 1] of the same shape; bool and integers count"
 
-    def inspect(self, loss: Loss, output: Tensor, target: Tensor) -> None:
+    def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
         super().inspect(loss, output, target)
         check.require_between(0, 1, "for labels in {-1, 1} pass (target > 0)", target=target)
         check.warn_of_sigmoid(output)
 
-    def draw(self, loss: Loss, size: int, generator: torch.Generator) -> Batch:
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 3), uniform(generator, size, 3))
 
 
@@ -126,7 +127,7 @@ class Logits(Kind):
     name, returns = "LOGITS", "logits"
     output, target = "logits (N, C, ...)", "class indices (N, ...) or probabilities (N, C, ...)"
 
-    def accept(self, loss: Loss, output: Any, target: Any) -> Batch:
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
             check.require_tensor(logits=output, target=target)
         if output.ndim < 2:
@@ -149,12 +150,10 @@ class Logits(Kind):
             fix = "target.squeeze(-1)" if target.shape == (*indices, 1) else "one index per position"
             if target.shape == output.shape:
                 fix = "if it is one-hot, pass target.float() as probabilities or target.argmax(1) as indices"
-            raise InputError(
-                f"logits {tuple(output.shape)} need class indices of shape {tuple(indices)}, got {check.shown(target)}; {fix}"
-            )
+            raise InputError(f"logits {tuple(output.shape)} need class indices of shape {tuple(indices)}, got {check.shown(target)}; {fix}")
         return Batch(output, target.long())
 
-    def inspect(self, loss: Loss, output: Tensor, target: Tensor) -> None:
+    def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
         check.require_no_nan(logits=output, target=target)
         if check.looks_like_probabilities(output, 1):
             raise InputError("logits look like probabilities (in [0, 1], summing to 1 over classes); remove the softmax before the loss")
@@ -181,17 +180,18 @@ class Logits(Kind):
             target = target.masked_fill(absent, 0)
         return Batch(output.masked_fill(absent.unsqueeze(1), 0), target)
 
-    def draw(self, loss: Loss, size: int, generator: torch.Generator) -> Batch:
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 5), torch.randint(5, (size,), generator=generator))
 
 
 class Embeddings(Kind):
-    """A labelled batch; the loss makes its pairs or triplets from the labels."""
+    """A labelled batch; the loss makes its pairs or triplets from the labels, from ``indices`` or with a ``reference`` set."""
 
     name, returns = "EMBEDDINGS", "embeddings"
     output, target = "embeddings (N, D)", "integer labels (N,)"
+    context = ("indices", "reference")
 
-    def accept(self, loss: Loss, output: Any, target: Any) -> Batch:
+    def accept(self, loss: Any, output: Any, target: Any, indices: Any = None, reference: Any = None) -> Batch:
         embeddings, labels = output, target
         check.require_tensor(embeddings=embeddings, labels=labels)
         check.require_rank(2, "(N, D)", embeddings=embeddings)
@@ -199,16 +199,19 @@ class Embeddings(Kind):
         check.require_floating(embeddings=embeddings)
         check.require_integer(labels=labels)
         check.require_same_length(embeddings=embeddings, labels=labels)
-        return Batch(widened(embeddings), labels.to(embeddings.device))
+        labels = labels.to(embeddings.device)
+        return Batch(labelled_batch(widened(embeddings), labels, indices, reference), labels)
 
-    def inspect(self, loss: Loss, output: Tensor, target: Tensor) -> None:
-        check.require_no_nan(embeddings=output)
+    def inspect(self, loss: Any, output: LabelledBatch, target: Tensor) -> None:
+        check.require_no_nan(embeddings=output.anchors)
+        if output.has_reference:
+            check.require_no_nan(reference_embeddings=output.others)
 
-    def hide(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
+    def hide(self, loss: Any, output: LabelledBatch, target: Tensor, weight: Tensor) -> Batch:
         spread(weight, target)  # one weight per anchor; an anchor of weight 0 is still another anchor's neighbour
         return Batch(output, target)
 
-    def draw(self, loss: Loss, size: int, generator: torch.Generator) -> Batch:
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 4), torch.arange(size) % max(2, size // 4))
 
 
@@ -218,7 +221,7 @@ class PairInput(Kind):
     name, returns, container = "PAIRS", "pairs", Pairs
     output, target = "Pairs(first, second), each (N, D)", "same or different (N,): positive where above 0"
 
-    def accept(self, loss: Loss, output: Any, target: Any) -> Batch:
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         pairs = Pairs(*output)
         check.require_tensor(first=pairs.first, second=pairs.second, target=target)
         check.require_rank(2, "(N, D)", first=pairs.first)
@@ -229,7 +232,7 @@ class PairInput(Kind):
         first = widened(pairs.first)
         return Batch(Pairs(first, matched(pairs.second, first)), target)
 
-    def inspect(self, loss: Loss, output: Pairs, target: Tensor) -> None:
+    def inspect(self, loss: Any, output: Pairs, target: Tensor) -> None:
         check.require_no_nan(first=output.first, second=output.second, target=target)
         if target.dtype is not torch.bool:
             wrong = (target != 0) & (target != 1) & (target != -1)
@@ -243,7 +246,7 @@ class PairInput(Kind):
         spread(weight, target)
         return Batch(Pairs(*(hidden(part, weight) for part in output)), hidden(target, weight))
 
-    def draw(self, loss: Loss, size: int, generator: torch.Generator) -> Batch:
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(Pairs(normal(generator, size, 4), normal(generator, size, 4)), torch.arange(size) % 2 == 0)
 
 
@@ -253,7 +256,7 @@ class TripletInput(Kind):
     name, returns, container = "TRIPLETS", "triplets", Triplets
     output, target = "Triplets(anchor, positive, negative), each (N, D)", "None"
 
-    def accept(self, loss: Loss, output: Any, target: Any) -> Batch:
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         triplets = Triplets(*output)
         check.require_tensor(**triplets._asdict())
         check.require_rank(2, "(N, D)", anchor=triplets.anchor)
@@ -264,14 +267,14 @@ class TripletInput(Kind):
         anchor = widened(triplets.anchor)
         return Batch(Triplets(anchor, matched(triplets.positive, anchor), matched(triplets.negative, anchor)), None)
 
-    def inspect(self, loss: Loss, output: Triplets, target: None) -> None:
+    def inspect(self, loss: Any, output: Triplets, target: None) -> None:
         check.require_no_nan(**output._asdict())
 
     def hide(self, loss: Any, output: Triplets, target: None, weight: Tensor) -> Batch:
         spread(weight, output.anchor[:, 0])
         return Batch(Triplets(*(hidden(part, weight) for part in output)), None)
 
-    def draw(self, loss: Loss, size: int, generator: torch.Generator) -> Batch:
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(Triplets(*(normal(generator, size, 4) for _ in range(3))), None)
 
 
@@ -281,7 +284,7 @@ class Distributions(Kind):
     name, returns = "DISTRIBUTIONS", "logits"
     output, target = "logits, log-probabilities or probabilities (..., K)", "likewise, the same shape"
 
-    def accept(self, loss: Loss, output: Any, target: Any) -> Batch:
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         check.require_tensor(output=output, target=target)
         if output.ndim == 0 or output.shape[-1] == 0:
             raise InputError(f"output must be distributions along a last dimension (..., K) with K > 0, got {check.shown(output)}")
@@ -307,6 +310,36 @@ class Distributions(Kind):
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         output, target = (in_form(normal(generator, size, 5), form) for form in (loss.output, loss.target))
         return Batch(output.detach().requires_grad_(), target.detach())
+
+
+class DistributionObjects(Kind):
+    """Two distributions of ``torch.distributions``."""
+
+    name, returns = "DISTRIBUTION_OBJECTS", "distribution"
+    output, target = "a torch.distributions.Distribution", "likewise"
+
+    def claims(self, output: object) -> bool:
+        return isinstance(output, Distribution)
+
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+        if not isinstance(target, Distribution):
+            raise InputError(f"output is a {type(output).__name__}, so target must be a torch Distribution too, got {check.shown(target)}")
+        if output.batch_shape != target.batch_shape or output.event_shape != target.event_shape:
+            raise InputError(
+                f"output has batch and event shape {tuple(output.batch_shape)}, {tuple(output.event_shape)} and target "
+                f"{tuple(target.batch_shape)}, {tuple(target.event_shape)}; they must be the same (use .expand)"
+            )
+        return Batch(output, target)
+
+    def inspect(self, loss: Any, output: Distribution, target: Distribution) -> None:
+        """Distributions validate their own parameters."""
+
+    def hide(self, loss: Any, output: Distribution, target: Distribution, weight: Tensor) -> Batch:
+        return Batch(output, target)
+
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
+        one = torch.ones((), dtype=torch.float64)
+        return Batch(*(Normal(normal(generator, size, 3), one) for _ in range(2)))
 
 
 class Transport(Kind):
@@ -392,6 +425,7 @@ class VAE(Kind):
 
     def inspect(self, loss: Any, output: VAEOutput, target: Tensor) -> None:
         check.require_no_nan(**output._asdict(), target=target)
+        loss.reconstruction.spec.inputs[0].inspect(loss.reconstruction, output.reconstruction, target)
 
     def hide(self, loss: Any, output: VAEOutput, target: Tensor, weight: Tensor) -> Batch:
         spread(weight, target.flatten(1)[:, 0] if target.ndim > 1 else target)
@@ -410,6 +444,7 @@ EMBEDDINGS = Embeddings()
 PAIRS = PairInput()
 TRIPLETS = TripletInput()
 DISTRIBUTIONS = Distributions()
+DISTRIBUTION_OBJECTS = DistributionObjects()
 TRANSPORT = Transport()
 VAE_OUTPUT = VAE()
 
@@ -425,7 +460,7 @@ def matched(tensor: Tensor, like: Tensor) -> Tensor:
 
 def positions(logits: Tensor) -> torch.Size:
     shape = logits.shape
-    return shape[:1] if len(shape) == 2 else shape[:1] + shape[2:]
+    return torch.Size(shape[:1]) if len(shape) == 2 else torch.Size(shape[:1] + shape[2:])
 
 
 def hidden(tensor: Tensor, weight: Tensor) -> Tensor:

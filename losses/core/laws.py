@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from losses.core.outputs import Pairs
+
 if TYPE_CHECKING:
     from losses.core.inputs import Batch
     from losses.core.loss import Loss
 
 
-class LawBroken(AssertionError):
+class LawError(AssertionError):
     """A loss does not have a property that it declares."""
 
 
 @dataclass(frozen=True)
 class Law:
-    """A property of a loss: its sentence, and a check that raises :class:`LawBroken` on a batch that shows otherwise."""
+    """A property of a loss: its sentence, and a check that raises :class:`LawError` on a batch that shows otherwise."""
 
     name: str
     sentence: str
@@ -35,9 +37,9 @@ class Law:
 
 
 def equal(what: str, got: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
-    """Raise :class:`LawBroken` unless two results agree."""
+    """Raise :class:`LawError` unless two results agree."""
     if not torch.allclose(got, expected, rtol=tolerance, atol=tolerance):
-        raise LawBroken(f"{what}: {got.tolist()} is not {expected.tolist()}")
+        raise LawError(f"{what}: {got.tolist()} is not {expected.tolist()}")
 
 
 def changed(loss: Loss, **parameters: Any) -> Loss:
@@ -45,19 +47,20 @@ def changed(loss: Loss, **parameters: Any) -> Loss:
     return type(loss)(**{key: value for key, value in (loss.config() | parameters).items() if key != "name"})
 
 
-def on_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def on_tensors(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Apply a change to every floating tensor of an output or target, whatever its kind."""
-    if isinstance(batch, Tensor):
-        return change(batch) if batch.dtype.is_floating_point else batch
-    if isinstance(batch, tuple):
-        return type(batch)(*(on_tensors(part, change) for part in batch))
-    return batch
+    if isinstance(part, Tensor):
+        return change(part) if part.dtype.is_floating_point else part
+    if isinstance(part, tuple):
+        make: Any = type(part)
+        return make(*(on_tensors(inner, change) for inner in part))
+    return part
 
 
 def _non_negative(loss: Loss, batch: Batch) -> None:
     items = changed(loss, reduction="none")(*batch)
     if items.numel() and items.min() < -1e-12:
-        raise LawBroken(f"an item is {items.min().item()}")
+        raise LawError(f"an item is {items.min().item()}")
 
 
 def _zero_at_target(loss: Loss, batch: Batch) -> None:
@@ -70,9 +73,9 @@ def _symmetric(loss: Loss, batch: Batch) -> None:
 
 
 def _symmetric_in_pairs(loss: Loss, batch: Batch) -> None:
-    if isinstance(batch.output, tuple) and len(batch.output) == 2:
+    if isinstance(batch.output, Pairs):
         first, second = batch.output
-        equal("the pair turned round", loss(type(batch.output)(second, first), batch.target), loss(*batch))
+        equal("the pair turned round", loss(Pairs(second, first), batch.target), loss(*batch))
 
 
 def _translation_invariant(loss: Loss, batch: Batch) -> None:
@@ -114,6 +117,6 @@ def bounded(high: float) -> Law:
     def check(loss: Loss, batch: Batch) -> None:
         items = changed(loss, reduction="none")(*batch)
         if items.numel() and items.max() > high + 1e-9:
-            raise LawBroken(f"an item is {items.max().item()}, above {high}")
+            raise LawError(f"an item is {items.max().item()}, above {high}")
 
     return Law(f"bounded({high:.3g})", f"no item is above {high:.3g}", check)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -35,14 +36,14 @@ class Loss(nn.Module, ABC):
         self._inspected = False
 
     @abstractmethod
-    def items(self, output: Any, target: Any, **context: Any) -> Tensor:
+    def items(self, output: Any, target: Any) -> Tensor:
         """Return the value of every item: the definition of the loss, on a batch that was already accepted."""
 
-    def mass(self, items: Tensor, output: Any, target: Any, **context: Any) -> Tensor | None:
+    def mass(self, items: Tensor, output: Any, target: Any) -> Tensor | None:
         """Return what every item adds to the denominator of the mean; ``None`` is 1 for each."""
         return None
 
-    def spread(self, weight: Tensor, output: Any, target: Any, **context: Any) -> Tensor:
+    def spread(self, weight: Tensor, output: Any, target: Any) -> Tensor:
         """Return the caller's weights as weights of items, where that is more than repeating them over trailing dimensions."""
         return weight
 
@@ -50,16 +51,16 @@ class Loss(nn.Module, ABC):
         """Return the plain ``"mean"`` or ``"sum"`` of a batch that is not empty from a kernel of torch, if it has one."""
         return None
 
-    def summed(self, output: Any, target: Any, weight: Tensor | None, **context: Any) -> Total:
+    def summed(self, output: Any, target: Any, weight: Tensor | None) -> Total:
         """Return the total of an accepted batch; override it where there is a faster route than all items."""
-        if weight is None and not context:
+        if weight is None:
             total = self.kernel(output, target, "sum")
             if total is not None:
                 return Total(total, output.numel())
-        items = self.items(output, target, **context)
+        items = self.items(output, target)
         if weight is not None:
-            weight = self.spread(weight, output, target, **context)
-        return total_of(items, weight, self.mass(items, output, target, **context))
+            weight = self.spread(weight, output, target)
+        return total_of(items, weight, self.mass(items, output, target))
 
     def mean(self, output: Any, target: Any) -> Tensor:
         """Return the mean of an accepted batch without weights."""
@@ -89,26 +90,26 @@ class Loss(nn.Module, ABC):
         """
         if _is_any_autocast_enabled() and torch.is_autocast_enabled(device_of(output)):
             with torch.autocast(device_of(output), enabled=False):
-                return self.forward(output, target, weight=weight, normalizer=normalizer, **context)
-        output, target = self._accepted(output, target, weight)
+                return Loss.forward(self, output, target, weight=weight, normalizer=normalizer, **context)
+        output, target = self._accepted(output, target, weight, context)
         if normalizer is not None and self.reduction != "mean":
             raise InputError(f"normalizer replaces the denominator of a mean, this loss has reduction={self.reduction!r}")
         if self.reduction == "mean":
-            if weight is None and normalizer is None and not context:
+            if weight is None and normalizer is None:
                 return self.mean(output, target)
-            return mean_of(self.summed(output, target, weight, **context), normalizer)
+            return mean_of(self.summed(output, target, weight), normalizer)
         if self.reduction == "sum":
-            return self.summed(output, target, weight, **context).sum.sum()
-        items = self.items(output, target, **context)
-        return items if weight is None else weighted(items, self.spread(weight, output, target, **context))
+            return self.summed(output, target, weight).sum.sum()
+        items = self.items(output, target)
+        return items if weight is None else weighted(items, self.spread(weight, output, target))
 
     def total(self, output: Any, target: Any = None, *, weight: Tensor | None = None, **context: Any) -> Total:
         """Return ``Total(sum, weight)``: add totals over batches or ranks, then divide, and the mean is exact."""
         if _is_any_autocast_enabled() and torch.is_autocast_enabled(device_of(output)):
             with torch.autocast(device_of(output), enabled=False):
-                return self.total(output, target, weight=weight, **context)
-        output, target = self._accepted(output, target, weight)
-        return self.summed(output, target, weight, **context)
+                return Loss.total(self, output, target, weight=weight, **context)
+        output, target = self._accepted(output, target, weight, context)
+        return self.summed(output, target, weight)
 
     def config(self) -> dict[str, Any]:
         """Return the configuration that :func:`losses.create` turns into this loss again."""
@@ -118,9 +119,15 @@ class Loss(nn.Module, ABC):
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in list(self.config().items())[1:])
 
-    def _accepted(self, output: Any, target: Any, weight: Tensor | None) -> tuple[Any, Any]:
+    def _accepted(self, output: Any, target: Any, weight: Tensor | None, context: Mapping[str, Any] = {}) -> tuple[Any, Any]:
         kind = kind_of(self, output)
-        output, target = kind.accept(self, output, target)
+        if context:
+            for name in context:
+                if name not in kind.context:
+                    raise InputError(f"{self.spec.name} on {kind.output} takes no {name!r}; leave it out")
+            output, target = kind.accept(self, output, target, **context)
+        else:
+            output, target = kind.accept(self, output, target)
         if weight is not None:
             output, target = kind.hide(self, output, target, weight)
         if values_are_due(self._inspected):

@@ -48,6 +48,7 @@ class VectorRule(NamedTuple):
 Number = Annotated[float, Says("a finite number")]
 Positive = Annotated[float, Gt(0), Says("a finite number greater than 0")]
 NonNegative = Annotated[float, Ge(0), Says("a finite number of at least 0")]
+AtLeastOne = Annotated[float, Ge(1), Says("a finite number of at least 1")]
 Probability = Annotated[float, Ge(0), Le(1), Says("a number from 0 to 1")]
 InnerProbability = Annotated[float, Gt(0), Lt(1), Says("a number between 0 and 1, both excluded")]
 Integer = Annotated[int, Says("an integer")]
@@ -80,7 +81,7 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
     """
 
     @functools.wraps(init)
-    def __init__(self: object, /, *args: object, **given: object) -> None:
+    def checked_init(self: object, /, *args: object, **given: object) -> None:
         if args:
             names = ", ".join(parameter.name for parameter in declared(init))
             raise ConfigError(
@@ -89,8 +90,8 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
         plain_init: Callable[..., None] = init
         plain_init(self, **validated(init, given))
 
-    __init__.__dict__["is_checked"] = True
-    return __init__  # type: ignore[return-value]  # the same signature, enforced by validated()
+    checked_init.__dict__["is_checked"] = True
+    return checked_init  # type: ignore[return-value]  # the same signature, enforced by validated()
 
 
 def declared(init: Callable[..., None]) -> list[Parameter]:
@@ -129,7 +130,7 @@ def model_of(init: Callable[..., None]) -> type[BaseModel]:
 
     fields: dict[str, Any] = {
         parameter.name: (
-            Annotated[parameter.annotation, BeforeValidator(_not_a_bool)],
+            parameter.annotation if parameter.annotation is bool else Annotated[parameter.annotation, BeforeValidator(_not_a_bool)],
             ... if parameter.default is inspect.Parameter.empty else parameter.default,
         )
         for parameter in declared_once(init)

@@ -60,9 +60,7 @@ def mean_of(total: Total, normalizer: Tensor | float | None = None) -> Tensor:
     denominator = total.weight if normalizer is None else normalizer
     if isinstance(denominator, Tensor):
         if denominator.ndim and denominator.shape != total.sum.shape:
-            raise InputError(
-                f"normalizer has shape {tuple(denominator.shape)}, the sum has shape {tuple(total.sum.shape)}; give a number"
-            )
+            raise InputError(f"normalizer has shape {tuple(denominator.shape)}, the sum has shape {tuple(total.sum.shape)}; give a number")
         denominator = denominator.to(total.sum.dtype)
         mean = total.sum / denominator.masked_fill(denominator == 0, float("inf"))  # x / inf is 0, and so is its gradient
     else:

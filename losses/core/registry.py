@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-
 from losses.core.errors import ConfigError, Problem, suggestion
 from losses.core.inputs import Kind
 from losses.core.laws import Law
@@ -135,9 +134,7 @@ def find(name: object) -> Spec:
         if name in EXPLAINED:
             raise ConfigError(Problem(("name",), EXPLAINED[name]))
     known = [*SPECS, *ALIASES]
-    raise ConfigError(
-        Problem(("name",), f"unknown loss {name!r}, available are {', '.join(sorted(SPECS))}.{suggestion(name, known)}")
-    )
+    raise ConfigError(Problem(("name",), f"unknown loss {name!r}, available are {', '.join(sorted(SPECS))}.{suggestion(name, known)}"))
 
 
 def build(config: object) -> Loss:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from losses.core.inputs import EMBEDDINGS, TRIPLETS
+from losses.core.labelled import LabelledBatch
 from losses.core.laws import NON_NEGATIVE
 from losses.core.loss import Loss
 from losses.core.outputs import Triplets
@@ -15,7 +16,6 @@ from losses.core.parameters import Average, Distance, NonNegative, Reduction, ch
 from losses.core.reduction import Total
 from losses.core.registry import register
 from losses.ops.distances import pairwise_distance, rowwise_distance
-from losses.ops.labelled import Comparison, Indices, Reference, comparison, triplets_of
 from losses.ops.triplets import AnchorSums, cost, hardest, hinge_of_all, semi_hard, softplus_of_all, swapped_of_all
 
 
@@ -76,7 +76,7 @@ class TripletLoss(Loss):
 
     >>> embeddings = tensor([[0.0], [1.0], [3.0]])
     >>> TripletLoss(margin=2.5, average="all")(embeddings, tensor([0, 0, 1]))  # (1 - 3 + 2.5), (1 - 2 + 2.5)
-    tensor(1.)
+    tensor(1.0000)
     """
 
     @checked
@@ -98,67 +98,36 @@ class TripletLoss(Loss):
         self.swap = swap
         self.reduction = reduction
 
-    def items(
-        self,
-        output: Tensor | Triplets,
-        target: Tensor | None = None,
-        *,
-        indices: Indices | None = None,
-        reference: Reference | None = None,
-    ) -> Tensor:
+    def items(self, output: LabelledBatch | Triplets, target: Tensor | None) -> Tensor:
         if isinstance(output, Triplets):
             return triplet(*output, margin=self._limit, distance=self.distance, swap=self.swap)
-        assert target is not None  # a labelled batch has labels
-        compared = comparison(output, target, reference)
-        if indices is not None:
-            anchor, positive, negative = triplets_of(indices, compared)
-            chosen = compared.anchors[anchor], compared.others[positive], compared.others[negative]
+        if output.indices is not None:
+            anchor, positive, negative = output.triplets()
+            chosen = output.anchors[anchor], output.others[positive], output.others[negative]
             return triplet(*chosen, margin=self._limit, distance=self.distance, swap=self.swap)
         if self.mining == "all":
-            return self._items_of_all(compared)
-        values, exists = self._mined(compared)
+            return self._items_of_all(output)
+        values, exists = self._mined(output)
         return values[exists]
 
-    def mass(self, items: Tensor, output: Tensor | Triplets, target: Tensor | None, **context: Indices | Reference | None) -> Tensor | None:
+    def mass(self, items: Tensor, output: LabelledBatch | Triplets, target: Tensor | None) -> Tensor | None:
         return (items > 0).to(items.dtype) if self.average == "active" else None
 
-    def spread(
-        self,
-        weight: Tensor,
-        output: Tensor | Triplets,
-        target: Tensor | None,
-        *,
-        indices: Indices | None = None,
-        reference: Reference | None = None,
-    ) -> Tensor:
+    def spread(self, weight: Tensor, output: LabelledBatch | Triplets, target: Tensor | None) -> Tensor:
         if isinstance(output, Triplets):
             return weight
-        assert target is not None  # a labelled batch has labels
-        compared = comparison(output, target, reference)
-        if indices is not None:
-            return weight[triplets_of(indices, compared)[0]]
+        if output.indices is not None:
+            return weight[output.triplets()[0]]
         if self.mining == "all":
-            triplets = compared.positive.sum(1) * compared.negative.sum(1)
-            return weight.repeat_interleave(triplets)
-        exists = self._mined(compared)[1]
+            return weight.repeat_interleave(output.positive.sum(1) * output.negative.sum(1))
+        exists = self._mined(output)[1]
         return weight.reshape(-1, *[1] * (exists.ndim - 1)).expand(exists.shape)[exists]
 
-    def summed(
-        self,
-        output: Tensor | Triplets,
-        target: Tensor | None,
-        weight: Tensor | None,
-        *,
-        indices: Indices | None = None,
-        reference: Reference | None = None,
-    ) -> Total:
-        if isinstance(output, Triplets) or indices is not None:
-            context = {} if indices is None else {"indices": indices, "reference": reference}
-            return super().summed(output, target, weight, **context)
-        assert target is not None  # a labelled batch has labels
-        compared = comparison(output, target, reference)
-        sums = self._sums_of_all(compared) if self.mining == "all" else self._sums_of_mined(compared)
-        counted = sums.active if self.average == "active" else sums.count
+    def summed(self, output: LabelledBatch | Triplets, target: Tensor | None, weight: Tensor | None) -> Total:
+        if isinstance(output, Triplets) or output.indices is not None:
+            return super().summed(output, target, weight)
+        sums = self._sums_of_all(output) if self.mining == "all" else self._sums_of_mined(output)
+        counted = sums.active if self.average == "active" else sums.triplets
         if weight is None:
             return Total(sums.sum.sum(), counted.sum())
         return Total((sums.sum * weight).sum(), (counted * weight).sum())
@@ -167,30 +136,30 @@ class TripletLoss(Loss):
     def _limit(self) -> float | None:
         return None if isinstance(self.margin, str) else self.margin
 
-    def _items_of_all(self, compared: Comparison) -> Tensor:
+    def _items_of_all(self, batch: LabelledBatch) -> Tensor:
         """Return every triplet's value, anchor by anchor: the definition that :meth:`_sums_of_all` must equal."""
-        distances, between = self._distances(compared)
+        distances, between = self._distances(batch)
         rows = []
-        for row, same, other in zip(distances, compared.positive, compared.negative, strict=True):
+        for row, same, other in zip(distances, batch.positive, batch.negative, strict=True):
             far = row[other].expand(int(same.sum()), -1)
             if between is not None:
                 far = torch.minimum(far, between[same][:, other])
             rows.append(cost(row[same].unsqueeze(1) - far, self._limit).flatten())
         return torch.cat(rows) if rows else distances.flatten()
 
-    def _sums_of_all(self, compared: Comparison) -> AnchorSums:
-        distances, between = self._distances(compared)
+    def _sums_of_all(self, batch: LabelledBatch) -> AnchorSums:
+        distances, between = self._distances(batch)
         if between is not None:
-            return swapped_of_all(distances, between, compared.positive, compared.negative, self._limit)
+            return swapped_of_all(distances, between, batch.positive, batch.negative, self._limit)
         if self._limit is None:
-            return softplus_of_all(distances, compared.positive, compared.negative)
-        return hinge_of_all(distances, compared.positive, compared.negative, self._limit)
+            return softplus_of_all(distances, batch.positive, batch.negative)
+        return hinge_of_all(distances, batch.positive, batch.negative, self._limit)
 
-    def _mined(self, compared: Comparison) -> tuple[Tensor, Tensor]:
+    def _mined(self, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
         """Return the values of mined triplets, ``(N,)`` or ``(N, M)``, and which of them exist."""
-        distances, between = self._distances(compared)
+        distances, between = self._distances(batch)
         mine = hardest if self.mining == "hard" else semi_hard
-        positive, negative, exists = mine(distances, compared.positive, compared.negative)
+        positive, negative, exists = mine(distances, batch.positive, batch.negative)
         if distances.shape[1] == 0:
             return distances.sum(1), exists
         columns = (positive.unsqueeze(1), negative.unsqueeze(1)) if positive.ndim == 1 else (positive, negative)
@@ -199,11 +168,11 @@ class TripletLoss(Loss):
             far = torch.minimum(far, between[positive, negative])
         return cost(near - far, self._limit).masked_fill(~exists, 0), exists
 
-    def _sums_of_mined(self, compared: Comparison) -> AnchorSums:
-        values, exists = self._mined(compared)
+    def _sums_of_mined(self, batch: LabelledBatch) -> AnchorSums:
+        values, exists = self._mined(batch)
         rows = (part.reshape(len(values), -1).sum(1) for part in (values, values > 0, exists))
         return AnchorSums(*rows)
 
-    def _distances(self, compared: Comparison) -> tuple[Tensor, Tensor | None]:
-        distances = pairwise_distance(compared.anchors, compared.others, self.distance)
-        return distances, pairwise_distance(compared.others, compared.others, self.distance) if self.swap else None
+    def _distances(self, batch: LabelledBatch) -> tuple[Tensor, Tensor | None]:
+        distances = pairwise_distance(batch.anchors, batch.others, self.distance)
+        return distances, pairwise_distance(batch.others, batch.others, self.distance) if self.swap else None

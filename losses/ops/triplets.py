@@ -21,7 +21,7 @@ class AnchorSums(NamedTuple):
 
     sum: Tensor
     active: Tensor
-    count: Tensor
+    triplets: Tensor
 
 
 class Chosen(NamedTuple):
@@ -59,7 +59,7 @@ def softplus_of_all(distances: Tensor, positive: Tensor, negative: Tensor) -> An
         return (values * (same.unsqueeze(2) & other.unsqueeze(1))).sum((1, 2))
 
     rows = max(1, BLOCK // max(1, distances.shape[1] ** 2))
-    parts = list(zip(distances.split(rows), positive.split(rows), negative.split(rows), strict=True))
+    parts = list(zip(*(torch.split(part, rows) for part in (distances, positive, negative)), strict=True))
     again = not torch._C._are_functorch_transforms_active()  # transforms do not know checkpoints
     sums = [checkpoint(block, *part, use_reentrant=False) if again else block(*part) for part in parts]
     count = positive.sum(1) * negative.sum(1)

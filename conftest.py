@@ -1,0 +1,14 @@
+"""What every test shares: one thread, and names that doctests may use without importing them."""
+
+import pytest
+import torch
+from torch import tensor
+
+import losses
+
+torch.set_num_threads(1)  # with two, small steps are 10 to 100 times slower at random on a busy machine
+
+
+@pytest.fixture(autouse=True)
+def doctest_names(doctest_namespace: dict[str, object]) -> None:
+    doctest_namespace.update({"torch": torch, "tensor": tensor, "Pairs": losses.Pairs, "VAEOutput": losses.VAEOutput})

@@ -1,0 +1,105 @@
+"""Labelled batches as metric losses take them: what each embedding is compared with, and what counts as the same class."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from losses.core.checks import require_floating, require_integer, require_rank, require_same_length, require_tensor, shown
+from losses.core.errors import InputError
+
+
+class LabelledBatch(NamedTuple):
+    """Anchors ``(N, D)``, what they are compared with ``(M, D)``, and ``(N, M)``: who is of the same and who of another class.
+
+    Without a reference set the others are the anchors themselves, and no anchor is compared with its own self.
+    """
+
+    anchors: Tensor
+    others: Tensor
+    positive: Tensor
+    negative: Tensor
+    indices: tuple[Tensor, ...] | None
+    has_reference: bool
+
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the indices as pairs ``(anchor, positive, anchor, negative)``; a triplet is a positive and a negative pair."""
+        assert self.indices is not None
+        if len(self.indices) == 3:
+            anchor, positive, negative = self.indices
+            return anchor, positive, anchor, negative
+        first, positive, second, negative = self.indices
+        return first, positive, second, negative
+
+    def triplets(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the indices as triplets ``(anchor, positive, negative)``: every positive with every negative pair of one anchor."""
+        assert self.indices is not None
+        if len(self.indices) == 3:
+            anchor, positive, negative = self.indices
+            return anchor, positive, negative
+        first, positive, second, negative = self.indices
+        one, other = torch.nonzero(first.unsqueeze(1) == second.unsqueeze(0), as_tuple=True)
+        return first[one], positive[one], negative[other]
+
+
+def labelled_batch(embeddings: Tensor, labels: Tensor, indices: Any = None, reference: Any = None) -> LabelledBatch:
+    """Return a labelled batch with what it is compared with.
+
+    Args:
+        embeddings: ``(N, D)``, checked.
+        labels: ``(N,)``, checked.
+        indices: a miner's tuple (anchor, positive, negative) or (anchor, positive, anchor, negative).
+        reference: (embeddings ``(M, D)``, labels ``(M,)``) to compare with instead of the batch itself.
+    """
+    if reference is None:
+        same = labels.unsqueeze(1) == labels.unsqueeze(0)
+        itself = torch.eye(len(labels), dtype=torch.bool, device=same.device)
+        others, positive = embeddings, same & ~itself
+    else:
+        others, other_labels = checked_reference(embeddings, reference)
+        same = positive = labels.unsqueeze(1) == other_labels.unsqueeze(0)
+    if indices is not None:
+        indices = checked_indices(indices, embeddings, others)
+    return LabelledBatch(embeddings, others, positive, ~same, indices, reference is not None)
+
+
+def checked_reference(embeddings: Tensor, reference: Any) -> tuple[Tensor, Tensor]:
+    """Return a reference set in the dtype and on the device of the embeddings, or raise where it does not fit them."""
+    if not isinstance(reference, tuple | list) or len(reference) != 2:
+        raise InputError(f"reference must be a tuple (embeddings, labels), got {shown(reference)}")
+    others, labels = reference
+    require_tensor(reference_embeddings=others, reference_labels=labels)
+    require_rank(2, "(M, D)", reference_embeddings=others)
+    require_rank(1, "(M,)", reference_labels=labels)
+    require_floating(reference_embeddings=others)
+    require_integer(reference_labels=labels)
+    require_same_length(reference_embeddings=others, reference_labels=labels)
+    if others.shape[1] != embeddings.shape[1]:
+        raise InputError(f"reference embeddings have {others.shape[1]} dimensions, the embeddings {embeddings.shape[1]}; they must agree")
+    return others.to(embeddings), labels.to(embeddings.device)
+
+
+def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[Tensor, ...]:
+    """Return a miner's indices on the device of the embeddings, or raise where they do not point into the batch."""
+    if not isinstance(indices, tuple | list) or len(indices) not in (3, 4):
+        raise InputError(
+            "indices must be a tuple (anchor, positive, negative) or (anchor, positive, anchor, negative) as miners return it, "
+            f"got {shown(indices)}"
+        )
+    names = ("anchor", "positive", "negative") if len(indices) == 3 else ("anchor", "positive", "negative_anchor", "negative")
+    named: dict[str, Tensor] = dict(zip(names, indices, strict=True))
+    require_tensor(**named)
+    require_integer(**named)
+    require_rank(1, "of indices", **named)
+    positives = {name: index for name, index in named.items() if len(indices) == 3 or name in ("anchor", "positive")}
+    require_same_length(**positives)
+    if len(indices) == 4:
+        require_same_length(negative_anchor=named["negative_anchor"], negative=named["negative"])
+    for name, index in named.items():
+        size = len(embeddings if name.endswith("anchor") else others)
+        # an index out of range ends a CUDA process, so it is worth one look at the values
+        if index.numel() and not torch.compiler.is_compiling() and bool(((index < 0) | (index >= size)).any()):
+            raise InputError(f"indices: {name} runs from {int(index.min())} to {int(index.max())}, the batch it points into holds {size}")
+    return tuple(index.to(embeddings.device).long() for index in named.values())

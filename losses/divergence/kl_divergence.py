@@ -1,0 +1,108 @@
+"""Kullback-Leibler divergence, with both directions spelled out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from losses.core.errors import InputError
+from losses.core.inputs import DISTRIBUTION_OBJECTS, DISTRIBUTIONS, widened
+from losses.core.laws import NON_NEGATIVE
+from losses.core.loss import Loss
+from losses.core.parameters import DistributionForm, Positive, Reduction, checked
+from losses.core.registry import register
+from losses.ops.log_space import log_probabilities, relative_entropy
+
+
+def kl_divergence(log_probs: Tensor, target_log_probs: Tensor, *, direction: Literal["forward", "reverse"] = "forward") -> Tensor:
+    """Return KL of every distribution along the last dimension, from log-probabilities; see :class:`KLDivergenceLoss`."""
+    if direction == "forward":
+        return relative_entropy(target_log_probs, log_probs).sum(-1)
+    return relative_entropy(log_probs, target_log_probs).sum(-1)
+
+
+@register(
+    "kl_divergence",
+    aliases=("kl",),
+    inputs=(DISTRIBUTIONS, DISTRIBUTION_OBJECTS),
+    laws=(NON_NEGATIVE,),
+    suits="distillation, and matching a predicted distribution to a known one",
+    source="S. Kullback, R. A. Leibler, On Information and Sufficiency, 1951, doi:10.1214/aoms/1177729694; "
+    "temperature: G. Hinton, O. Vinyals, J. Dean, 2015, arXiv:1503.02531",
+)
+class KLDivergenceLoss(Loss):
+    r"""Nats lost by using one distribution where the other is true.
+
+    .. math::
+        \text{forward: } \mathrm{KL}(t \,\|\, o) = \sum_k t_k (\log t_k - \log o_k)
+        \qquad
+        \text{reverse: } \mathrm{KL}(o \,\|\, t)
+
+    :math:`0 \log 0 = 0`. A probability of 0 where the other distribution has mass counts as the smallest normal number of
+    the dtype, so that the divergence stays finite.
+
+    Args:
+        output: form of the output, ``"logits"``, ``"log_probs"`` or ``"probs"``.
+        target: form of the target, likewise.
+        direction: ``"forward"`` is KL(target‖output), which covers the target; ``"reverse"`` is KL(output‖target), which
+            seeks one of its modes.
+        temperature: :math:`T`; log-probabilities are divided by it and normalised again, and the loss is multiplied by
+            :math:`T^2`, so that gradients keep their size.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one distribution: summed over outcomes, never averaged.
+
+    Shapes:
+        output, target: ``(..., K)``, the same. Returns ``()``, or ``(...)`` if nothing is reduced.
+        Also takes two ``torch.distributions.Distribution`` that torch knows the divergence of; then an item is one
+        element of their batch shape, and ``output`` and ``target`` (the parameters) have nothing to say.
+
+    Units:
+        Nats.
+
+    Raises:
+        ConfigError: a parameter is outside its range.
+        InputError: the tensors differ in shape, or their values are not in the form that was declared.
+
+    >>> loss = KLDivergenceLoss(output="probs", target="probs")
+    >>> loss(tensor([[0.5, 0.5]]), tensor([[1.0, 0.0]]))  # 1 * log(1 / 0.5)
+    tensor(0.6931)
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        output: DistributionForm = "logits",
+        target: DistributionForm = "probs",
+        direction: Literal["forward", "reverse"] = "forward",
+        temperature: Positive = 1.0,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        self.output: DistributionForm = output
+        self.target: DistributionForm = target
+        self.direction: Literal["forward", "reverse"] = direction
+        self.temperature = temperature
+        self.reduction = reduction
+
+    def items(self, output: Tensor | Distribution, target: Tensor | Distribution) -> Tensor:
+        if isinstance(output, Distribution) and isinstance(target, Distribution):
+            return self._of_objects(output, target)
+        assert isinstance(output, Tensor) and isinstance(target, Tensor)  # accepted together
+        log_probs, target_log_probs = log_probabilities(output, self.output), log_probabilities(target, self.target)
+        if self.temperature != 1:
+            log_probs, target_log_probs = ((part / self.temperature).log_softmax(-1) for part in (log_probs, target_log_probs))
+        return self.temperature**2 * kl_divergence(log_probs, target_log_probs, direction=self.direction)
+
+    def _of_objects(self, output: Distribution, target: Distribution) -> Tensor:
+        if self.temperature != 1:
+            raise InputError(f"temperature={self.temperature} needs logits or probabilities; two Distribution objects have none in common")
+        first, second = (target, output) if self.direction == "forward" else (output, target)
+        try:
+            return widened(torch.distributions.kl_divergence(first, second))
+        except NotImplementedError:
+            raise InputError(
+                f"torch knows no divergence from {type(first).__name__} to {type(second).__name__}; pass tensors, or register_kl"
+            ) from None

@@ -1,0 +1,137 @@
+"""Negative evidence lower bound: the loss of a variational autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.core.errors import ConfigError, Problem
+from losses.core.inputs import BINARY, POINTWISE, VAE_OUTPUT
+from losses.core.laws import NON_NEGATIVE
+from losses.core.loss import Loss
+from losses.core.outputs import VAEOutput
+from losses.core.parameters import Count, NonNegative, Reduction, checked
+from losses.core.reduction import mean_of, total_of
+from losses.core.registry import NestedLoss, register
+
+STEEPEST = 70.0
+"""Log-variance above which exp, that would overflow float32 at 88, goes on as its tangent."""
+
+
+def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return KL(N(mean, exp(log_variance)) ‖ N(0, 1)) of every latent dimension; see :class:`ELBOLoss`."""
+    below = log_variance.clamp(max=STEEPEST)
+    variance = below.exp() * (1 + log_variance - below)
+    return (variance + mean.square() - 1 - log_variance) / 2
+
+
+@register(
+    "elbo",
+    aliases=("vae",),
+    inputs=VAE_OUTPUT,
+    laws=(NON_NEGATIVE,),
+    suits="variational autoencoders",
+    source="D. P. Kingma, M. Welling, Auto-Encoding Variational Bayes, 2014, arXiv:1312.6114; beta: I. Higgins et al., ICLR 2017; "
+    "free bits: D. P. Kingma et al., 2016, arXiv:1606.04934; capacity: C. P. Burgess et al., 2018, arXiv:1804.03599",
+)
+class ELBOLoss(Loss):
+    r"""What it costs to describe the data: what the reconstruction misses, and what the latent code says.
+
+    .. math::
+        \ell = \underbrace{\textstyle\sum_e r(\hat x_e, x_e)}_{\text{reconstruction}}
+             + \beta\, \Big|\sum_j \max\big(\lambda,\ \tfrac12 (\sigma_j^2 + \mu_j^2 - 1 - \log \sigma_j^2)\big) - C\Big|
+
+    Both parts are **summed over the event and averaged over the batch**, so that :math:`\beta = 1` is the bound itself.
+    A log-variance above 70 goes on along the tangent of exp, so that value and gradient are finite for any input.
+
+    Args:
+        reconstruction: :math:`r`, any pointwise loss. ``binary_cross_entropy`` takes the reconstruction as logits; ``mse``
+            is a Gaussian of variance 1/2, up to a constant.
+        beta: :math:`\beta`, weight of the divergence.
+        free_bits: :math:`\lambda`, nats per latent dimension and sample that cost nothing to use more of.
+        capacity: :math:`C`, nats that the divergence is held at; ``None`` is the plain divergence.
+        warmup_steps: calls in training mode over which beta rises linearly from 0. The progress is a buffer, so it
+            survives a checkpoint; in evaluation mode it stands still, and beta counts in full.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one sample.
+
+    Shapes:
+        output: ``VAEOutput(reconstruction (N, ...), mean (N, ...), log_variance (N, ...))``; target: the data, in the
+        shape of the reconstruction. Returns ``()``, or ``(N,)`` if nothing is reduced.
+
+    Units:
+        Nats, if the reconstruction loss is a negative log-likelihood in nats.
+
+    Raises:
+        ConfigError: a parameter is outside its range, or ``reconstruction`` is not a pointwise loss.
+        InputError: the tensors do not fit together.
+
+    >>> output = VAEOutput(reconstruction=tensor([[0.0, 0.0]]), mean=tensor([[2.0]]), log_variance=tensor([[0.0]]))
+    >>> ELBOLoss()(output, tensor([[1.0, 0.0]]))  # 2 log 2 + 2**2 / 2
+    tensor(3.3863)
+    """
+
+    progress: Tensor
+
+    @checked
+    def __init__(
+        self,
+        *,
+        reconstruction: NestedLoss = "binary_cross_entropy",
+        beta: NonNegative = 1.0,
+        free_bits: NonNegative = 0.0,
+        capacity: NonNegative | None = None,
+        warmup_steps: Count = 0,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        assert isinstance(reconstruction, Loss)  # built from its configuration by @checked
+        if not set(reconstruction.spec.inputs) & {POINTWISE, BINARY}:
+            name = reconstruction.spec.name
+            raise ConfigError(
+                Problem(("reconstruction",), f"got {name!r}, expected a pointwise loss such as 'binary_cross_entropy' or 'mse'")
+            )
+        if reconstruction.reduction != "mean":
+            message = f"got {reconstruction.reduction!r}; set reduction on the ELBO, which sums over the event itself"
+            raise ConfigError(Problem(("reconstruction", "reduction"), message))
+        self.reconstruction = reconstruction
+        self.beta = beta
+        self.free_bits = free_bits
+        self.capacity = capacity
+        self.warmup_steps = warmup_steps
+        self.register_buffer("progress", torch.zeros((), dtype=torch.long))
+        self.reduction = reduction
+
+    def items(self, output: VAEOutput, target: Tensor) -> Tensor:
+        reconstruction, divergence = self._parts(output, target)
+        return reconstruction + self._beta() * divergence
+
+    def terms(self, output: VAEOutput, target: Tensor) -> Mapping[str, Tensor]:
+        """Return the mean ``reconstruction`` and ``divergence`` (before beta) of a batch, detached, for logging."""
+        with torch.no_grad():
+            batch = self._accepted(output, target, None)
+            return {name: mean_of(total_of(part)) for name, part in zip(("reconstruction", "divergence"), self._parts(*batch), strict=True)}
+
+    def forward(self, output: Any, target: Any = None, **options: Any) -> Tensor:
+        value = super().forward(output, target, **options)
+        if self.training and self.warmup_steps:
+            self.progress += 1
+        return value
+
+    def _beta(self) -> Tensor | float:
+        if not (self.training and self.warmup_steps):
+            return self.beta
+        return self.beta * (self.progress / self.warmup_steps).clamp(max=1)
+
+    def _parts(self, output: VAEOutput, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return reconstruction and divergence of every sample."""
+        missed = self.reconstruction.items(output.reconstruction, target)
+        divergence = over_event(gaussian_kl(output.mean, output.log_variance).clamp(min=self.free_bits))
+        return over_event(missed), divergence if self.capacity is None else (divergence - self.capacity).abs()
+
+
+def over_event(values: Tensor) -> Tensor:
+    """Return the sum over everything but the batch."""
+    return values.flatten(1).sum(1) if values.ndim > 1 else values

@@ -1,0 +1,147 @@
+"""Contrastive loss: pairs of one class together, pairs of two classes a margin apart."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from losses.core.inputs import EMBEDDINGS, PAIRS
+from losses.core.labelled import LabelledBatch
+from losses.core.laws import NON_NEGATIVE, SYMMETRIC_IN_PAIRS
+from losses.core.loss import Loss
+from losses.core.outputs import Pairs
+from losses.core.parameters import Distance, NonNegative, Positive, Reduction, checked
+from losses.core.reduction import Total, total_of
+from losses.core.registry import register
+from losses.ops.distances import pairwise_distance, rowwise_distance
+
+
+def contrastive(
+    distances: Tensor,
+    same: Tensor,
+    *,
+    margin: float = 1.0,
+    positive_margin: float = 0.0,
+    power: Literal[1, 2] = 2,
+) -> Tensor:
+    """Return the loss of every distance, unreduced, given which pairs are of the same class; see :class:`ContrastiveLoss`."""
+    excess = torch.where(same, distances - positive_margin, margin - distances).relu()
+    return excess if power == 1 else excess.square() / 2
+
+
+@register(
+    "contrastive",
+    inputs=(EMBEDDINGS, PAIRS),
+    laws=(NON_NEGATIVE, SYMMETRIC_IN_PAIRS),
+    suits="verification: is this the same? from pairs, with a threshold on the distance that means something",
+    source="R. Hadsell, S. Chopra, Y. LeCun, Dimensionality Reduction by Learning an Invariant Mapping, 2006, doi:10.1109/CVPR.2006.100",
+)
+class ContrastiveLoss(Loss):
+    r"""Distance of what belongs together, and how far below the margin the rest comes.
+
+    .. math::
+        \ell(d) = \begin{cases}
+            \tfrac1p \max(0,\ d - m_+)^p    & \text{same class} \\
+            \tfrac1p \max(0,\ m - d)^p      & \text{different classes}
+        \end{cases}
+
+    With ``power=1`` and ``average="balanced"`` this is the value of ``ContrastiveLoss`` in pytorch-metric-learning.
+
+    Args:
+        margin: :math:`m`, distance at which pairs of different classes cost nothing any more.
+        positive_margin: :math:`m_+`, distance up to which pairs of one class cost nothing.
+        power: :math:`p`, 1 or 2.
+        distance: ``"euclidean"``, ``"squared_euclidean"`` or ``"cosine"`` (1 - cosine).
+        average: the mean is over ``"all"`` pairs, over ``"active"`` ones that still cost something, or ``"balanced"``: the
+            mean over active pairs of one class plus the mean over active pairs of different classes.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one pair, each unordered pair of a batch once, in the
+            order (0, 1), (0, 2), ..., (1, 2), ...
+
+    Shapes:
+        embeddings ``(N, D)`` with integer labels ``(N,)``, or ``Pairs(first, second)``, each ``(N, D)``, with a target
+        ``(N,)`` that is above 0 where the pair is of one class. ``indices=`` takes the tuple of a pytorch-metric-learning
+        miner (then an item is one of its pairs, positive pairs first), ``reference=(embeddings, labels)`` another set to
+        compare with (then an item is one of N x M pairs). ``weight`` is one per pair, or one per embedding of a labelled
+        batch, whose pairs weigh the mean of their two ends (with a reference or indices, the weight of the anchor).
+
+    Units:
+        Margins are in the unit of the distance; the loss is in that unit to the ``power``.
+
+    Raises:
+        ConfigError: a parameter is outside its range.
+        InputError: the tensors do not fit together, or indices point outside the batch.
+
+    >>> pairs = Pairs(tensor([[0.0], [0.0]]), tensor([[3.0], [0.4]]))
+    >>> ContrastiveLoss(reduction="none")(pairs, tensor([1, 0]))  # 3**2 / 2, (1 - 0.4)**2 / 2
+    tensor([4.5000, 0.1800])
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        margin: Positive = 1.0,
+        positive_margin: NonNegative = 0.0,
+        power: Literal[1, 2] = 2,
+        distance: Distance = "euclidean",
+        average: Literal["all", "active", "balanced"] = "all",
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        self.margin = margin
+        self.positive_margin = positive_margin
+        self.power: Literal[1, 2] = power
+        self.distance: Distance = distance
+        self.average = average
+        self.reduction = reduction
+
+    def items(self, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
+        return self._of_pairs(*self._pairs(output, target))
+
+    def spread(self, weight: Tensor, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
+        if isinstance(output, Pairs):
+            return weight
+        if output.indices is not None:
+            anchor, _, negative_anchor, _ = output.pairs()
+            return weight[torch.cat([anchor, negative_anchor])]
+        if output.has_reference:
+            return weight.repeat_interleave(len(output.others))
+        first, second = once(len(output.anchors), weight.device)
+        return (weight[first] + weight[second]) / 2
+
+    def summed(self, output: LabelledBatch | Pairs, target: Tensor, weight: Tensor | None) -> Total:
+        distances, same = self._pairs(output, target)
+        items = self._of_pairs(distances, same)
+        if weight is not None:
+            weight = self.spread(weight, output, target)
+        active = (items > 0).to(items.dtype)
+        if self.average != "balanced":
+            return total_of(items, weight, active if self.average == "active" else None)
+        positive, negative = (total_of(items * side, weight, active * side) for side in (same, ~same))
+        counts = torch.stack([torch.as_tensor(positive.weight), torch.as_tensor(negative.weight)])
+        return Total(torch.stack([positive.sum, negative.sum]), counts)
+
+    def _of_pairs(self, distances: Tensor, same: Tensor) -> Tensor:
+        return contrastive(distances, same, margin=self.margin, positive_margin=self.positive_margin, power=self.power)
+
+    def _pairs(self, output: LabelledBatch | Pairs, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the distance of every pair and whether it is of one class."""
+        if isinstance(output, Pairs):
+            return rowwise_distance(*output, self.distance), target > 0
+        if output.indices is not None:
+            anchor, positive, negative_anchor, negative = output.pairs()
+            first, second = output.anchors[torch.cat([anchor, negative_anchor])], output.others[torch.cat([positive, negative])]
+            return rowwise_distance(first, second, self.distance), torch.arange(len(first), device=first.device) < len(anchor)
+        distances = pairwise_distance(output.anchors, output.others, self.distance)
+        if output.has_reference:
+            return distances.flatten(), output.positive.flatten()
+        upper = once(len(distances), distances.device)
+        return distances[upper], output.positive[upper]
+
+
+def once(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the two indices of every unordered pair of a batch."""
+    first, second = torch.triu_indices(size, size, 1, device=device)
+    return first, second

@@ -1,0 +1,32 @@
+"""Distributions in log space: one form inside, whatever form came in."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from losses.core.parameters import DistributionForm
+
+
+def log_probabilities(values: Tensor, form: DistributionForm) -> Tensor:
+    """Return log-probabilities along the last dimension; -inf where a probability is 0, with gradient 0 there."""
+    if form == "logits":
+        return values.log_softmax(-1)
+    if form == "log_probs":
+        return values
+    zero = values <= 0
+    return values.masked_fill(zero, 1).log().masked_fill(zero, -torch.inf)
+
+
+def floored(log_probs: Tensor) -> Tensor:
+    """Return log-probabilities with log(smallest normal number) in place of -inf: divergences stay finite, as do gradients."""
+    return log_probs.masked_fill(log_probs == -torch.inf, math.log(torch.finfo(log_probs.dtype).tiny))
+
+
+def relative_entropy(log_probs: Tensor, log_other: Tensor) -> Tensor:
+    """Return p (log p - log q) of every outcome, with 0 log 0 = 0 in value and in gradient."""
+    absent = log_probs == -torch.inf
+    present = log_probs.masked_fill(absent, 0)
+    return (present.exp() * (present - floored(log_other))).masked_fill(absent, 0)
