@@ -7,6 +7,7 @@ tensor(0.4375)
 
 from typing import TYPE_CHECKING
 
+from losses.checking import check_loss
 from losses.configuration import available, create, describe, load, schema
 from losses.core.checks import checks
 from losses.core.errors import ConfigError, InputError
@@ -17,6 +18,20 @@ from losses.core.registry import SPECS, register, scan
 
 if TYPE_CHECKING:  # what scan() exports below, spelled out for editors and type checkers by `make pages`
     # begin exports
+    from losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss
+    from losses.classification.cross_entropy import CrossEntropyLoss
+    from losses.classification.hinge import HingeLoss
+    from losses.divergence.js_divergence import JSDivergenceLoss
+    from losses.divergence.kl_divergence import KLDivergenceLoss
+    from losses.divergence.wasserstein import WassersteinLoss
+    from losses.generative.elbo import ELBOLoss
+    from losses.metric.circle import CircleLoss
+    from losses.metric.contrastive import ContrastiveLoss
+    from losses.metric.triplet import TripletLoss
+    from losses.regression.huber import HuberLoss
+    from losses.regression.mae import MAELoss
+    from losses.regression.mse import MSELoss
+
     # end exports
     pass
 

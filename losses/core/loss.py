@@ -29,6 +29,8 @@ class Loss(nn.Module, ABC):
     """
 
     spec: ClassVar[Spec]
+    exceptions: ClassVar[Mapping[str, str]] = {}
+    """Clauses of :func:`losses.check_loss` that the loss cannot honour, each with the reason."""
     reduction: str
 
     def __init__(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,9 +21,20 @@ from losses.core.registry import register
 from losses.ops.distances import cosine_similarity, unit
 
 
-def circle(similarity: Tensor, positive: Tensor, negative: Tensor, *, margin: float = 0.4, scale: float = 80.0) -> tuple[Tensor, Tensor]:
-    """Return the loss of every row of similarities, and which rows hold both positives and negatives; see :class:`CircleLoss`."""
-    pace = similarity.detach()  # how far a similarity is from its optimum sets its pace and is not trained itself
+def circle(
+    similarity: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    margin: float = 0.4,
+    scale: float = 80.0,
+    pace: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of every row of similarities, and which rows hold both positives and negatives; see :class:`CircleLoss`.
+
+    ``pace`` are the similarities whose distance from their optimum weighs each term: constants, by default the present ones.
+    """
+    pace = similarity.detach() if pace is None else pace
     pull = -scale * (1 + margin - pace).relu() * (similarity - (1 - margin))
     push = scale * (pace + margin).relu() * (similarity - margin)
     valid = positive.any(-1) & negative.any(-1)
@@ -75,6 +89,11 @@ class CircleLoss(Loss):
     >>> loss(embeddings, tensor([0, 0, 1]))  # log(1 + exp(0.5 * -0.5) * exp(-0.5 * 0.5)) for the first two
     tensor([0.4741, 0.4741, 0.0000])
     """
+
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "first_derivative": "the weights in square brackets are constants in the gradient, by the paper's definition",
+        "second_derivative": "the weights in square brackets are constants in the gradient, by the paper's definition",
+    }
 
     @checked
     def __init__(self, *, margin: Number = 0.4, scale: Positive = 80.0, reduction: Reduction = "mean") -> None:

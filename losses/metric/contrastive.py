@@ -100,6 +100,9 @@ class ContrastiveLoss(Loss):
     def items(self, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
         return self._of_pairs(*self._pairs(output, target))
 
+    def mass(self, items: Tensor, output: LabelledBatch | Pairs, target: Tensor) -> Tensor | None:
+        return None if self.average == "all" else (items > 0).to(items.dtype)
+
     def spread(self, weight: Tensor, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
         if isinstance(output, Pairs):
             return weight
@@ -116,10 +119,10 @@ class ContrastiveLoss(Loss):
         items = self._of_pairs(distances, same)
         if weight is not None:
             weight = self.spread(weight, output, target)
-        active = (items > 0).to(items.dtype)
-        if self.average != "balanced":
-            return total_of(items, weight, active if self.average == "active" else None)
-        positive, negative = (total_of(items * side, weight, active * side) for side in (same, ~same))
+        mass = self.mass(items, output, target)
+        if mass is None or self.average != "balanced":
+            return total_of(items, weight, mass)
+        positive, negative = (total_of(items * side, weight, mass * side) for side in (same, ~same))
         counts = torch.stack([torch.as_tensor(positive.weight), torch.as_tensor(negative.weight)])
         return Total(torch.stack([positive.sum, negative.sum]), counts)
 

@@ -170,8 +170,7 @@ class TripletLoss(Loss):
 
     def _sums_of_mined(self, batch: LabelledBatch) -> AnchorSums:
         values, exists = self._mined(batch)
-        rows = (part.reshape(len(values), -1).sum(1) for part in (values, values > 0, exists))
-        return AnchorSums(*rows)
+        return AnchorSums(*(part if part.ndim == 1 else part.sum(1) for part in (values, values > 0, exists)))
 
     def _distances(self, batch: LabelledBatch) -> tuple[Tensor, Tensor | None]:
         distances = pairwise_distance(batch.anchors, batch.others, self.distance)

@@ -1,0 +1,36 @@
+# make demo   trains the default run and shows its result
+# make test   runs every check there is: style, types, tests
+# Both need only Python 3.11 and make; both create .venv and install into it what they need.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test pages clean
+
+demo: .venv/demo
+	$(BIN)/python examples/train.py
+
+test: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2
+
+pages: .venv/dev
+	$(BIN)/python docs/pages.py
+	$(BIN)/ruff format losses/__init__.py
+
+# torch and what needs it go into one pip command, so that the pinned build is the one that is taken
+.venv/demo: pyproject.toml constraints.txt | .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[examples]'
+	touch $@
+
+.venv/dev: pyproject.toml constraints.txt | .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@ .venv/demo
+
+.venv:
+	$(PYTHON) -m venv .venv
+
+clean:
+	rm -rf .venv runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
