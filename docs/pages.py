@@ -29,7 +29,11 @@ def table_of_losses() -> str:
 def exports() -> str:
     """Return the import lines that editors and type checkers read."""
     classes = sorted((find(name).cls for name in available()), key=lambda cls: (cls.__module__, cls.__name__))
-    return "\n".join(f"    from {cls.__module__} import {cls.__name__}" for cls in classes if cls.__module__.startswith("losses."))
+    # "as" makes each a re-export under strict typing; the last, empty line is the formatter's
+    lines = [
+        f"    from {cls.__module__} import {cls.__name__} as {cls.__name__}" for cls in classes if cls.__module__.startswith("losses.")
+    ]
+    return "\n".join([*lines, ""])
 
 
 PAGES = {

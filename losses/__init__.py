@@ -18,22 +18,21 @@ from losses.core.registry import SPECS, register, scan
 
 if TYPE_CHECKING:  # what scan() exports below, spelled out for editors and type checkers by `make pages`
     # begin exports
-    from losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss
-    from losses.classification.cross_entropy import CrossEntropyLoss
-    from losses.classification.hinge import HingeLoss
-    from losses.divergence.js_divergence import JSDivergenceLoss
-    from losses.divergence.kl_divergence import KLDivergenceLoss
-    from losses.divergence.wasserstein import WassersteinLoss
-    from losses.generative.elbo import ELBOLoss
-    from losses.metric.circle import CircleLoss
-    from losses.metric.contrastive import ContrastiveLoss
-    from losses.metric.triplet import TripletLoss
-    from losses.regression.huber import HuberLoss
-    from losses.regression.mae import MAELoss
-    from losses.regression.mse import MSELoss
+    from losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss as BinaryCrossEntropyLoss
+    from losses.classification.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
+    from losses.classification.hinge import HingeLoss as HingeLoss
+    from losses.divergence.js_divergence import JSDivergenceLoss as JSDivergenceLoss
+    from losses.divergence.kl_divergence import KLDivergenceLoss as KLDivergenceLoss
+    from losses.divergence.wasserstein import WassersteinLoss as WassersteinLoss
+    from losses.generative.elbo import ELBOLoss as ELBOLoss
+    from losses.metric.circle import CircleLoss as CircleLoss
+    from losses.metric.contrastive import ContrastiveLoss as ContrastiveLoss
+    from losses.metric.triplet import TripletLoss as TripletLoss
+    from losses.regression.huber import HuberLoss as HuberLoss
+    from losses.regression.mae import MAELoss as MAELoss
+    from losses.regression.mse import MSELoss as MSELoss
 
     # end exports
-    pass
 
 scan(__name__, __path__)
 globals().update({spec.cls.__name__: spec.cls for spec in SPECS.values()})

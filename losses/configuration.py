@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from losses.core.errors import ConfigError, dotted, suggestion
 from losses.core.parameters import Parameter, declared_once, model_of
-from losses.core.registry import ALIASES, SPECS, as_data, build, find, load_plugins
+from losses.core.registry import ALIASES, ANY_LOSS, SPECS, as_data, build, find, load_plugins
 
 if TYPE_CHECKING:
     import yaml
@@ -184,6 +184,7 @@ def schema() -> dict[str, Any]:
         meanings = documented_parameters(spec.cls)
         properties: dict[str, Any] = {"name": {"enum": [spec.name, *spec.aliases]}}
         for name, rule in body.get("properties", {}).items():
+            rule = {"$ref": "#/$defs/loss"} if rule.items() >= ANY_LOSS.items() else rule
             properties[name] = {key: value for key, value in rule.items() if key != "title"} | {"description": meanings.get(name, "")}
         definitions[spec.name] = {
             "description": spec.summary,

@@ -164,6 +164,10 @@ def as_data(value: Any) -> Any:
     return value
 
 
+ANY_LOSS = {"$comment": "any loss"}
+"""Where a JSON Schema says this, a reference to all losses belongs."""
+
+
 class LossRule:
     """Let a parameter be a loss: an instance, a name or a nested mapping."""
 
@@ -173,7 +177,7 @@ class LossRule:
         return core_schema.no_info_plain_validator_function(build)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"$ref": "#/$defs/loss"}
+        return dict(ANY_LOSS)  # pydantic follows every reference, so losses.schema() puts it in afterwards
 
 
 NestedLoss = Annotated[Loss | str | Mapping[str, Any], LossRule(), Says("the name of a loss or a mapping with a name")]

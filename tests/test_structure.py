@@ -1,0 +1,137 @@
+"""The shape of the package: layers, names, exports, and pages that are current."""
+
+import ast
+import doctest
+import importlib.util
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import losses
+from losses.core.loss import Loss
+from losses.core.parameters import declared_once
+from losses.core.registry import SPECS, find
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "losses"
+FAMILIES = ("classification", "regression", "metric", "divergence", "generative")
+LAYERS = {"core": 0, "ops": 1, **dict.fromkeys(FAMILIES, 2), "networks": 3, "configuration": 3, "checking": 4}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+NAMES = losses.available()
+
+
+def pages() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "pages.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def imported(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found.append(str(node.module))
+    return [name for name in found if name.split(".")[0] == "losses"]
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parent != PACKAGE or path.stem in LAYERS], ids=lambda p: p.stem)
+def test_imports_only_point_downwards_and_never_to_a_sibling_loss(path: Path) -> None:
+    place = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for name in imported(path):
+        other = name.split(".")[1]
+        assert LAYERS[other] <= LAYERS[place], f"{place} imports {name}"
+        if place in FAMILIES:
+            assert other not in FAMILIES, f"{path.stem} imports the loss {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+def test_names_and_texts_of_modules(path: Path) -> None:
+    assert path.stem not in {"utils", "helpers", "common", "misc", "base"}
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path} says not what it is"
+
+
+def test_the_package_imports_on_top_of_torch_in_under_100_ms_and_without_heavy_libraries() -> None:
+    script = """
+import time, sys, torch
+start = time.perf_counter(); import losses; print(time.perf_counter() - start)
+print([name for name in ("pytorch_metric_learning", "pydantic", "yaml", "sklearn", "rich") if name in sys.modules])
+"""
+    outcomes = [subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120) for _ in range(3)]
+    seconds, heavy = zip(*(outcome.stdout.splitlines() for outcome in outcomes), strict=True)
+    assert min(map(float, seconds)) < 0.1
+    assert set(heavy) == {"[]"}
+
+
+def test_exports_are_what_all_says() -> None:
+    assert sorted(losses.__all__) == sorted(set(losses.__all__))
+    for name in losses.__all__:
+        assert hasattr(losses, name), name
+    assert {spec.cls.__name__ for spec in SPECS.values() if spec.cls.__module__.startswith("losses.")} <= set(losses.__all__)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loss_has_one_name_from_file_to_class(name: str) -> None:
+    cls = find(name).cls
+    assert cls.__module__.rpartition(".")[2] == name
+    assert cls.__name__.lower() == name.replace("_", "") + "loss"
+    assert cls.spec.family == cls.__module__.split(".")[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loss_documents_itself(name: str) -> None:
+    cls = find(name).cls
+    text = inspect.getdoc(cls) or ""
+    for section in (".. math::", "Args:", "Shapes:", "Units:", "Raises:", ">>> "):
+        assert section in text, f"{name} has no {section}"
+    description = losses.describe(name)
+    for parameter in declared_once(cls.__init__):
+        assert description.meanings.get(parameter.name), f"{name} does not say what {parameter.name} is"
+        assert parameter.default is not inspect.Parameter.empty
+    assert name in str(description)
+    assert re.search(r"\d{4}", description.source), "a source has a year"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_are_keyword_only(name: str) -> None:
+    with pytest.raises(losses.ConfigError, match="by keyword"):
+        find(name).cls("mean")  # type: ignore[arg-type]
+
+
+def test_loss_is_the_only_abstract_class() -> None:
+    abstract = {cls for cls in Loss.__subclasses__() if inspect.isabstract(cls)}
+    assert not abstract
+    assert inspect.isabstract(Loss)
+
+
+@pytest.mark.parametrize("path", pages().PAGES, ids=lambda p: p.name)
+def test_generated_parts_are_current(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == pages().written(path), f"{path.name} is stale: run make pages"
+
+
+def test_the_readme_does_what_it_shows() -> None:
+    results = doctest.testfile(str(ROOT / "README.md"), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert results.attempted > 10
+    assert results.failed == 0
+
+
+def test_every_file_that_the_documents_name_exists() -> None:
+    for document in ("README.md", "CONTRIBUTING.md"):
+        for name in re.findall(r"`((?:losses|examples|tests|docs)/[\w/.]*)`", (ROOT / document).read_text(encoding="utf-8")):
+            assert (ROOT / name).exists() or "<" in name, f"{document} names {name}"
+
+
+def test_python_dash_m_losses_lists_everything_and_says_where_it_lies() -> None:
+    shown = subprocess.run([sys.executable, "-m", "losses"], capture_output=True, text=True, check=True, timeout=120).stdout
+    assert str(PACKAGE) in shown
+    for name in NAMES:
+        assert name in shown
