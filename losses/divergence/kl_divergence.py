@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from losses.core.errors import InputError
-from losses.core.inputs import DISTRIBUTION_OBJECTS, DISTRIBUTIONS, widened
+from losses.core.inputs import DISTRIBUTION_OBJECTS, DISTRIBUTIONS
+from losses.core.inputs.kind import widened
 from losses.core.laws import NON_NEGATIVE
 from losses.core.loss import Loss
 from losses.core.parameters import DistributionForm, Positive, Reduction, checked

@@ -1,0 +1,39 @@
+"""Kinds of input: what ``output`` and ``target`` are for a family of losses.
+
+A kind names its tensors, accepts a batch (shapes, dtypes, float32 for half precision), inspects its values, hides what
+has weight 0 and can draw a valid batch. Losses declare their kinds; checks, tests, networks and examples read them.
+"""
+
+from losses.core.inputs.distributions import DistributionObjects, Distributions, Transport
+from losses.core.inputs.embeddings import Embeddings, PairInput, TripletInput
+from losses.core.inputs.generative import VAE
+from losses.core.inputs.kind import Batch, Kind
+from losses.core.inputs.predictions import Binary, Logits, Pointwise, Scores
+
+POINTWISE = Pointwise()
+BINARY = Binary()
+SCORES = Scores()
+LOGITS = Logits()
+EMBEDDINGS = Embeddings()
+PAIRS = PairInput()
+TRIPLETS = TripletInput()
+DISTRIBUTIONS = Distributions()
+DISTRIBUTION_OBJECTS = DistributionObjects()
+TRANSPORT = Transport()
+VAE_OUTPUT = VAE()
+
+__all__ = [
+    "BINARY",
+    "DISTRIBUTIONS",
+    "DISTRIBUTION_OBJECTS",
+    "EMBEDDINGS",
+    "LOGITS",
+    "PAIRS",
+    "POINTWISE",
+    "SCORES",
+    "TRANSPORT",
+    "TRIPLETS",
+    "VAE_OUTPUT",
+    "Batch",
+    "Kind",
+]

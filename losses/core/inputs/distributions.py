@@ -1,0 +1,158 @@
+"""Kinds of input between distributions: over outcomes, on a line, or as objects of ``torch.distributions``."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+from losses.core import checks as check
+from losses.core.errors import InputError
+from losses.core.inputs.kind import Batch, Kind, matched, normal, widened
+from losses.core.outputs import Samples
+from losses.core.reduction import spread
+
+
+class Distributions(Kind):
+    """Two distributions over the same K outcomes, in the form that the loss's parameters declare."""
+
+    name, returns = "DISTRIBUTIONS", "logits"
+    output, target = "logits, log-probabilities or probabilities (..., K)", "likewise, the same shape"
+
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+        check.require_tensor(output=output, target=target)
+        if output.ndim == 0 or output.shape[-1] == 0:
+            raise InputError(f"output must be distributions along a last dimension (..., K) with K > 0, got {check.shown(output)}")
+        check.require_same_shape(output=output, target=target)
+        check.require_floating(output=output, target=target)
+        output = widened(output)
+        return Batch(output, matched(target, output))
+
+    def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
+        for name, form, tensor in (("output", loss.output, output), ("target", loss.target, target)):
+            check.require_no_nan(**{name: tensor})
+            if form == "probs":
+                check.require_distributions(-1, **{name: tensor})
+            elif form == "log_probs":
+                check.require_distributions(-1, **{f"{name}.exp()": tensor.exp()})
+            elif check.looks_like_probabilities(tensor, -1):
+                raise InputError(f"{name} is declared as logits but holds probabilities; declare {name}='probs' or remove the softmax")
+
+    def hide(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
+        weight = spread(weight, output[..., 0])
+        return Batch(uniform_where_hidden(output, weight, loss.output), uniform_where_hidden(target, weight, loss.target))
+
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
+        output, target = (in_form(normal(generator, size, 5), form) for form in (loss.output, loss.target))
+        return Batch(output.detach().requires_grad_(), target.detach())
+
+
+class DistributionObjects(Kind):
+    """Two distributions of ``torch.distributions``."""
+
+    name, returns = "DISTRIBUTION_OBJECTS", "distribution"
+    output, target = "a torch.distributions.Distribution", "likewise"
+
+    def claims(self, output: object) -> bool:
+        return isinstance(output, Distribution)
+
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+        if not isinstance(target, Distribution):
+            raise InputError(f"output is a {type(output).__name__}, so target must be a torch Distribution too, got {check.shown(target)}")
+        if output.batch_shape != target.batch_shape or output.event_shape != target.event_shape:
+            raise InputError(
+                f"output has batch and event shape {tuple(output.batch_shape)}, {tuple(output.event_shape)} and target "
+                f"{tuple(target.batch_shape)}, {tuple(target.event_shape)}; they must be the same (use .expand)"
+            )
+        return Batch(output, target)
+
+    def inspect(self, loss: Any, output: Distribution, target: Distribution) -> None:
+        """Distributions validate their own parameters."""
+
+    def hide(self, loss: Any, output: Distribution, target: Distribution, weight: Tensor) -> Batch:
+        return Batch(output, target)
+
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
+        one = torch.ones((), dtype=torch.float64)
+        return Batch(*(Normal(normal(generator, size, 3), one) for _ in range(2)))
+
+
+class Transport(Kind):
+    """Two distributions on a line: samples, or histograms over the same support, as the loss's ``input`` declares."""
+
+    name, returns = "TRANSPORT", "samples"
+    output, target = "samples (..., N), Samples(points, weights) or histograms (..., K)", "samples (..., M) or likewise"
+
+    def claims(self, output: object) -> bool:
+        return isinstance(output, (Tensor, Samples)) or (type(output) is tuple and len(output) == 2)
+
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+        if loss.input != "samples":
+            check.require_tensor(output=output, target=target)
+            check.require_same_shape(output=output, target=target)
+        output, target = self._samples("output", output), self._samples("target", target)
+        if output.points.ndim == 0 or output.points.shape[:-1] != target.points.shape[:-1]:
+            raise InputError(
+                f"output and target must hold one distribution per leading index along their last dimension, "
+                f"got {check.shown(output.points)} and {check.shown(target.points)}"
+            )
+        if 0 in (output.points.shape[-1], target.points.shape[-1]):
+            raise InputError("a distribution needs at least one sample, got a last dimension of 0")
+        return Batch(output, target)
+
+    def inspect(self, loss: Any, output: Samples, target: Samples) -> None:
+        for name, samples in (("output", output), ("target", target)):
+            check.require_no_nan(**{name: samples.points})
+            if loss.input == "probs":
+                check.require_distributions(-1, **{name: samples.points})
+            elif loss.input == "logits" and check.looks_like_probabilities(samples.points, -1):
+                raise InputError(f"{name} is declared as logits but holds probabilities; declare input='probs' or remove the softmax")
+            elif samples.weights is not None:
+                check.require_no_nan(**{f"{name}.weights": samples.weights})
+                if bool((samples.weights < 0).any()) or bool((samples.weights.sum(-1) <= 0).any()):
+                    raise InputError(f"{name}.weights must be at least 0 with a positive sum in every distribution")
+
+    def hide(self, loss: Any, output: Samples, target: Samples, weight: Tensor) -> Batch:
+        weight = spread(weight, output.points[..., 0])
+        form = "logits" if loss.input == "samples" else loss.input
+        hide = partial(uniform_where_hidden, weight=weight)
+        return Batch(
+            *(
+                Samples(hide(points, form=form), weights if weights is None else hide(weights, form="probs"))
+                for points, weights in (output, target)
+            )
+        )
+
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
+        if loss.input == "samples":
+            return Batch(normal(generator, size, 5), normal(generator, size, 7).detach())
+        output, target = (in_form(normal(generator, size, 5), loss.input).detach() for _ in range(2))
+        return Batch(output.requires_grad_(), target)
+
+    def _samples(self, name: str, value: Any) -> Samples:
+        points, weights = (value, None) if isinstance(value, Tensor) else value
+        check.require_tensor(**{name: points})
+        check.require_floating(**{name: points})
+        if weights is not None:
+            check.require_tensor(**{f"{name}.weights": weights})
+            check.require_floating(**{f"{name}.weights": weights})
+            check.require_same_shape(**{f"{name}.points": points, f"{name}.weights": weights})
+        return Samples(widened(points), None if weights is None else widened(weights))  # type: ignore[arg-type]
+
+
+def uniform_where_hidden(tensor: Tensor, weight: Tensor, form: str) -> Tensor:
+    """Return the tensor with the uniform distribution, in its form, where the weight is 0."""
+    size = tensor.shape[-1]
+    constant = {"logits": 0.0, "probs": 1 / size, "log_probs": -math.log(size)}[form]
+    return tensor.masked_fill((weight == 0).unsqueeze(-1), constant)
+
+
+def in_form(logits: Tensor, form: str) -> Tensor:
+    """Return logits in the form that a parameter declares."""
+    if form == "logits":
+        return logits
+    return logits.softmax(-1) if form == "probs" else logits.log_softmax(-1)

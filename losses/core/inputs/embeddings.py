@@ -1,0 +1,109 @@
+"""Kinds of input of metric learning: labelled batches, pairs and triplets of embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.core import checks as check
+from losses.core.errors import InputError
+from losses.core.inputs.kind import Batch, Kind, hidden, matched, normal, widened
+from losses.core.labelled import LabelledBatch, labelled_batch
+from losses.core.outputs import Pairs, Triplets
+from losses.core.reduction import spread
+
+
+class Embeddings(Kind):
+    """A labelled batch; the loss makes its pairs or triplets from the labels, from ``indices`` or with a ``reference`` set."""
+
+    name, returns = "EMBEDDINGS", "embeddings"
+    output, target = "embeddings (N, D)", "integer labels (N,)"
+    context = ("indices", "reference")
+
+    def accept(self, loss: Any, output: Any, target: Any, indices: Any = None, reference: Any = None) -> Batch:
+        embeddings, labels = output, target
+        check.require_tensor(embeddings=embeddings, labels=labels)
+        check.require_rank(2, "(N, D)", embeddings=embeddings)
+        check.require_rank(1, "(N,)", labels=labels)
+        check.require_floating(embeddings=embeddings)
+        check.require_integer(labels=labels)
+        check.require_same_length(embeddings=embeddings, labels=labels)
+        labels = labels.to(embeddings.device)
+        return Batch(labelled_batch(widened(embeddings), labels, indices, reference), labels)
+
+    def inspect(self, loss: Any, output: LabelledBatch, target: Tensor) -> None:
+        check.require_no_nan(embeddings=output.anchors)
+        if output.has_reference:
+            check.require_no_nan(reference_embeddings=output.others)
+
+    def hide(self, loss: Any, output: LabelledBatch, target: Tensor, weight: Tensor) -> Batch:
+        spread(weight, target)  # one weight per anchor; an anchor of weight 0 is still another anchor's neighbour
+        return Batch(output, target)
+
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
+        return Batch(normal(generator, size, 4), torch.arange(size) % max(2, size // 4))
+
+
+class PairInput(Kind):
+    """Pairs of embeddings that belong together or do not."""
+
+    name, returns, container = "PAIRS", "pairs", Pairs
+    output, target = "Pairs(first, second), each (N, D)", "same or different (N,): positive where above 0"
+
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+        pairs = Pairs(*output)
+        check.require_tensor(first=pairs.first, second=pairs.second, target=target)
+        check.require_rank(2, "(N, D)", first=pairs.first)
+        check.require_same_shape(first=pairs.first, second=pairs.second)
+        check.require_floating(first=pairs.first, second=pairs.second)
+        check.require_rank(1, "(N,)", target=target)
+        check.require_same_length(first=pairs.first, target=target)
+        first = widened(pairs.first)
+        return Batch(Pairs(first, matched(pairs.second, first)), target)
+
+    def inspect(self, loss: Any, output: Pairs, target: Tensor) -> None:
+        check.require_no_nan(first=output.first, second=output.second, target=target)
+        if target.dtype is not torch.bool:
+            wrong = (target != 0) & (target != 1) & (target != -1)
+            if bool(wrong.any()):
+                raise InputError(
+                    f"a pair is the same (1 or True) or different (0, -1 or False), got {target[wrong][0].item():g}; "
+                    "compare the labels first: first_labels == second_labels"
+                )
+
+    def hide(self, loss: Any, output: Pairs, target: Tensor, weight: Tensor) -> Batch:
+        spread(weight, target)
+        return Batch(Pairs(*(hidden(part, weight) for part in output)), hidden(target, weight))
+
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
+        return Batch(Pairs(normal(generator, size, 4), normal(generator, size, 4)), torch.arange(size) % 2 == 0)
+
+
+class TripletInput(Kind):
+    """Anchors, each with one embedding of its own class and one of another."""
+
+    name, returns, container = "TRIPLETS", "triplets", Triplets
+    output, target = "Triplets(anchor, positive, negative), each (N, D)", "None"
+
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+        triplets = Triplets(*output)
+        check.require_tensor(**triplets._asdict())
+        check.require_rank(2, "(N, D)", anchor=triplets.anchor)
+        check.require_same_shape(**triplets._asdict())
+        check.require_floating(**triplets._asdict())
+        if target is not None:
+            raise InputError(f"triplets say themselves what belongs together: pass None as target, got {check.shown(target)}")
+        anchor = widened(triplets.anchor)
+        return Batch(Triplets(anchor, matched(triplets.positive, anchor), matched(triplets.negative, anchor)), None)
+
+    def inspect(self, loss: Any, output: Triplets, target: None) -> None:
+        check.require_no_nan(**output._asdict())
+
+    def hide(self, loss: Any, output: Triplets, target: None, weight: Tensor) -> Batch:
+        spread(weight, output.anchor[:, 0])
+        return Batch(Triplets(*(hidden(part, weight) for part in output)), None)
+
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
+        return Batch(Triplets(*(normal(generator, size, 4) for _ in range(3))), None)

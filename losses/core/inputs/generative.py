@@ -1,0 +1,45 @@
+"""Kinds of input of generative models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.core import checks as check
+from losses.core.errors import InputError
+from losses.core.inputs.kind import Batch, Kind, hidden, matched, normal, uniform, widened
+from losses.core.outputs import VAEOutput
+from losses.core.reduction import spread
+
+
+class VAE(Kind):
+    """A reconstruction with the mean and log-variance that it was sampled from, against the data."""
+
+    name, returns, container = "VAE", "vae", VAEOutput
+    output, target = "VAEOutput(reconstruction (N, ...), mean (N, D), log_variance (N, D))", "the data (N, ...)"
+
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+        vae = VAEOutput(*output)
+        check.require_tensor(**vae._asdict(), target=target)
+        check.require_floating(**vae._asdict())
+        check.require_same_shape(reconstruction=vae.reconstruction, target=target)
+        check.require_same_shape(mean=vae.mean, log_variance=vae.log_variance)
+        for name, part in vae._asdict().items():
+            if part.ndim == 0:
+                raise InputError(f"{name} must have a batch dimension (N, ...), got a scalar; write {name}.unsqueeze(0)")
+        check.require_same_length(reconstruction=vae.reconstruction, mean=vae.mean)
+        return Batch(VAEOutput(*map(widened, vae)), matched(target, widened(vae.reconstruction)))
+
+    def inspect(self, loss: Any, output: VAEOutput, target: Tensor) -> None:
+        check.require_no_nan(**output._asdict(), target=target)
+        loss.reconstruction.spec.inputs[0].inspect(loss.reconstruction, output.reconstruction, target)
+
+    def hide(self, loss: Any, output: VAEOutput, target: Tensor, weight: Tensor) -> Batch:
+        spread(weight, target.flatten(1)[:, 0] if target.ndim > 1 else target)
+        return Batch(VAEOutput(*(hidden(part, weight) for part in output)), hidden(target, weight))
+
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
+        mean, log_variance = normal(generator, size, 2), normal(generator, size, 2)
+        return Batch(VAEOutput(normal(generator, size, 3), mean, log_variance), uniform(generator, size, 3))

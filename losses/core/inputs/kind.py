@@ -1,0 +1,78 @@
+"""A kind of input, and what every kind needs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from losses.core import checks as check
+
+
+class Batch(NamedTuple):
+    """What a loss is called with."""
+
+    output: Any
+    target: Any
+
+
+class Kind(ABC):
+    """One way to feed a loss; the only instances are the constants below."""
+
+    name: ClassVar[str]
+    returns: ClassVar[str]
+    """What a network returns for losses of this kind: the example loop picks a head by it."""
+    output: ClassVar[str]
+    target: ClassVar[str]
+    container: ClassVar[type[tuple[Any, ...]] | None] = None
+    context: ClassVar[tuple[str, ...]] = ()
+    """Names of further arguments that the loss may be called with."""
+
+    def claims(self, output: object) -> bool:
+        """Return whether ``output`` is meant for this kind."""
+        if self.container is None:
+            return isinstance(output, Tensor)
+        return isinstance(output, self.container) or (type(output) is tuple and len(output) == len(self.container._fields))  # type: ignore[attr-defined]
+
+    @abstractmethod
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+        """Check shapes and dtypes and return the batch as losses take it, half precision widened to float32."""
+
+    def inspect(self, loss: Any, output: Any, target: Any) -> None:
+        """Read the values of an accepted batch and raise an InputError for those outside the domain."""
+        check.require_no_nan(output=output, target=target)
+
+    def hide(self, loss: Any, output: Any, target: Any, weight: Tensor) -> Batch:
+        """Replace what has weight 0 by harmless values, so that even a NaN there changes nothing, in value or gradient."""
+        return Batch(hidden(output, weight), hidden(target, weight))
+
+    @abstractmethod
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
+        """Return a random valid batch of ``size`` samples in float64; the output requires grad."""
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Return half precision (and narrower) as float32; the cast is differentiable, so gradients keep the caller's dtype."""
+    return tensor.float() if tensor.dtype.itemsize < 4 else tensor
+
+
+def matched(tensor: Tensor, like: Tensor) -> Tensor:
+    return tensor if tensor.dtype is like.dtype else tensor.to(like.dtype)
+
+
+def hidden(tensor: Tensor, weight: Tensor) -> Tensor:
+    """Return the tensor with 0 where the weight of its leading index is 0."""
+    return tensor.masked_fill((weight == 0).reshape(weight.shape + (1,) * (tensor.ndim - weight.ndim)), 0)
+
+
+def normal(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+def uniform(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(shape, generator=generator, dtype=torch.float64)

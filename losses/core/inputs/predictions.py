@@ -1,0 +1,135 @@
+"""Kinds of input with one tensor against another: predictions, scores and logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.core import checks as check
+from losses.core.errors import InputError
+from losses.core.inputs.kind import Batch, Kind, matched, normal, uniform, widened
+from losses.core.reduction import spread
+
+
+class Pointwise(Kind):
+    """One number predicted for each number wanted."""
+
+    name, returns = "POINTWISE", "prediction"
+    output, target = "prediction (*)", "the same shape"
+
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+        if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
+            check.require_tensor(prediction=output, target=target)
+        if output.shape != target.shape:
+            check.require_same_shape(prediction=output, target=target)
+        if not (output.dtype.is_floating_point and target.dtype.is_floating_point):
+            check.require_floating(prediction=output, target=target)
+        return Batch(output := widened(output), matched(target, output))
+
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
+        return Batch(normal(generator, size, 3), normal(generator, size, 3).detach())
+
+
+class Scores(Kind):
+    """One score for each yes-or-no question; its sign is the decision."""
+
+    name, returns = "SCORES", "logit"
+    output, target = "scores (*)", "the same shape; positive where the target is above 0, so {0, 1}, {-1, 1} and bool all work"
+
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+        word = self.output.split()[0]
+        if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
+            check.require_tensor(**{word: output, "target": target})
+        if output.shape != target.shape:
+            check.require_same_shape(**{word: output, "target": target})
+        if not output.dtype.is_floating_point:
+            check.require_floating(**{word: output})
+        return Batch(output := widened(output), matched(target, output))
+
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
+        return Batch(normal(generator, size, 3), (uniform(generator, size, 3) > 0.5).double() * 2 - 1)
+
+
+class Binary(Scores):
+    """One logit for each yes-or-no question, against a probability."""
+
+    name, returns = "BINARY", "logit"
+    output, target = "logits (*)", "probabilities in [0, 1] of the same shape; bool and integers count"
+
+    def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
+        super().inspect(loss, output, target)
+        check.require_between(0, 1, "for labels in {-1, 1} pass (target > 0)", target=target)
+        check.warn_of_sigmoid(output)
+
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
+        return Batch(normal(generator, size, 3), uniform(generator, size, 3))
+
+
+class Logits(Kind):
+    """One logit for each class, at every position."""
+
+    name, returns = "LOGITS", "logits"
+    output, target = "logits (N, C, ...)", "class indices (N, ...) or probabilities (N, C, ...)"
+
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+        if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
+            check.require_tensor(logits=output, target=target)
+        if output.ndim < 2:
+            raise InputError(f"logits must have shape (N, C, ...), got {check.shown(output)}; a single sample is logits.unsqueeze(0)")
+        if not output.dtype.is_floating_point:
+            check.require_floating(logits=output)
+        output = widened(output)
+        indices = positions(output)
+        if target.dtype is torch.int64 and target.shape == indices:
+            return Batch(output, target)
+        if target.dtype.is_floating_point:
+            if target.shape != output.shape:
+                fix = "; class indices must be integers: target.long()" if target.shape == indices else ""
+                raise InputError(
+                    f"a floating point target holds probabilities and must have the logits' shape {tuple(output.shape)}, "
+                    f"got {check.shown(target)}{fix}"
+                )
+            return Batch(output, matched(target, output))
+        if target.shape != indices:
+            fix = "target.squeeze(-1)" if target.shape == (*indices, 1) else "one index per position"
+            if target.shape == output.shape:
+                fix = "if it is one-hot, pass target.float() as probabilities or target.argmax(1) as indices"
+            raise InputError(f"logits {tuple(output.shape)} need class indices of shape {tuple(indices)}, got {check.shown(target)}; {fix}")
+        return Batch(output, target.long())
+
+    def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
+        check.require_no_nan(logits=output, target=target)
+        if check.looks_like_probabilities(output, 1):
+            raise InputError("logits look like probabilities (in [0, 1], summing to 1 over classes); remove the softmax before the loss")
+        if target.dtype.is_floating_point:
+            check.require_distributions(1, target=target)
+            return
+        wrong = (target < 0) | (target >= output.shape[1])
+        ignored = getattr(loss, "ignore_index", None)
+        if ignored is not None:
+            wrong &= target != ignored
+        if bool(wrong.any()):
+            spared = "" if ignored is None else f" (or ignore_index={ignored})"
+            raise InputError(
+                f"target holds class {int(target[wrong][0])}, logits have {output.shape[1]} classes; "
+                f"indices run from 0 to {output.shape[1] - 1}{spared}"
+            )
+
+    def hide(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
+        positional = spread(weight, output[:, 0])
+        absent = positional == 0
+        if target.dtype.is_floating_point:
+            target = target.masked_fill(absent.unsqueeze(1), 1 / output.shape[1])
+        else:
+            target = target.masked_fill(absent, 0)
+        return Batch(output.masked_fill(absent.unsqueeze(1), 0), target)
+
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
+        return Batch(normal(generator, size, 5), torch.randint(5, (size,), generator=generator))
+
+
+def positions(logits: Tensor) -> torch.Size:
+    shape = logits.shape
+    return torch.Size(shape[:1]) if len(shape) == 2 else torch.Size(shape[:1] + shape[2:])
