@@ -12,7 +12,7 @@ from torch._C import _is_any_autocast_enabled
 
 from losses.core.checks import require_between, require_no_nan, shown, values_are_due
 from losses.core.errors import InputError
-from losses.core.inputs import Kind
+from losses.core.inputs.kind import Kind, widened
 from losses.core.parameters import declared_once, plain
 from losses.core.reduction import Total, mean_of, total_of, weighted
 
@@ -93,7 +93,7 @@ class Loss(nn.Module, ABC):
         if _is_any_autocast_enabled() and torch.is_autocast_enabled(device_of(output)):
             with torch.autocast(device_of(output), enabled=False):
                 return Loss.forward(self, output, target, weight=weight, normalizer=normalizer, **context)
-        output, target = self._accepted(output, target, weight, context)
+        output, target, weight = self._accepted(output, target, weight, context)
         if normalizer is not None and self.reduction != "mean":
             raise InputError(f"normalizer replaces the denominator of a mean, this loss has reduction={self.reduction!r}")
         if self.reduction == "mean":
@@ -110,7 +110,7 @@ class Loss(nn.Module, ABC):
         if _is_any_autocast_enabled() and torch.is_autocast_enabled(device_of(output)):
             with torch.autocast(device_of(output), enabled=False):
                 return Loss.total(self, output, target, weight=weight, **context)
-        output, target = self._accepted(output, target, weight, context)
+        output, target, weight = self._accepted(output, target, weight, context)
         return self.summed(output, target, weight)
 
     def config(self) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Loss(nn.Module, ABC):
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in list(self.config().items())[1:])
 
-    def _accepted(self, output: Any, target: Any, weight: Tensor | None, context: Mapping[str, Any] = {}) -> tuple[Any, Any]:
+    def _accepted(self, output: Any, target: Any, weight: Tensor | None, context: Mapping[str, Any]) -> tuple[Any, Any, Tensor | None]:
         kind = kind_of(self, output)
         if context:
             for name in context:
@@ -131,6 +131,7 @@ class Loss(nn.Module, ABC):
         else:
             output, target = kind.accept(self, output, target)
         if weight is not None:
+            weight = widened(weight)
             output, target = kind.hide(self, output, target, weight)
         if values_are_due(self._inspected):
             kind.inspect(self, output, target)
@@ -138,7 +139,7 @@ class Loss(nn.Module, ABC):
                 require_no_nan(weight=weight)
                 require_between(0, float("inf"), "a weight says how much an item counts", weight=weight)
             self._inspected = True
-        return output, target
+        return output, target, weight
 
 
 def kind_of(loss: Loss, output: object) -> Kind:

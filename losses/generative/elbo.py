@@ -111,8 +111,11 @@ class ELBOLoss(Loss):
     def terms(self, output: VAEOutput, target: Tensor) -> Mapping[str, Tensor]:
         """Return the mean ``reconstruction`` and ``divergence`` (before beta) of a batch, detached, for logging."""
         with torch.no_grad():
-            batch = self._accepted(output, target, None)
-            return {name: mean_of(total_of(part)) for name, part in zip(("reconstruction", "divergence"), self._parts(*batch), strict=True)}
+            reconstruction_and_data = self._accepted(output, target, None, {})[:2]
+            return {
+                name: mean_of(total_of(part))
+                for name, part in zip(("reconstruction", "divergence"), self._parts(*reconstruction_and_data), strict=True)
+            }
 
     def forward(self, output: Any, target: Any = None, **options: Any) -> Tensor:
         value = super().forward(output, target, **options)

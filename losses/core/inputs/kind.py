@@ -37,7 +37,7 @@ class Kind(ABC):
         return isinstance(output, self.container) or (type(output) is tuple and len(output) == len(self.container._fields))  # type: ignore[attr-defined]
 
     @abstractmethod
-    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+    def accept(self, loss: Any, output: Any, target: Any) -> tuple[Any, Any]:
         """Check shapes and dtypes and return the batch as losses take it, half precision widened to float32."""
 
     def inspect(self, loss: Any, output: Any, target: Any) -> None:
@@ -58,7 +58,8 @@ class Kind(ABC):
 
 def widened(tensor: Tensor) -> Tensor:
     """Return half precision (and narrower) as float32; the cast is differentiable, so gradients keep the caller's dtype."""
-    return tensor.float() if tensor.dtype.itemsize < 4 else tensor
+    dtype = tensor.dtype
+    return tensor.float() if dtype.itemsize < 4 and dtype.is_floating_point else tensor
 
 
 def matched(tensor: Tensor, like: Tensor) -> Tensor:

@@ -19,14 +19,15 @@ class Pointwise(Kind):
     name, returns = "POINTWISE", "prediction"
     output, target = "prediction (*)", "the same shape"
 
-    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+    def accept(self, loss: Any, output: Any, target: Any) -> tuple[Tensor, Tensor]:
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
             check.require_tensor(prediction=output, target=target)
         if output.shape != target.shape:
             check.require_same_shape(prediction=output, target=target)
         if not (output.dtype.is_floating_point and target.dtype.is_floating_point):
             check.require_floating(prediction=output, target=target)
-        return Batch(output := widened(output), matched(target, output))
+        output = widened(output)
+        return output, matched(target, output)
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 3), normal(generator, size, 3).detach())
@@ -38,7 +39,7 @@ class Scores(Kind):
     name, returns = "SCORES", "logit"
     output, target = "scores (*)", "the same shape; positive where the target is above 0, so {0, 1}, {-1, 1} and bool all work"
 
-    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+    def accept(self, loss: Any, output: Any, target: Any) -> tuple[Tensor, Tensor]:
         word = self.output.split()[0]
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
             check.require_tensor(**{word: output, "target": target})
@@ -46,7 +47,8 @@ class Scores(Kind):
             check.require_same_shape(**{word: output, "target": target})
         if not output.dtype.is_floating_point:
             check.require_floating(**{word: output})
-        return Batch(output := widened(output), matched(target, output))
+        output = widened(output)
+        return output, matched(target, output)
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 3), (uniform(generator, size, 3) > 0.5).double() * 2 - 1)
@@ -73,7 +75,7 @@ class Logits(Kind):
     name, returns = "LOGITS", "logits"
     output, target = "logits (N, C, ...)", "class indices (N, ...) or probabilities (N, C, ...)"
 
-    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+    def accept(self, loss: Any, output: Any, target: Any) -> tuple[Tensor, Tensor]:
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
             check.require_tensor(logits=output, target=target)
         if output.ndim < 2:
@@ -83,7 +85,7 @@ class Logits(Kind):
         output = widened(output)
         indices = positions(output)
         if target.dtype is torch.int64 and target.shape == indices:
-            return Batch(output, target)
+            return output, target
         if target.dtype.is_floating_point:
             if target.shape != output.shape:
                 fix = "; class indices must be integers: target.long()" if target.shape == indices else ""
@@ -91,13 +93,13 @@ class Logits(Kind):
                     f"a floating point target holds probabilities and must have the logits' shape {tuple(output.shape)}, "
                     f"got {check.shown(target)}{fix}"
                 )
-            return Batch(output, matched(target, output))
+            return output, matched(target, output)
         if target.shape != indices:
             fix = "target.squeeze(-1)" if target.shape == (*indices, 1) else "one index per position"
             if target.shape == output.shape:
                 fix = "if it is one-hot, pass target.float() as probabilities or target.argmax(1) as indices"
             raise InputError(f"logits {tuple(output.shape)} need class indices of shape {tuple(indices)}, got {check.shown(target)}; {fix}")
-        return Batch(output, target.long())
+        return output, target.long()
 
     def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
         check.require_no_nan(logits=output, target=target)
@@ -130,6 +132,7 @@ class Logits(Kind):
         return Batch(normal(generator, size, 5), torch.randint(5, (size,), generator=generator))
 
 
-def positions(logits: Tensor) -> torch.Size:
+def positions(logits: Tensor) -> tuple[int, ...]:
+    """Return the logits' shape without classes: one entry per item."""
     shape = logits.shape
-    return torch.Size(shape[:1]) if len(shape) == 2 else torch.Size(shape[:1] + shape[2:])
+    return shape[:1] if len(shape) == 2 else shape[:1] + shape[2:]
