@@ -101,8 +101,8 @@ def read_mapping(path: str | PathLike[str]) -> dict[str, Any]:
 def available(family: str | None = None) -> list[str]:
     """Return the names of all losses, or of one family's, in alphabetical order.
 
-    >>> available("regression")
-    ['huber', 'mae', 'mse']
+    >>> "huber" in available("regression")
+    True
     """
     load_plugins()
     families = sorted({spec.family for spec in SPECS.values()})

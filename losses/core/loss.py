@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch._C import _is_any_autocast_enabled
 
-from losses.core.checks import require_between, require_no_nan, shown, values_are_due
+from losses.core.checks import require_between, require_no_nan, require_tensor, shown, values_are_due
 from losses.core.errors import InputError
 from losses.core.inputs.kind import Kind, widened
 from losses.core.parameters import declared_once, plain
@@ -131,6 +131,7 @@ class Loss(nn.Module, ABC):
         else:
             output, target = kind.accept(self, output, target)
         if weight is not None:
+            require_tensor(weight=weight)
             weight = widened(weight)
             output, target = kind.hide(self, output, target, weight)
         if values_are_due(self._inspected):
@@ -148,7 +149,8 @@ def kind_of(loss: Loss, output: object) -> Kind:
         if kind.claims(output):
             return kind
     wanted = " or ".join(f"{kind.output} with target {kind.target}" for kind in loss.spec.inputs)
-    raise InputError(f"{loss.spec.name} takes {wanted}; got {shown(output)}")
+    fix = f"choose a loss that takes {type(output).__name__}, or pass one of its tensors" if isinstance(output, tuple) else "pass a tensor"
+    raise InputError(f"{loss.spec.name} takes {wanted}; got {shown(output)}; {fix}")
 
 
 def device_of(output: Any) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from losses.core import checks as check
+from losses.core.reduction import spread
 
 
 class Batch(NamedTuple):
@@ -46,6 +47,7 @@ class Kind(ABC):
 
     def hide(self, loss: Any, output: Any, target: Any, weight: Tensor) -> Batch:
         """Replace what has weight 0 by harmless values, so that even a NaN there changes nothing, in value or gradient."""
+        spread(weight, output)
         return Batch(hidden(output, weight), hidden(target, weight))
 
     @abstractmethod

@@ -95,7 +95,7 @@ class Logits(Kind):
                 )
             return output, matched(target, output)
         if target.shape != indices:
-            fix = "target.squeeze(-1)" if target.shape == (*indices, 1) else "one index per position"
+            fix = "write target.squeeze(-1)" if target.shape == (*indices, 1) else "give one index per position"
             if target.shape == output.shape:
                 fix = "if it is one-hot, pass target.float() as probabilities or target.argmax(1) as indices"
             raise InputError(f"logits {tuple(output.shape)} need class indices of shape {tuple(indices)}, got {check.shown(target)}; {fix}")
