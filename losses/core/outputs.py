@@ -27,10 +27,10 @@ class Triplets(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Weighted samples of a distribution: ``points`` ``(..., N)`` and ``weights`` ``(..., N)``, normalised to sum to 1."""
+    """Samples of a distribution, ``points`` ``(..., N)``, and ``weights`` ``(..., N)`` that are normalised; ``None`` is equal ones."""
 
     points: Tensor
-    weights: Tensor
+    weights: Tensor | None = None
 
 
 class VAEOutput(NamedTuple):

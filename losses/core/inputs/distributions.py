@@ -141,7 +141,7 @@ class Transport(Kind):
             check.require_tensor(**{f"{name}.weights": weights})
             check.require_floating(**{f"{name}.weights": weights})
             check.require_same_shape(**{f"{name}.points": points, f"{name}.weights": weights})
-        return Samples(widened(points), None if weights is None else widened(weights))  # type: ignore[arg-type]
+        return Samples(widened(points), None if weights is None else widened(weights))
 
 
 def uniform_where_hidden(tensor: Tensor, weight: Tensor, form: str) -> Tensor:

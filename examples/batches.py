@@ -1,0 +1,92 @@
+"""Batches as functions of (seed, step) alone: resuming a run at any step draws exactly what it would have drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy
+import torch
+from pytorch_metric_learning.samplers import MPerClassSampler
+from pytorch_metric_learning.utils import common_functions
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """What a network is called with, ``network(*inputs)``, and what a loss compares its output with."""
+
+    inputs: tuple[Tensor, ...]
+    target: Tensor | None
+
+
+Batches = Callable[[int, int], Batch]
+"""From a seed and a step to a batch."""
+
+
+def shuffled(inputs: Tensor, target: Tensor, size: int) -> Batches:
+    """Return batches that go through the data in a new order every epoch; an incomplete last batch is left out."""
+    size = min(size, len(inputs))
+    steps = len(inputs) // size
+
+    @lru_cache(maxsize=1)
+    def order(seed: int, epoch: int) -> Tensor:
+        return torch.from_numpy(numpy.random.default_rng((seed, epoch)).permutation(len(inputs)))
+
+    def draw(seed: int, step: int) -> Batch:
+        chosen = order(seed, step // steps)[step % steps * size :][:size]
+        return Batch((inputs[chosen],), target[chosen])
+
+    return draw
+
+
+def grouped(inputs: Tensor, labels: Tensor, size: int, per_class: int) -> Batches:
+    """Return batches that hold ``per_class`` samples of each of ``size / per_class`` classes, class after class."""
+    epoch_size = max(len(labels), size) // size * size
+    steps = epoch_size // size
+
+    @lru_cache(maxsize=1)
+    def order(seed: int, epoch: int) -> Tensor:
+        with _sampling_from(numpy.random.RandomState([seed, epoch])):
+            # a new sampler for every epoch: one that is kept goes on shuffling where it stopped
+            return torch.tensor(list(MPerClassSampler(labels, per_class, size, epoch_size)))
+
+    def draw(seed: int, step: int) -> Batch:
+        chosen = order(seed, step // steps)[step % steps * size :][:size]
+        return Batch((inputs[chosen],), labels[chosen])
+
+    return draw
+
+
+def pairs(labelled: Batches, per_class: int) -> Batches:
+    """Return the samples of grouped batches in pairs: every other one of two samples of one class, the rest of two classes."""
+
+    def draw(seed: int, step: int) -> Batch:
+        anchor, positive, negative = _halves(labelled(seed, step), per_class)
+        same = torch.arange(len(anchor)) % 2 == 0
+        return Batch((anchor, torch.where(same[:, None, None, None], positive, negative)), same)
+
+    return draw
+
+
+def triplets(labelled: Batches, per_class: int) -> Batches:
+    """Return triplets of the samples of grouped batches: each with one of its own class and one of the next class."""
+    return lambda seed, step: Batch(_halves(labelled(seed, step), per_class), None)
+
+
+def _halves(batch: Batch, per_class: int) -> tuple[Tensor, Tensor, Tensor]:
+    (samples,) = batch.inputs
+    anchor, positive = samples[0::2], samples[1::2]
+    return anchor, positive, positive.roll(per_class // 2, dims=0)
+
+
+@contextmanager
+def _sampling_from(random: numpy.random.RandomState) -> Iterator[None]:
+    """Let pytorch-metric-learning's samplers draw from ``random`` instead of numpy's global state."""
+    former = common_functions.NUMPY_RANDOM
+    common_functions.NUMPY_RANDOM = random
+    try:
+        yield
+    finally:
+        common_functions.NUMPY_RANDOM = former

@@ -1,0 +1,65 @@
+"""What a run shows on the terminal: a progress bar, and at the end a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+from tasks.task import Better, Figures
+
+
+class Rate(ProgressColumn):
+    """Steps per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} steps/s", style="progress.data.speed")
+
+
+def progress() -> Progress:
+    """Return a progress bar whose tasks have a field ``loss``."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        Rate(),
+        TimeRemainingColumn(),
+    )
+
+
+def table(title: str, better: Better, baselines: Mapping[str, Figures], trained: Mapping[str, Figures]) -> Table:
+    """Return a table with one row per method: the figures of the task, then any others. The best of each is bold.
+
+    Args:
+        title: what the figures are of.
+        better: which way each figure of the task is better.
+        baselines: figures of what was not trained.
+        trained: figures of what was.
+    """
+    columns = [*better, *(figure for figure in next(iter(trained.values())) if figure not in better)]
+    sheet = Table(title=title)
+    sheet.add_column(no_wrap=True)
+    for figure in columns:
+        sheet.add_column(f"{figure} {ARROWS[better[figure]]}" if figure in better else figure, justify="right")
+    best = {figure: BEST[way](figures[figure] for figures in trained.values()) for figure, way in better.items()}
+    for rows, style in ((baselines, "dim"), (trained, "")):
+        for name, figures in rows.items():
+            cells = [cell(figures.get(figure), figures.get(figure) == best.get(figure, "none")) for figure in columns]
+            sheet.add_row(name, *cells, style=style)
+        sheet.add_section()
+    return sheet
+
+
+ARROWS = {"lower": "↓", "higher": "↑"}
+BEST = {"lower": min, "higher": max}
+
+
+def cell(value: float | None, best: bool) -> Text:
+    """Return a figure to about four digits (0.0431, 24.61, 152.3), in bold if it is the best."""
+    if value is None:
+        return Text("")
+    decimals = 4 if abs(value) < 2 else 2 if abs(value) < 100 else 1
+    return Text(f"{value:.{decimals}f}", "bold" if best else "")

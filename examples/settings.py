@@ -1,0 +1,81 @@
+"""Settings that are checked when they are read: every problem is reported with its path, and all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Lt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from losses.core.errors import ConfigError, Problem, suggestion
+from losses.core.parameters import Says, accepted
+
+Size = Annotated[int, Ge(1), Says("an integer of at least 1")]
+Sizes = Annotated[list[Size], Says("a list of integers of at least 1")]
+Count = Annotated[int, Ge(0), Says("an integer of at least 0")]
+Share = Annotated[float, Ge(0), Lt(1), Says("a number from 0 to 1, 1 excluded")]
+
+
+class Settings(BaseModel):
+    """Named values of declared types: an unknown key is an error, text is not a number, and nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def read(model: type[S], values: Mapping[str, Any]) -> S:
+    """Return the settings that a mapping describes.
+
+    Raises:
+        ConfigError: with every problem found, each under its path.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(*(problem for detail in error.errors() for problem in _problems(detail, model))) from None
+
+
+def one_of(what: str, models: Mapping[str, type[Settings]]) -> BeforeValidator:
+    """Return a validator that turns a name, or a mapping with a ``name``, into the settings of that name."""
+
+    def choose(value: object) -> Settings:
+        if isinstance(value, Settings):
+            return value
+        values = {"name": value} if isinstance(value, str) else value
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"got {value!r}, expected the name of a {what} or a mapping with a name")
+        if "name" not in values:
+            raise ConfigError(Problem(("name",), f"is missing, expected one of {', '.join(models)}"))
+        name = values["name"]
+        if not isinstance(name, str) or name not in models:
+            raise ConfigError(Problem(("name",), f"unknown {what} {name!r}, available are {', '.join(models)}.{suggestion(name, models)}"))
+        return read(models[name], values)
+
+    return BeforeValidator(choose)
+
+
+def _problems(detail: ErrorDetails, model: type[Settings]) -> tuple[Problem, ...]:
+    """Turn one pydantic error into problems that name the key, what came and what is accepted."""
+    path, value = detail["loc"], detail["input"]
+    inner = detail.get("ctx", {}).get("error")
+    if isinstance(inner, ConfigError):
+        return inner.under(*path).problems
+    if detail["type"] == "extra_forbidden":
+        known = list(model.model_fields)
+        return (Problem(path, f"unknown key, accepted are {', '.join(known)}.{suggestion(path[-1], known)}"),)
+    annotation = get_type_hints(model, include_extras=True)[path[0]]
+    if detail["type"] == "missing":
+        return (Problem(path, f"is missing, expected {accepted(annotation)}"),)
+    if len(path) > 1:
+        annotation = _of_items(annotation)
+    words = get_args(annotation) if get_origin(annotation) is Literal else ()
+    return (Problem(path, f"got {value!r}, expected {accepted(annotation)}.{suggestion(value, words)}"),)
+
+
+def _of_items(annotation: Any) -> Any:
+    """Return the annotation of the items of an annotated list."""
+    return get_args(get_args(annotation)[0])[0]

@@ -1,0 +1,16 @@
+"""Tasks: data, what a loss may be fed of it, and how well a network does on it. One task is one file."""
+
+from tasks.digits import Digits
+from tasks.disease import Disease
+from tasks.glyphs import GlyphVerification
+from tasks.outliers import Outliers
+from tasks.task import Task
+from tasks.vae import DigitImages
+
+TASKS: dict[str, type[Task]] = {
+    "glyphs": GlyphVerification,
+    "digits": Digits,
+    "disease": Disease,
+    "outliers": Outliers,
+    "vae": DigitImages,
+}

@@ -1,0 +1,51 @@
+"""Handwritten digits: which of ten is it?"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from pictures import draw_confusion
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix, multiclass_f1_score
+
+from losses.core.inputs import LOGITS
+from tasks.task import Figures, Samples, SplitTask, answers
+
+
+class Digits(SplitTask):
+    """Classification of the 1797 images of 8 x 8 pixels that ship with scikit-learn."""
+
+    question = "Which of ten digits does an image show?"
+    feeds = (LOGITS,)
+    better: ClassVar = {"accuracy": "higher", "F1": "higher"}
+    picture = "confusion.png"
+
+    name: Literal["digits"]
+
+    @property
+    def outputs(self) -> int:
+        return 10
+
+    @cached_property
+    def parts(self) -> dict[str, Samples]:
+        digits = load_digits()
+        images, labels = torch.from_numpy(digits.images).float().unsqueeze(1) / 16, torch.from_numpy(digits.target)
+        shares = self.shared_out(len(labels), digits.target)
+        return {part: Samples(images[rows], labels[rows]) for part, rows in shares.items()}
+
+    def figures(self, network: nn.Module) -> Figures:
+        images, labels = self.parts["testing"]
+        logits = answers(network, images)
+        return {
+            "accuracy": multiclass_accuracy(logits, labels, self.outputs, average="micro").item(),
+            "F1": multiclass_f1_score(logits, labels, self.outputs, average="macro").item(),
+        }
+
+    def draw(self, network: nn.Module, path: Path) -> None:
+        images, labels = self.parts["testing"]
+        counts: Tensor = multiclass_confusion_matrix(answers(network, images), labels, self.outputs)
+        draw_confusion(counts, [str(digit) for digit in range(self.outputs)], "Digits that were not trained on", path)

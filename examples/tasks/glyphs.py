@@ -1,0 +1,147 @@
+"""Verification of glyphs: do two images show the same letter, of an alphabet that was never seen in training?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+import numpy
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, MinLen, MultipleOf
+from batches import Batches, grouped, pairs, triplets
+from glyph_data import ALPHABETS, FACES, Glyphs, glyphs
+from pictures import draw_verification
+from pydantic import Field, model_validator
+from sklearn.metrics import roc_curve
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor, nn
+from torchmetrics.functional.classification import binary_auroc
+
+from losses import ConfigError
+from losses.core.errors import Problem
+from losses.core.inputs import EMBEDDINGS, LOGITS, PAIRS, TRIPLETS, Kind
+from losses.core.parameters import Says
+from tasks.task import Figures, Part, Task
+
+Alphabets = Annotated[list[Literal[tuple(ALPHABETS)]], MinLen(1), Says(f"a list of one or more of {', '.join(ALPHABETS)}")]  # type: ignore[valid-type]
+Faces = Annotated[list[Literal[tuple(FACES)]], MinLen(1), Says(f"a list of one or more of {', '.join(FACES)}")]  # type: ignore[valid-type]
+Even = Annotated[int, Ge(2), MultipleOf(2), Says("an even number of at least 2")]
+
+ARRANGED: Mapping[Kind, Callable[[Batches, int], Batches]] = {
+    EMBEDDINGS: lambda labelled, per_class: labelled,
+    LOGITS: lambda labelled, per_class: labelled,
+    PAIRS: pairs,
+    TRIPLETS: triplets,
+}
+
+QUERIES, NEIGHBOURS = 8, 9  # shown in the picture
+
+
+class GlyphVerification(Task):
+    """Train on the letters of some alphabets, verify on those of others.
+
+    Validation is on the training alphabets in typefaces that are held out, by default every bold italic: training sees
+    bold faces and italic ones, never both at once. Held-out letters would not do, because a classification head
+    has no logit for a letter that it was not built for, and the loss curves of all losses should mean the same.
+    """
+
+    question = "Do two images show the same letter, of an alphabet that was never seen in training?"
+    feeds = tuple(ARRANGED)
+    better: ClassVar = {"AUC": "higher", "EER": "lower", "recall@1": "higher"}
+    picture = "verification.png"
+
+    name: Literal["glyphs"]
+    train_on: Alphabets = Field(["latin", "greek", "cyrillic"])
+    verify_on: Alphabets = Field(["armenian", "georgian", "hebrew"])
+    validation_faces: Faces = Field([face for face in FACES if face.endswith(("BoldOblique", "BoldItalic", "BolIta"))])
+    per_class: Even = 4
+
+    @model_validator(mode="after")
+    def unseen_is_unseen(self) -> Self:
+        if both := set(self.train_on) & set(self.verify_on):
+            raise ConfigError(Problem(("verify_on",), f"got {', '.join(sorted(both))}, which train_on holds too"))
+        return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.unseen.images.shape[1:])
+
+    @property
+    def outputs(self) -> int:
+        return len(self.parts["training"].letters)
+
+    @cached_property
+    def parts(self) -> dict[str, Glyphs]:
+        known = glyphs().written_in(self.train_on)
+        held_out = known.drawn_in(self.validation_faces)
+        validation = known.only(held_out)
+        paired = validation.labels.bincount()[validation.labels] > 1  # a letter in a single face makes no pair
+        return {"training": known.only(~held_out), "validation": validation.only(paired)}
+
+    @cached_property
+    def unseen(self) -> Glyphs:
+        return glyphs().written_in(self.verify_on)
+
+    def batches(self, part: Part, kind: Kind, size: int) -> Batches:
+        chosen = self.parts[part]
+        return ARRANGED[kind](grouped(chosen.images, chosen.labels, size, self.per_class), self.per_class)
+
+    def misfit(self, size: int) -> str | None:
+        most = self.per_class * min(len(part.labels.unique()) for part in self.parts.values())
+        if size % self.per_class or not 2 * self.per_class <= size <= most:
+            return f"got {size}, expected a multiple of task.per_class={self.per_class} from {2 * self.per_class} to {most}"
+        return None
+
+    @property
+    def pixels(self) -> Tensor:
+        """What verification without a network compares."""
+        return F.normalize(self.unseen.images.flatten(1))
+
+    def figures(self, network: nn.Module) -> Figures:
+        return verification(embedded(network, self.unseen.images), self.unseen.labels)
+
+    def references(self) -> dict[str, Figures]:
+        return {"raw pixels": verification(self.pixels, self.unseen.labels)}
+
+    def draw(self, network: nn.Module, path: Path) -> None:
+        images, labels = self.unseen.images, self.unseen.labels
+        embeddings = embedded(network, images)
+        curves = {}
+        for name, vectors in (("network", embeddings), ("raw pixels", self.pixels)):
+            wrongly, rightly, _ = roc_curve(*compared(vectors, labels))
+            figures = ", ".join(f"{figure} {value:.3f}" for figure, value in verification(vectors, labels).items())
+            curves[name] = (wrongly, rightly, figures)
+        queries = torch.linspace(0, len(labels) - 1, QUERIES).long()
+        draw_verification(curves, images.squeeze(1), labels, queries, nearest(embeddings, NEIGHBOURS)[queries], path)
+
+
+@torch.no_grad()
+def embedded(network: nn.Module, images: Tensor) -> Tensor:
+    return network.eval().embed(images)
+
+
+def verification(embeddings: Tensor, labels: Tensor) -> Figures:
+    """Return how well cosine similarity tells whether two embeddings, of all there are, have one label."""
+    same, similarity = compared(embeddings, labels)
+    accepted_wrongly, accepted_rightly, _ = roc_curve(same, similarity)
+    crossing = numpy.abs(1 - accepted_rightly - accepted_wrongly).argmin()
+    return {
+        "AUC": binary_auroc(torch.from_numpy(similarity), torch.from_numpy(same)).item(),
+        "EER": float((1 - accepted_rightly[crossing] + accepted_wrongly[crossing]) / 2),
+        "recall@1": (labels[nearest(embeddings, 1)[:, 0]] == labels).float().mean().item(),
+    }
+
+
+def compared(embeddings: Tensor, labels: Tensor) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Return, for every pair of samples, whether they have one label and how similar they are."""
+    first, second = torch.triu_indices(len(labels), len(labels), offset=1)
+    similarity = (embeddings @ embeddings.T)[first, second]
+    return (labels[first] == labels[second]).long().numpy(), similarity.numpy()
+
+
+def nearest(embeddings: Tensor, count: int) -> Tensor:
+    """Return the indices of the nearest other samples of each sample, the nearest first."""
+    return torch.from_numpy(NearestNeighbors(n_neighbors=count).fit(embeddings.numpy()).kneighbors(return_distance=False))

@@ -1,0 +1,198 @@
+"""Train a network as a file of ``configs/`` says, and see what came of it.
+
+python examples/train.py                                       the default run: verification of letters
+python examples/train.py digits                                another run
+python examples/train.py --loss triplet --loss circle          the same run once per loss, and one table
+python examples/train.py --set loss.margin=0.3 --set steps=50  the same run with other values
+python examples/train.py --resume                              on from the last checkpoint
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+import checkpoint
+import torch
+import yaml
+from batches import Batch, Batches
+from history import Evaluation, History
+from pictures import draw_losses
+from report import progress, table
+from rich.console import Console
+from run_config import Run, planned
+from tasks.task import Figures
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+import losses
+from losses import ConfigError, InputError
+from losses.core.errors import Problem
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what the command line asks for and return the exit status."""
+    options = parsed(arguments)
+    torch.set_num_threads(1)  # small steps: a second thread costs more than it brings
+    try:
+        runs = planned(options.run, options.loss, options.set)
+        results = {name: train(name, run, options.output / name, resume=options.resume) for name, run in runs.items()}
+    except (ConfigError, InputError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except DivergedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; --resume goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    show(runs, results, options.output)
+    return 0
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", default="glyphs", help="name of a file in configs/, or the path of one (default: glyphs)")
+    parser.add_argument("--loss", action="append", default=[], help="train with this loss instead, a name or a mapping in YAML; repeatable")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the run; repeatable")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--output", type=Path, default=Path("runs"), help="folder that gets a folder for every run (default: runs)")
+    return parser.parse_args(arguments)
+
+
+class Result(NamedTuple):
+    """What came of a run."""
+
+    baselines: dict[str, Figures]
+    figures: Figures
+    history: History
+    seconds: float
+
+
+class DivergedError(Exception):
+    """A loss that is no longer a number: nothing more can be learnt."""
+
+
+class Learner(nn.Module):
+    """A network with the loss that trains it: both may have parameters to learn and a state to keep."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.loss = losses.create(run.loss)
+        self.network = run.network.build(run.kind.returns, run.task.shape, run.task.outputs, self.loss)
+
+    def forward(self, inputs: tuple[Tensor, ...], target: Tensor | None) -> Tensor:
+        return self.loss(self.network(*inputs), target)
+
+
+def train(name: str, run: Run, folder: Path, *, resume: bool) -> Result:
+    """Train one run and leave in its folder what came of it."""
+    torch.manual_seed(run.seed)
+    learner = Learner(run)
+    optimiser = run.optimiser.build(learner.parameters())
+    history = History()
+    baselines = {"untrained": figures_of(learner, run), **run.task.references()}
+
+    parts: dict[str, checkpoint.Stateful] = {"learner": learner, "optimiser": optimiser, "history": history}
+    if resume:
+        checkpoint.restore(folder / "checkpoint.pt", run, parts)
+        if history.steps > run.steps:
+            raise ConfigError(Problem(("steps",), f"got {run.steps}, the checkpoint in {folder} has done {history.steps} already"))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(run.values(), sort_keys=False))
+
+    batches = run.task.batches("training", run.kind, run.batch_size)
+    monitored = [run.task.batches(part, run.kind, run.batch_size) for part in ("training", "validation")]
+    started = time.perf_counter()
+    with progress() as bar:
+        shown = bar.add_task(name, total=run.steps, completed=history.steps, loss=float("nan"))
+        if not history.evaluations:
+            history.evaluations.append(evaluation(learner, run, monitored, 0))
+        for step in range(history.steps, run.steps):
+            loss = trained_on(batches(run.seed, step), learner, optimiser)
+            if not math.isfinite(loss):
+                raise DivergedError(f"{name}: the loss became {loss} in step {step + 1}; try a smaller optimiser.learning_rate")
+            history.training.append(loss)
+            bar.update(shown, advance=1, loss=loss)
+            if history.steps % run.validate_every == 0:
+                history.evaluations.append(evaluation(learner, run, monitored, history.steps))
+                checkpoint.save(folder / "checkpoint.pt", run, parts)
+    checkpoint.save(folder / "checkpoint.pt", run, parts)
+    if history.evaluations[-1].step != run.steps:  # after saving: a longer run would not have looked here
+        history.evaluations.append(evaluation(learner, run, monitored, run.steps))
+    result = Result(baselines, figures_of(learner, run), history, time.perf_counter() - started)
+
+    (folder / "metrics.json").write_text(json.dumps(summary(result), indent=2))
+    draw_losses(history, f"{run.loss['name']} on {run.task.name}", folder / "loss.png")
+    with fixed_randomness(run.seed):
+        run.task.draw(learner.network, folder / run.task.picture)
+    return result
+
+
+def trained_on(batch: Batch, learner: Learner, optimiser: Optimizer) -> float:
+    """Make one step of training and return the loss before it."""
+    learner.train()
+    loss = learner(*batch)
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    return loss.item()
+
+
+@torch.no_grad()
+def evaluation(learner: Learner, run: Run, monitored: Sequence[Batches], step: int) -> Evaluation:
+    """Return the loss on training and on validation data, on as many batches of the same make, as the network is used."""
+    learner.eval()
+    with fixed_randomness(run.seed):
+        values = [fmean(learner(*batches(run.seed, index)).item() for index in range(run.validation_batches)) for batches in monitored]
+    return Evaluation(step, *values)
+
+
+def figures_of(learner: Learner, run: Run) -> Figures:
+    with fixed_randomness(run.seed):
+        return run.task.figures(learner.network)
+
+
+@contextmanager
+def fixed_randomness(seed: int) -> Iterator[None]:
+    """Draw the same random numbers every time, and none from the run's own: looking at a network must not change its training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def summary(result: Result) -> dict[str, object]:
+    """Return what ``metrics.json`` holds."""
+    last = result.history.evaluations[-1]
+    return {
+        "figures": result.figures,
+        "baselines": result.baselines,
+        "loss": {"training": last.training, "validation": last.validation, "gap": last.gap},
+        "steps": last.step,
+        "seconds": round(result.seconds, 2),
+    }
+
+
+def show(runs: Mapping[str, Run], results: Mapping[str, Result], output: Path) -> None:
+    """Print one table of all results."""
+    task = next(iter(runs.values())).task
+    baselines = next(iter(results.values())).baselines  # the same for all: only the loss differs
+    trained = {
+        name: {**result.figures, "loss gap": result.history.evaluations[-1].gap, "seconds": result.seconds}
+        for name, result in results.items()
+    }
+    console = Console()
+    console.print(table(task.question, task.better, baselines, trained))
+    console.print(f"Pictures, metrics and checkpoints: {', '.join(str(output / name) for name in results)}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
