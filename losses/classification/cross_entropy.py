@@ -29,7 +29,7 @@ def cross_entropy(
     log_probs = logits.log_softmax(1)
     if target.dtype.is_floating_point:
         probs = target * (1 - label_smoothing) + label_smoothing / logits.shape[1]
-        log_probs = log_probs.masked_fill(probs == 0, 0)  # 0 log 0 = 0, in gradient too
+        log_probs = log_probs.masked_fill((probs == 0) & (log_probs == -torch.inf), 0)  # 0 log 0 = 0, in gradient too
         return -(probs * weighted_classes(log_probs, class_weight)).sum(1)
     right = F.nll_loss(log_probs, target, class_weight, ignore_index=ignore_index, reduction="none")
     if not label_smoothing:

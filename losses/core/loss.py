@@ -132,7 +132,7 @@ class Loss(nn.Module, ABC):
             output, target = kind.accept(self, output, target)
         if weight is not None:
             require_tensor(weight=weight)
-            weight = widened(weight)
+            weight = widened(weight) if weight.dtype.is_floating_point else weight.float()
             output, target = kind.hide(self, output, target, weight)
         if values_are_due(self._inspected):
             kind.inspect(self, output, target)

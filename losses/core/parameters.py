@@ -45,14 +45,23 @@ class VectorRule(NamedTuple):
         return core_schema.no_info_before_validator_function(_listed, numbers)
 
 
+class IntegerRule:
+    """Accept a whole number however it is written: 3 and 3.0, as JSON Schema does."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(_whole, handler(source))
+
+
 Number = Annotated[float, Says("a finite number")]
 Positive = Annotated[float, Gt(0), Says("a finite number greater than 0")]
 NonNegative = Annotated[float, Ge(0), Says("a finite number of at least 0")]
 AtLeastOne = Annotated[float, Ge(1), Says("a finite number of at least 1")]
 Probability = Annotated[float, Ge(0), Le(1), Says("a number from 0 to 1")]
 InnerProbability = Annotated[float, Gt(0), Lt(1), Says("a number between 0 and 1, both excluded")]
-Integer = Annotated[int, Says("an integer")]
-Count = Annotated[int, Ge(0), Says("an integer of at least 0")]
+Integer = Annotated[int, IntegerRule(), Says("an integer")]
+Count = Annotated[int, Ge(0), IntegerRule(), Says("an integer of at least 0")]
 Vector = Annotated[Sequence[float] | Tensor, VectorRule(), Says("a list of finite numbers")]
 NonNegativeVector = Annotated[Sequence[float] | Tensor, VectorRule(minimum=0), Says("a list of finite numbers of at least 0")]
 Reduction = Literal["mean", "sum", "none"]
@@ -159,11 +168,15 @@ def accepted(annotation: Any) -> str:
     )
 
 
+EXACT = torch.get_default_dtype() if torch.backends.mps.is_available() else torch.float64
+"""Dtype of buffers made from lists: what was written, for losses in float64 too; Apple's GPUs have no float64."""
+
+
 def hold(module: nn.Module, **values: Sequence[float] | Tensor | float | None) -> None:
     """Keep parameters on a module: a list as a buffer that moves with it, anything else as it is."""
     for name, value in values.items():
         if isinstance(value, Sequence | Tensor):
-            module.register_buffer(name, torch.as_tensor(value, dtype=torch.get_default_dtype()))
+            module.register_buffer(name, torch.as_tensor(value, dtype=EXACT))
         else:
             setattr(module, name, value)
 
@@ -222,6 +235,10 @@ def _listed(value: object) -> object:
             raise ValueError(f"a tensor of shape {tuple(value.shape)}; expected one dimension")
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _not_a_bool(value: object) -> object:

@@ -25,7 +25,10 @@ class Total(NamedTuple):
 
 def weighted(items: Tensor, weight: Tensor | None) -> Tensor:
     """Return the items times their weights; a weight covers the items or their leading dimensions."""
-    return items if weight is None else items * spread(weight, items)
+    if weight is None:
+        return items
+    weight = spread(weight, items)
+    return items.masked_fill(weight == 0, 0) * weight  # an infinite item of weight 0 is 0 too
 
 
 def spread(weight: Tensor, items: Tensor) -> Tensor:
@@ -51,8 +54,8 @@ def total_of(items: Tensor, weight: Tensor | None = None, mass: Tensor | None = 
     if weight is None:
         assert mass is not None
         return Total(items.sum(), mass.sum())
-    weight = spread(weight, items)
-    return Total((items * weight).sum(), (weight if mass is None else mass * weight).sum())
+    mass = spread(weight, items) if mass is None else weighted(mass, weight)
+    return Total(weighted(items, weight).sum(), mass.sum())
 
 
 def mean_of(total: Total, normalizer: Tensor | float | None = None) -> Tensor:

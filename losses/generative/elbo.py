@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from losses.core.errors import ConfigError, Problem
 from losses.core.inputs import BINARY, POINTWISE, VAE_OUTPUT
+from losses.core.inputs.kind import widened
 from losses.core.laws import NON_NEGATIVE
 from losses.core.loss import Loss
 from losses.core.outputs import VAEOutput
@@ -17,13 +19,15 @@ from losses.core.parameters import Count, NonNegative, Reduction, checked
 from losses.core.reduction import mean_of, total_of
 from losses.core.registry import NestedLoss, register
 
-STEEPEST = 70.0
-"""Log-variance above which exp, that would overflow float32 at 88, goes on as its tangent."""
+STEEPEST = 0.8
+"""Share of the exponent range of a dtype above which exp goes on as its tangent."""
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Return KL(N(mean, exp(log_variance)) ‖ N(0, 1)) of every latent dimension; see :class:`ELBOLoss`."""
-    below = log_variance.clamp(max=STEEPEST)
+    largest = STEEPEST * math.log(torch.finfo(log_variance.dtype).max)  # of the dtype that the gradient has to fit into
+    log_variance = widened(log_variance)
+    below = log_variance.clamp(max=largest)
     variance = below.exp() * (1 + log_variance - below)
     return (variance + mean.square() - 1 - log_variance) / 2
 
@@ -45,7 +49,8 @@ class ELBOLoss(Loss):
              + \beta\, \Big|\sum_j \max\big(\lambda,\ \tfrac12 (\sigma_j^2 + \mu_j^2 - 1 - \log \sigma_j^2)\big) - C\Big|
 
     Both parts are **summed over the event and averaged over the batch**, so that :math:`\beta = 1` is the bound itself.
-    A log-variance above 70 goes on along the tangent of exp, so that value and gradient are finite for any input.
+    A log-variance above 71 (in float16, whose largest number is 65504, above 8.9) goes on along the tangent of exp, so that
+    value and gradient are finite for any input.
 
     Args:
         reconstruction: :math:`r`, any pointwise loss. ``binary_cross_entropy`` takes the reconstruction as logits; ``mse``

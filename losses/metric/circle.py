@@ -18,7 +18,7 @@ from losses.core.outputs import Pairs
 from losses.core.parameters import Number, Positive, Reduction, checked
 from losses.core.reduction import Total, total_of
 from losses.core.registry import register
-from losses.ops.distances import cosine_similarity, unit
+from losses.ops.distances import cosine_similarity, rowwise_cosine
 
 
 def circle(
@@ -124,7 +124,7 @@ def similarities(output: LabelledBatch | Pairs, target: Tensor) -> tuple[Tensor,
     """Return similarities, one row per item, and which of them are positive and which negative."""
     if isinstance(output, Pairs):
         same = (target > 0).unsqueeze(0)
-        return (unit(output.first) * unit(output.second)).sum(-1).unsqueeze(0), same, ~same
+        return rowwise_cosine(*output).unsqueeze(0), same, ~same
     similarity = cosine_similarity(output.anchors, output.others)
     if output.indices is None:
         return similarity, output.positive, output.negative

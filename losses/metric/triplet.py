@@ -111,7 +111,8 @@ class TripletLoss(Loss):
         return values[exists]
 
     def mass(self, items: Tensor, output: LabelledBatch | Triplets, target: Tensor | None) -> Tensor | None:
-        return (items > 0).to(items.dtype) if self.average == "active" else None
+        # a soft margin is never free, even where it is too small for the dtype
+        return (items > 0).to(items.dtype) if self.average == "active" and self._limit is not None else None
 
     def spread(self, weight: Tensor, output: LabelledBatch | Triplets, target: Tensor | None) -> Tensor:
         if isinstance(output, Triplets):
@@ -161,7 +162,7 @@ class TripletLoss(Loss):
         mine = hardest if self.mining == "hard" else semi_hard
         positive, negative, exists = mine(distances, batch.positive, batch.negative)
         if distances.shape[1] == 0:
-            return distances.sum(1), exists
+            return (distances.sum(1) if exists.ndim == 1 else distances), exists
         columns = (positive.unsqueeze(1), negative.unsqueeze(1)) if positive.ndim == 1 else (positive, negative)
         near, far = (distances.gather(1, index).reshape(positive.shape) for index in columns)
         if between is not None:
@@ -170,7 +171,8 @@ class TripletLoss(Loss):
 
     def _sums_of_mined(self, batch: LabelledBatch) -> AnchorSums:
         values, exists = self._mined(batch)
-        return AnchorSums(*(part if part.ndim == 1 else part.sum(1) for part in (values, values > 0, exists)))
+        active = exists if self._limit is None else values > 0
+        return AnchorSums(*(part if part.ndim == 1 else part.sum(1) for part in (values, active, exists)))
 
     def _distances(self, batch: LabelledBatch) -> tuple[Tensor, Tensor | None]:
         distances = pairwise_distance(batch.anchors, batch.others, self.distance)

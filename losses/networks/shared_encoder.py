@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from losses.core.checks import require_same_length
 from losses.core.errors import ConfigError, InputError, Problem
 from losses.core.inputs import Kind
+from losses.core.inputs.kind import widened
 from losses.core.loss import Loss
+from losses.core.parameters import EXACT
 from losses.core.registry import SPECS, build
 from losses.ops.distances import rowwise_distance
 
@@ -43,7 +45,7 @@ class SharedEncoder(nn.Module):
                     f"fitting losses are {', '.join(fitting)}",
                 )
             )
-        self.register_buffer("threshold", torch.tensor(torch.nan))
+        self.register_buffer("threshold", torch.tensor(torch.nan, dtype=EXACT))
 
     def embed(self, batch: Tensor) -> Tensor:
         """Return the embeddings ``(N, D)`` of a batch of inputs."""
@@ -56,7 +58,7 @@ class SharedEncoder(nn.Module):
         A loss on cosine similarities without a choice of distance (circle) means the cosine distance.
         """
         metric = getattr(self.loss, "distance", "cosine")
-        return rowwise_distance(self.embed(first), self.embed(second), metric)
+        return rowwise_distance(widened(self.embed(first)), widened(self.embed(second)), metric)
 
     @torch.no_grad()
     def calibrate(self, pairs: tuple[Tensor, Tensor], same: Tensor) -> float:
@@ -79,11 +81,16 @@ class SharedEncoder(nn.Module):
             raise InputError(f"calibration needs same and different pairs, got {int(alike.sum())} same of {len(alike)}")
         distances, order = self._evaluated(first, second).sort()
         alike = alike[order]
-        accepted = alike.cumsum(0) / alike.sum() - (~alike).cumsum(0) / (~alike).sum()
+        gain = alike.cumsum(0) / alike.sum() - (~alike).cumsum(0) / (~alike).sum()
         last_of_value = torch.cat([distances[1:] > distances[:-1], distances.new_ones(1, dtype=torch.bool)])
-        best = int(accepted.masked_fill(~last_of_value, -torch.inf).argmax())
-        beyond = distances[min(best + 1, len(distances) - 1)]
-        self.threshold.copy_((distances[best] + beyond) / 2)
+        best = int(gain.masked_fill(~last_of_value, -torch.inf).argmax())
+        if gain[best] < 0:  # accepting nothing, a gain of 0, is better
+            self.threshold.copy_(distances[0] - 1)
+        else:
+            beyond = distances[min(best + 1, len(distances) - 1)]
+            between = (distances[best] + beyond) / 2
+            # two neighbouring floating point numbers have none between them
+            self.threshold.copy_(between if between < beyond else distances[best])
         return float(self.threshold)
 
     @torch.no_grad()
@@ -99,9 +106,10 @@ class SharedEncoder(nn.Module):
 
     def _evaluated(self, first: Tensor, second: Tensor) -> Tensor:
         """Return distances in evaluation mode, and leave the network in the mode it was in."""
-        training = self.training
+        modes = {module: module.training for module in self.modules()}
         self.eval()
         try:
             return self.distance(first, second)
         finally:
-            self.train(training)
+            for module, training in modes.items():
+                module.training = training

@@ -22,9 +22,9 @@ def pairwise_distance(first: Tensor, second: Tensor, distance: str = "euclidean"
 def rowwise_distance(first: Tensor, second: Tensor, distance: str = "euclidean") -> Tensor:
     """Return the distance of each row of ``first`` ``(N, D)`` to the same row of ``second``, as ``(N,)``."""
     if distance == "cosine":
-        return 1 - (unit(first) * unit(second)).sum(-1)
-    squared = (first - second).square().sum(-1)
-    return squared if distance == "squared_euclidean" else root(squared)
+        return 1 - rowwise_cosine(first, second)
+    squared = (first.to(wide(first)) - second.to(wide(second))).square().sum(-1)
+    return (squared if distance == "squared_euclidean" else root(squared)).to(first.dtype)
 
 
 def cosine_similarity(first: Tensor, second: Tensor) -> Tensor:
@@ -33,11 +33,17 @@ def cosine_similarity(first: Tensor, second: Tensor) -> Tensor:
     return (first_unit @ second_unit.mT).to(first.dtype)
 
 
+def rowwise_cosine(first: Tensor, second: Tensor) -> Tensor:
+    """Return the cosine between each row of ``first`` and the same row of ``second``; 0 for a vector of zeros."""
+    return (unit(first.to(wide(first))) * unit(second.to(wide(second)))).sum(-1).to(first.dtype)
+
+
 def squared_distances(first: Tensor, second: Tensor) -> Tensor:
     """Return all squared Euclidean distances ``(N, M)`` in the precision of the accumulation."""
     dtype = wide(first)
+    first, second = first.to(dtype), second.to(dtype)
     centre = second.detach().mean(0) if second.shape[0] else 0  # a translation changes no distance, so it needs no gradient
-    first, second = (first - centre).to(dtype), (second - centre).to(dtype)
+    first, second = first - centre, second - centre
     first_norm, second_norm = first.square().sum(-1, keepdim=True), second.square().sum(-1, keepdim=True).mT
     squared = first_norm + second_norm - 2 * first @ second.mT
     rounding = (first.shape[-1] + 4) * torch.finfo(dtype).eps * (first_norm + second_norm)

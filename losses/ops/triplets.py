@@ -85,7 +85,8 @@ def swapped_of_all(distances: Tensor, between: Tensor, positive: Tensor, negativ
     ]
     empty = distances.sum(1)
     sums, active = (torch.stack(column) for column in zip(*rows, strict=True)) if rows else (empty, empty)
-    return AnchorSums(sums, active, positive.sum(1) * negative.sum(1))
+    count = positive.sum(1) * negative.sum(1)
+    return AnchorSums(sums, count if margin is None else active, count)
 
 
 def cost(difference: Tensor, margin: float | None) -> Tensor:

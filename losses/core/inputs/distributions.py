@@ -134,6 +134,8 @@ class Transport(Kind):
         return Batch(output.requires_grad_(), target)
 
     def _samples(self, name: str, value: Any) -> Samples:
+        if not isinstance(value, Tensor) and not (isinstance(value, tuple) and len(value) == 2):
+            raise InputError(f"{name} must be a tensor of samples or Samples(points, weights), got {check.shown(value)}")
         points, weights = (value, None) if isinstance(value, Tensor) else value
         check.require_tensor(**{name: points})
         check.require_floating(**{name: points})

@@ -30,7 +30,9 @@ class VAE(Kind):
             if part.ndim == 0:
                 raise InputError(f"{name} must have a batch dimension (N, ...), got a scalar; write {name}.unsqueeze(0)")
         check.require_same_length(reconstruction=vae.reconstruction, mean=vae.mean)
-        return Batch(VAEOutput(*map(widened, vae)), matched(target, widened(vae.reconstruction)))
+        # the log-variance is widened by the loss, which bounds its exp by what the dtype of its gradient can hold
+        wide = VAEOutput(widened(vae.reconstruction), widened(vae.mean), vae.log_variance)
+        return Batch(wide, matched(target, wide.reconstruction))
 
     def inspect(self, loss: Any, output: VAEOutput, target: Tensor) -> None:
         check.require_no_nan(**output._asdict(), target=target)

@@ -60,8 +60,7 @@ class Kind(ABC):
 
 def widened(tensor: Tensor) -> Tensor:
     """Return half precision (and narrower) as float32; the cast is differentiable, so gradients keep the caller's dtype."""
-    dtype = tensor.dtype
-    return tensor.float() if dtype.itemsize < 4 and dtype.is_floating_point else tensor
+    return tensor.float() if tensor.dtype.itemsize < 4 else tensor
 
 
 def matched(tensor: Tensor, like: Tensor) -> Tensor:
