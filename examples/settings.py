@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from annotated_types import Ge, Lt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
 
 from losses.core.errors import ConfigError, Problem, suggestion
-from losses.core.parameters import Says, accepted
+from losses.core.parameters import Says, problems_in
 
 Size = Annotated[int, Ge(1), Says("an integer of at least 1")]
 Sizes = Annotated[list[Size], Says("a list of integers of at least 1")]
@@ -36,7 +35,8 @@ def read(model: type[S], values: Mapping[str, Any]) -> S:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(*(problem for detail in error.errors() for problem in _problems(detail, model))) from None
+        hints = get_type_hints(model, include_extras=True)
+        raise ConfigError(*problems_in(error, {name: hints[name] for name in model.model_fields})) from None
 
 
 def one_of(what: str, models: Mapping[str, type[Settings]]) -> BeforeValidator:
@@ -56,26 +56,3 @@ def one_of(what: str, models: Mapping[str, type[Settings]]) -> BeforeValidator:
         return read(models[name], values)
 
     return BeforeValidator(choose)
-
-
-def _problems(detail: ErrorDetails, model: type[Settings]) -> tuple[Problem, ...]:
-    """Turn one pydantic error into problems that name the key, what came and what is accepted."""
-    path, value = detail["loc"], detail["input"]
-    inner = detail.get("ctx", {}).get("error")
-    if isinstance(inner, ConfigError):
-        return inner.under(*path).problems
-    if detail["type"] == "extra_forbidden":
-        known = list(model.model_fields)
-        return (Problem(path, f"unknown key, accepted are {', '.join(known)}.{suggestion(path[-1], known)}"),)
-    annotation = get_type_hints(model, include_extras=True)[path[0]]
-    if detail["type"] == "missing":
-        return (Problem(path, f"is missing, expected {accepted(annotation)}"),)
-    if len(path) > 1:
-        annotation = _of_items(annotation)
-    words = get_args(annotation) if get_origin(annotation) is Literal else ()
-    return (Problem(path, f"got {value!r}, expected {accepted(annotation)}.{suggestion(value, words)}"),)
-
-
-def _of_items(annotation: Any) -> Any:
-    """Return the annotation of the items of an annotated list."""
-    return get_args(get_args(annotation)[0])[0]

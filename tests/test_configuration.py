@@ -129,7 +129,7 @@ def test_a_file_that_is_no_configuration_is_refused_and_nothing_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(ConfigError, match="config.yaml") as caught:
+    with pytest.raises(ConfigError, match=r"config.yaml") as caught:
         losses.load(tmp_path / "config.yaml")
     assert words in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from losses.core.errors import ConfigError, Problem, suggestion
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel, GetCoreSchemaHandler
+    from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError
     from pydantic_core import CoreSchema
 
 P = ParamSpec("P")
@@ -115,16 +115,22 @@ def validated(init: Callable[..., None], given: Mapping[str, object]) -> dict[st
     """Return ``given`` completed and converted as the annotations of ``init`` say, or raise one ConfigError for all problems."""
     from pydantic import ValidationError
 
-    parameters = {parameter.name: parameter for parameter in declared_once(init)}
+    annotations = {parameter.name: parameter.annotation for parameter in declared_once(init)}
     try:
         model = model_of(init).model_validate(dict(given))
     except ValidationError as error:
-        problems: dict[tuple[str | int, ...], Problem] = {}
-        for detail in error.errors():
-            for problem in _problems(detail, parameters):
-                problems.setdefault(problem.path, problem)
-        raise ConfigError(*problems.values()) from None
-    return {name: getattr(model, name) for name in parameters}
+        raise ConfigError(*problems_in(error, annotations)) from None
+    return {name: getattr(model, name) for name in annotations}
+
+
+def problems_in(error: ValidationError, annotations: Mapping[str, Any]) -> list[Problem]:
+    """Return what pydantic found wrong, each problem once, in words: the key's path, what came and what is accepted.
+
+    Args:
+        error: what pydantic raised for a mapping.
+        annotations: the annotation of every key.
+    """
+    return list(dict.fromkeys(problem for detail in error.errors() for problem in _problems(detail, annotations)))
 
 
 @functools.cache
@@ -190,24 +196,29 @@ def plain(value: Any) -> Any:
     return config() if callable(config) else value
 
 
-def _problems(detail: Any, parameters: Mapping[str, Parameter]) -> list[Problem]:
-    """Turn one pydantic error into problems that name the key, what came and what is accepted."""
-    name, value = detail["loc"][0], detail["input"]
-    if detail["type"] == "extra_forbidden":
-        return [Problem((name,), f"unknown key, accepted are {', '.join(parameters)}.{suggestion(name, parameters)}")]
-    annotation = parameters[name].annotation
-    if detail["type"] == "missing":
-        return [Problem((name,), f"is missing, expected {accepted(annotation)}")]
-    inner = detail.get("ctx", {}).get("error")
+def _problems(detail: Any, annotations: Mapping[str, Any]) -> list[Problem]:
+    value, inner = detail["input"], detail.get("ctx", {}).get("error")
+    path = (*detail["loc"][:1], *(part for part in detail["loc"][1:] if isinstance(part, int)))  # without pydantic's names of options
     if isinstance(inner, ConfigError):
-        return list(inner.under(name).problems)
-    path = (name, *(part for part in detail["loc"][1:] if isinstance(part, int)))
+        return list(inner.under(*path).problems)
+    name = path[0]
+    if detail["type"] == "extra_forbidden":
+        return [Problem(path, f"unknown key, accepted are {', '.join(annotations)}.{suggestion(name, annotations)}")]
+    annotation = _of_items(annotations[name]) if len(path) > 1 else annotations[name]
+    if detail["type"] == "missing":
+        return [Problem(path, f"is missing, expected {accepted(annotation)}")]
     hint = suggestion(value, _words(annotation)) if isinstance(value, str) else ""
     if isinstance(inner, ValueError) and not isinstance(value, bool):
         return [Problem(path, f"got {value!r}, {inner}{hint}")]
     if isinstance(value, str) and not hint and _is_number(value):
         hint = " The value is text: remove the quotes."
     return [Problem(path, f"got {value!r}, expected {accepted(annotation)}.{hint}")]
+
+
+def _of_items(annotation: Any) -> Any:
+    """Return the annotation of a list's items, or the annotation itself if it is no list."""
+    inner = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    return get_args(inner)[0] if get_origin(inner) is list else annotation
 
 
 def _words(annotation: Any) -> list[str]:
