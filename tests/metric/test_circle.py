@@ -1,0 +1,101 @@
+"""What is peculiar to the circle loss: an item is an anchor, or all the pairs that are given."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import losses
+from losses import InputError, Pairs
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+def backward(loss: losses.Loss, embeddings: Tensor, labels: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+    """Return value and gradient, both finite."""
+    embeddings = embeddings.detach().requires_grad_()
+    value = loss(embeddings, labels, **options)
+    value.sum().backward()
+    assert embeddings.grad is not None
+    assert value.isfinite().all()
+    assert embeddings.grad.isfinite().all()
+    return value.detach(), embeddings.grad
+
+
+@pytest.mark.parametrize("scale", [1.0, 80.0, 1e4])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_batches_without_anchors_and_with_equal_points_are_finite(scale: float, dtype: torch.dtype) -> None:
+    random = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    twice = torch.cat([random[:2], random[:2]])
+    cases = [
+        (random[:0], [], True),
+        (random[:1], [0], True),
+        (random, [0, 0, 0, 0], True),
+        (random, [0, 1, 2, 3], True),
+        (torch.zeros(4, 3), [0, 0, 1, 1], False),
+        (torch.ones(4, 3), [0, 0, 1, 1], False),
+        (twice, [0, 0, 1, 1], False),
+        (twice, [0, 1, 0, 1], False),
+        (random * 1e3, [0, 0, 1, 1], False),
+        (torch.tensor([[1.0, 0, 0], [-1, 0, 0], [1, 0, 0], [-1, 0, 0]]), [0, 0, 1, 1], False),
+    ]
+    for reduction in ("mean", "sum", "none"):
+        for embeddings, labels, is_nothing in cases:
+            target = torch.tensor(labels, dtype=torch.long)
+            value, gradient = backward(losses.create("circle", scale=scale, reduction=reduction), embeddings.to(dtype), target)
+            if is_nothing:
+                assert not value.any()
+                assert not gradient.any()
+
+
+@pytest.mark.parametrize("same", [[], [1, 1], [0, 0]], ids=str)
+def test_pairs_of_one_kind_are_zero_with_zero_gradient(same: list[int]) -> None:
+    first = torch.randn(len(same), 3, requires_grad=True)
+    value = losses.create("circle")(Pairs(first, torch.randn(len(same), 3)), torch.tensor(same))
+    value.backward()
+    assert value == 0
+    assert first.grad is not None
+    assert not first.grad.any()
+
+
+def test_only_anchors_with_positives_and_negatives_count() -> None:
+    embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    expected = math.log(1 + math.exp(-0.5))
+    loss = losses.create("circle", margin=0.5, scale=1.0)
+    assert loss(embeddings, torch.tensor([0, 0, 1])).item() == pytest.approx(expected)
+    assert loss.total(embeddings, torch.tensor([0, 0, 1])).weight == 2
+
+
+def test_a_weight_is_that_of_an_anchor() -> None:
+    embeddings, labels = torch.randn(6, 3, dtype=torch.float64), torch.tensor([0, 0, 1, 1, 1, 2])
+    weight = torch.tensor([1.0, 0.0, 2.0, 0.5, 0.0, 9.0], dtype=torch.float64)
+    items = losses.create("circle", scale=4.0, reduction="none")(embeddings, labels)
+    counted = weight * torch.tensor([1, 1, 1, 1, 1, 0])
+    value = losses.create("circle", scale=4.0)(embeddings, labels, weight=weight)
+    torch.testing.assert_close(value, (weight * items).sum() / counted.sum())
+
+
+def test_half_batches_of_anchors_over_their_number_give_the_whole_gradient() -> None:
+    embeddings, labels = torch.randn(6, 3, dtype=torch.float64), torch.tensor([0, 0, 1, 1, 2, 2])
+    _, whole = backward(losses.create("circle", scale=4.0), embeddings, labels)
+    leaf = embeddings.clone().requires_grad_()
+    for half in (torch.tensor([1.0, 1, 0, 0, 0, 0]), torch.tensor([0.0, 0, 1, 1, 1, 1])):
+        losses.create("circle", scale=4.0)(leaf, labels, weight=half, normalizer=6).backward()
+    torch.testing.assert_close(leaf.grad, whole)
+
+
+def test_a_weight_for_each_pair_is_refused() -> None:
+    with pytest.raises(InputError, match="2 pairs as one item"):
+        losses.create("circle")(Pairs(torch.randn(2, 3), torch.randn(2, 3)), torch.tensor([1, 0]), weight=torch.ones(2))
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_the_length_of_the_vectors_does_not_matter_in_single_precision(scale: float) -> None:
+    first, second, same = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([1, 0, 1, 0])
+    expected = losses.create("circle", scale=2.0)(Pairs(first, second), same)
+    torch.testing.assert_close(losses.create("circle", scale=2.0)(Pairs(first * scale, second * scale), same), expected)
+    labels = torch.tensor([0, 0, 1, 1])
+    expected = losses.create("circle", scale=2.0)(first, labels)
+    torch.testing.assert_close(losses.create("circle", scale=2.0)(first * scale, labels), expected)
