@@ -258,3 +258,10 @@ def test_checks_can_be_switched_and_return_to_what_they_were() -> None:
         losses.create("mse")(bad, good)
     with pytest.raises(losses.InputError):
         losses.create("mse")(bad, good)
+
+
+def test_an_empty_batch_is_not_the_first_batch() -> None:
+    loss = losses.create("mse")
+    loss(torch.zeros(0), torch.zeros(0))
+    with pytest.raises(losses.InputError, match="NaN"):
+        loss(torch.tensor([float("nan")]), torch.zeros(1))

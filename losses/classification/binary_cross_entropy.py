@@ -8,7 +8,7 @@ from losses.core.errors import InputError
 from losses.core.inputs import BINARY
 from losses.core.laws import NON_NEGATIVE
 from losses.core.loss import Loss
-from losses.core.parameters import NonNegativeVector, Positive, Probability, Reduction, checked, hold
+from losses.core.parameters import NonNegative, NonNegativeVector, Probability, Reduction, checked, hold
 from losses.core.registry import register
 
 
@@ -70,7 +70,7 @@ class BinaryCrossEntropyLoss(Loss):
         self,
         *,
         label_smoothing: Probability = 0.0,
-        positive_weight: Positive | NonNegativeVector | None = None,
+        positive_weight: NonNegative | NonNegativeVector | None = None,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()

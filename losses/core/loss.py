@@ -139,7 +139,7 @@ class Loss(nn.Module, ABC):
             if weight is not None:
                 require_no_nan(weight=weight)
                 require_between(0, float("inf"), "a weight says how much an item counts", weight=weight)
-            self._inspected = True
+            self._inspected = not is_empty(output)
         return output, target, weight
 
 
@@ -155,7 +155,17 @@ def kind_of(loss: Loss, output: object) -> Kind:
 
 def device_of(output: Any) -> str:
     """Return the device type of an output, whatever its kind."""
+    first = first_of(output)
+    return first.device.type if isinstance(first, Tensor) else "cpu"
+
+
+def is_empty(output: Any) -> bool:
+    """Return whether an output holds no sample."""
+    first = first_of(output)
+    return isinstance(first, Tensor) and first.numel() == 0
+
+
+def first_of(output: Any) -> Any:
     while isinstance(output, tuple) and output:
         output = output[0]
-    device = getattr(output, "device", None)
-    return device.type if isinstance(device, torch.device) else "cpu"
+    return output

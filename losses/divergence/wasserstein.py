@@ -14,7 +14,7 @@ from losses.core.loss import Loss
 from losses.core.outputs import Samples
 from losses.core.parameters import AtLeastOne, Reduction, Vector, checked, hold
 from losses.core.registry import register
-from losses.ops.quantiles import magnitude, transport_cost
+from losses.ops.quantiles import moves, norm, power_mean
 
 
 @register(
@@ -79,8 +79,9 @@ class WassersteinLoss(Loss):
     def items(self, output: Samples, target: Samples) -> Tensor:
         if self.input != "samples":
             output, target = self._histogram(output.points), self._histogram(target.points)
-        cost = transport_cost(output.points, target.points, output.weights, target.weights, self.p)
-        return cost if self.value == "cost" else magnitude(cost, 1 / self.p)
+        moved = moves(output.points, target.points, output.weights, target.weights)
+        value = power_mean(*moved, self.p) if self.value == "cost" else norm(*moved, self.p)
+        return value.to(output.points.dtype)
 
     def _histogram(self, values: Tensor) -> Samples:
         size = values.shape[-1]

@@ -16,7 +16,7 @@ from losses.core.laws import NON_NEGATIVE
 from losses.core.loss import Loss
 from losses.core.outputs import VAEOutput
 from losses.core.parameters import Count, NonNegative, Reduction, checked
-from losses.core.reduction import mean_of, total_of
+from losses.core.reduction import Total, mean_of, total_of
 from losses.core.registry import NestedLoss, register
 
 STEEPEST = 0.8
@@ -124,9 +124,17 @@ class ELBOLoss(Loss):
 
     def forward(self, output: Any, target: Any = None, **options: Any) -> Tensor:
         value = super().forward(output, target, **options)
+        self._advance()
+        return value
+
+    def total(self, output: Any, target: Any = None, **options: Any) -> Total:
+        total = super().total(output, target, **options)
+        self._advance()
+        return total
+
+    def _advance(self) -> None:
         if self.training and self.warmup_steps:
             self.progress += 1
-        return value
 
     def _beta(self) -> Tensor | float:
         if not (self.training and self.warmup_steps):

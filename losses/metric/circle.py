@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from losses.core.errors import InputError
@@ -19,6 +18,7 @@ from losses.core.parameters import Number, Positive, Reduction, checked
 from losses.core.reduction import Total, total_of
 from losses.core.registry import register
 from losses.ops.distances import cosine_similarity, rowwise_cosine
+from losses.ops.log_space import softplus
 
 
 def circle(
@@ -40,7 +40,7 @@ def circle(
     valid = positive.any(-1) & negative.any(-1)
     # a row without either would be log 0: give it something finite and drop it
     exponent = sum_of_masked(pull, positive, valid) + sum_of_masked(push, negative, valid)
-    return F.softplus(exponent).masked_fill(~valid, 0), valid
+    return softplus(exponent).masked_fill(~valid, 0), valid
 
 
 def sum_of_masked(logits: Tensor, mask: Tensor, valid: Tensor) -> Tensor:

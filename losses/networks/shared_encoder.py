@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from losses.core.checks import require_same_length
+from losses.core.checks import require_no_nan, require_same_length
 from losses.core.errors import ConfigError, InputError, Problem
 from losses.core.inputs import Kind
 from losses.core.inputs.kind import widened
@@ -72,7 +72,7 @@ class SharedEncoder(nn.Module):
             same: ``(N,)``, above 0 where a pair is the same.
 
         Raises:
-            InputError: there is no same or no different pair to tell apart.
+            InputError: there is no same or no different pair to tell apart, or a distance is NaN.
         """
         first, second = pairs
         require_same_length(first=first, second=second, same=same)
@@ -80,6 +80,7 @@ class SharedEncoder(nn.Module):
         if bool(alike.all()) or not bool(alike.any()):
             raise InputError(f"calibration needs same and different pairs, got {int(alike.sum())} same of {len(alike)}")
         distances, order = self._evaluated(first, second).sort()
+        require_no_nan(distances=distances)
         alike = alike[order]
         gain = alike.cumsum(0) / alike.sum() - (~alike).cumsum(0) / (~alike).sum()
         last_of_value = torch.cat([distances[1:] > distances[:-1], distances.new_ones(1, dtype=torch.bool)])

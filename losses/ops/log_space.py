@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from losses.core.parameters import DistributionForm
@@ -30,3 +31,8 @@ def relative_entropy(log_probs: Tensor, log_other: Tensor) -> Tensor:
     absent = log_probs == -torch.inf
     present = log_probs.masked_fill(absent, 0)
     return (present.exp() * (present - floored(log_other))).masked_fill(absent, 0)
+
+
+def softplus(values: Tensor) -> Tensor:
+    """Return log(1 + exp(.)), exact in float64 too: torch takes the identity from 20 on, which is 2e-9 off."""
+    return F.softplus(values, threshold=40)

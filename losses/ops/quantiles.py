@@ -5,33 +5,49 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from losses.ops.distances import wide
 
-def transport_cost(first: Tensor, second: Tensor, first_weights: Tensor | None, second_weights: Tensor | None, power: float) -> Tensor:
-    """Return the integral over q in [0, 1] of abs(F^-1(q) - G^-1(q))**power, exactly.
+
+def moves(first: Tensor, second: Tensor, first_weights: Tensor | None, second_weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return how far each piece of mass moves, F^-1(q) - G^-1(q), and how large it is; ``None`` is equal pieces.
 
     Args:
         first, second: points ``(..., N)`` and ``(..., M)``.
         first_weights, second_weights: their weights, at least 0; ``None`` is equal weights.
-        power: of the distance.
     """
     if first_weights is None and second_weights is None and first.shape[-1] == second.shape[-1]:
-        return magnitude(first.sort(-1).values - second.sort(-1).values, power).mean(-1)
+        return first.sort(-1).values - second.sort(-1).values, None
     first, first_steps = quantile_steps(first, first_weights)
     second, second_steps = quantile_steps(second, second_weights)
     steps = torch.cat([first_steps, second_steps], -1).sort(-1).values
     width = steps.diff(dim=-1, prepend=torch.zeros_like(steps[..., :1]))
     middle = (steps - width / 2).detach()  # between two steps both quantile functions are constant
     moved = at_quantile(first, first_steps, middle) - at_quantile(second, second_steps, middle)
-    return (width * magnitude(moved, power)).sum(-1)
+    return moved, width
+
+
+def power_mean(moved: Tensor, width: Tensor | None, power: float) -> Tensor:
+    """Return the mean of abs(moved)**power over the last dimension."""
+    values = magnitude(moved, power)
+    return values.mean(-1) if width is None else (width * values).sum(-1)
+
+
+def norm(moved: Tensor, width: Tensor | None, power: float) -> Tensor:
+    """Return the power mean to the power 1 / power, in the unit of the moves; no large power overflows on the way."""
+    if power == 1:
+        return power_mean(moved, width, power)
+    largest = moved.detach().abs().amax(-1)
+    scale = largest.masked_fill(largest == 0, 1)
+    return scale * magnitude(power_mean(moved / scale.unsqueeze(-1), width, power), 1 / power)
 
 
 def quantile_steps(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the points in order, and the share of the whole weight up to and with each of them."""
-    points, order = points.sort(-1)
+    points, order = points.to(wide(points)).sort(-1)  # widths are differences of sums, which float32 would round away
     if weights is None:
         size = points.shape[-1]
         return points, torch.arange(1, size + 1, dtype=points.dtype, device=points.device).div(size).expand_as(points)
-    cumulated = weights.expand_as(order).gather(-1, order).cumsum(-1)
+    cumulated = weights.to(points.dtype).expand_as(order).gather(-1, order).cumsum(-1)
     whole = cumulated[..., -1:]
     return points, cumulated / whole.masked_fill(whole == 0, 1)
 

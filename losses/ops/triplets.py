@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from losses.ops.log_space import softplus
 
 BLOCK = 1 << 22  # elements of the largest temporary
 
@@ -55,7 +56,7 @@ def softplus_of_all(distances: Tensor, positive: Tensor, negative: Tensor) -> An
     """Return the sums of log(1 + exp(d_ap - d_an)) over all triplets, in blocks of anchors that are computed again in backward."""
 
     def block(near: Tensor, same: Tensor, other: Tensor) -> Tensor:
-        values = F.softplus(near.unsqueeze(2) - near.unsqueeze(1))
+        values = softplus(near.unsqueeze(2) - near.unsqueeze(1))
         return (values * (same.unsqueeze(2) & other.unsqueeze(1))).sum((1, 2))
 
     rows = max(1, BLOCK // max(1, distances.shape[1] ** 2))
@@ -91,7 +92,7 @@ def swapped_of_all(distances: Tensor, between: Tensor, positive: Tensor, negativ
 
 def cost(difference: Tensor, margin: float | None) -> Tensor:
     """Return what d_ap - d_an costs: max(0, . + margin), or log(1 + exp(.)) for a soft margin."""
-    return F.softplus(difference) if margin is None else (difference + margin).relu()
+    return softplus(difference) if margin is None else (difference + margin).relu()
 
 
 @torch.no_grad()

@@ -188,3 +188,15 @@ def test_off_by_one_costs_less_than_off_by_ten() -> None:
     loss = losses.create("emd", input="probs", reduction="none")
     assert loss(probs[[1, 10]], probs[[0, 0]]).tolist() == [1, 10]
     assert math.isclose(losses.create("emd", input="probs", p=2)(probs[3:4], probs[:1]).item(), 3)
+
+
+@pytest.mark.parametrize("p", [2.0, 10.0, 50.0])
+def test_a_high_power_does_not_overflow_on_the_way_to_a_distance(p: float) -> None:
+    far = losses.create("wasserstein", p=p)(torch.tensor([1e4, 1e4]), torch.tensor([-1e4, -1e4]))
+    assert far.item() == pytest.approx(2e4)
+
+
+def test_many_unequal_samples_in_single_precision_are_as_exact_as_their_points() -> None:
+    first, second = torch.randn(100_000), torch.randn(70_001) + 1
+    loss = losses.create("wasserstein")
+    assert loss(first, second).item() == pytest.approx(loss(first.double(), second.double()).item(), rel=1e-6)

@@ -95,8 +95,16 @@ def test_beta_rises_in_training_and_counts_in_full_in_evaluation() -> None:
         torch.testing.assert_close(loss.train()(output, target), expected)
         torch.testing.assert_close(loss.eval()(output, target), parts["reconstruction"] + 2 * parts["divergence"])
         loss.terms(output, target)
-        loss.train().total(output, target)
+        loss.eval().total(output, target)
     assert loss.train().total(output, target).sum.item() == pytest.approx(4 * expected.item())
+
+
+def test_beta_rises_for_a_loop_that_adds_totals_too() -> None:
+    output, target = example()
+    loss = losses.create("elbo", warmup_steps=4)
+    for _ in range(4):
+        loss.total(output, target)
+    torch.testing.assert_close(loss(output, target), loss.eval()(output, target))
 
 
 def test_the_progress_of_the_warmup_survives_a_checkpoint() -> None:

@@ -212,3 +212,9 @@ def test_calibrate_builds_no_graph() -> None:
     assert not network.threshold.requires_grad
     assert not network.verify(torch.randn(4, 3), torch.randn(4, 3)).requires_grad
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_distances_that_are_not_numbers_are_no_basis_for_a_threshold() -> None:
+    network = SiameseNetwork(torch.nn.Identity())
+    with pytest.raises(InputError, match="distances holds NaN"):
+        network.calibrate((torch.tensor([[float("nan")], [1.0]]), torch.zeros(2, 1)), torch.tensor([0, 1]))
