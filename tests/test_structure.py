@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -135,3 +136,18 @@ def test_python_dash_m_losses_lists_everything_and_says_where_it_lies() -> None:
     assert str(PACKAGE) in shown
     for name in NAMES:
         assert name in shown
+
+
+def test_the_changelog_names_every_loss_and_the_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert f"## {version}" in text
+    for name in NAMES:
+        assert f"`{name}`" in text, f"the changelog does not mention {name}"
+
+
+def test_the_benchmarks_compare_equal_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import overhead
+
+    monkeypatch.setattr(overhead, "compare", lambda ours, peer: overhead.Ratio(1.0, 1.0, 1.0))
+    assert set(overhead.run()) == {"mse", "mae", "huber", "binary_cross_entropy", "cross_entropy"}

@@ -9,6 +9,9 @@ from torch import Tensor
 
 import losses
 from losses import InputError, Pairs
+from losses.core.labelled import labelled_batch
+from losses.metric.circle import circle
+from losses.ops.distances import cosine_similarity
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -99,3 +102,16 @@ def test_the_length_of_the_vectors_does_not_matter_in_single_precision(scale: fl
     labels = torch.tensor([0, 0, 1, 1])
     expected = losses.create("circle", scale=2.0)(first, labels)
     torch.testing.assert_close(losses.create("circle", scale=2.0)(first * scale, labels), expected)
+
+
+def test_with_its_paces_held_fixed_the_gradient_is_that_of_the_value() -> None:
+    embeddings, labels = torch.randn(8, 4, dtype=torch.float64), torch.arange(8) % 3
+    batch = labelled_batch(embeddings, labels)
+    pace = cosine_similarity(embeddings, embeddings)
+
+    def held(points: torch.Tensor) -> torch.Tensor:
+        return circle(cosine_similarity(points, points), batch.positive, batch.negative, scale=4.0, pace=pace)[0]
+
+    leaf = embeddings.requires_grad_()
+    assert torch.autograd.gradcheck(held, leaf)
+    assert torch.autograd.gradgradcheck(held, leaf)
