@@ -7,7 +7,6 @@ tensor(0.4375)
 
 from typing import TYPE_CHECKING
 
-from losses.checking import check_loss
 from losses.configuration import available, create, describe, load, schema
 from losses.core.checks import checks
 from losses.core.errors import ConfigError, InputError
@@ -16,7 +15,10 @@ from losses.core.outputs import Pairs, Samples, Triplets, VAEOutput
 from losses.core.reduction import Total
 from losses.core.registry import SPECS, register, scan
 
-if TYPE_CHECKING:  # what scan() exports below, spelled out for editors and type checkers by `make pages`
+if TYPE_CHECKING:
+    from losses.checking import check_loss as check_loss  # imported when it is first asked for, see __getattr__
+
+    # what scan() exports below, spelled out for editors and type checkers by `make pages`
     # begin exports
     from losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss as BinaryCrossEntropyLoss
     from losses.classification.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
@@ -36,6 +38,17 @@ if TYPE_CHECKING:  # what scan() exports below, spelled out for editors and type
 
 scan(__name__, __path__)
 globals().update({spec.cls.__name__: spec.cls for spec in SPECS.values()})
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name == "check_loss":
+            from losses.checking import check_loss
+
+            return check_loss
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "ConfigError",

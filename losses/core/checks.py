@@ -45,10 +45,10 @@ class checks:  # noqa: N801  (a function to its users; a class so that it can al
 
 
 def values_are_due(seen: bool) -> bool:
-    """Return whether a loss that has ``seen`` a batch before reads the values of this one."""
+    """Return whether a loss that has ``seen`` a batch before reads the values of this one, outside of torch.compile."""
     if _mode == "never" or (seen and _mode == "first"):
         return False
-    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+    return not torch._C._are_functorch_transforms_active()
 
 
 def require_tensor(**tensors: object) -> None:
@@ -99,7 +99,7 @@ def require_no_nan(**tensors: Tensor) -> None:
         if tensor.dtype.is_floating_point and bool(tensor.isnan().any()):
             count = int(tensor.isnan().sum())
             raise InputError(
-                f"{name} holds NaN in {count} of {tensor.numel()} elements {tuple(tensor.shape)}; "
+                f"{name} must be numbers, got NaN in {count} of {tensor.numel()} elements {shown(tensor)}; "
                 "mask missing values with a weight of 0, or look for the step that made them"
             )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch._C import _is_any_autocast_enabled
+from torch.compiler import is_compiling
 
 from losses.core.checks import require_between, require_no_nan, require_tensor, shown, values_are_due
 from losses.core.errors import InputError
@@ -134,7 +135,8 @@ class Loss(nn.Module, ABC):
             require_tensor(weight=weight)
             weight = widened(weight) if weight.dtype.is_floating_point else weight.float()
             output, target = kind.hide(self, output, target, weight)
-        if values_are_due(self._inspected):
+        # asked first: what a compiled call looks at, it compiles again for when it changes
+        if not is_compiling() and values_are_due(self._inspected):
             kind.inspect(self, output, target)
             if weight is not None:
                 require_no_nan(weight=weight)

@@ -146,5 +146,9 @@ class ContrastiveLoss(Loss):
 
 def once(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the two indices of every unordered pair of a batch."""
-    first, second = torch.triu_indices(size, size, 1, device=device)
+    rows = torch.arange(size, device=device)
+    later = size - 1 - rows  # how many come after each
+    pairs = size * (size - 1) // 2
+    first = rows.repeat_interleave(later, output_size=pairs)  # triu_indices would be compiled again for every size
+    second = torch.arange(pairs, device=device) - (later.cumsum(0) - later)[first] + first + 1
     return first, second

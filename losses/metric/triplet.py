@@ -16,7 +16,7 @@ from losses.core.parameters import Average, Distance, NonNegative, Reduction, ch
 from losses.core.reduction import Total
 from losses.core.registry import register
 from losses.ops.distances import pairwise_distance, rowwise_distance
-from losses.ops.triplets import AnchorSums, cost, hardest, hinge_of_all, semi_hard, softplus_of_all, swapped_of_all
+from losses.ops.triplets import AnchorSums, blocks_of_all, cost, hardest, hinge_of_all, semi_hard
 
 
 def triplet(
@@ -150,10 +150,8 @@ class TripletLoss(Loss):
 
     def _sums_of_all(self, batch: LabelledBatch) -> AnchorSums:
         distances, between = self._distances(batch)
-        if between is not None:
-            return swapped_of_all(distances, between, batch.positive, batch.negative, self._limit)
-        if self._limit is None:
-            return softplus_of_all(distances, batch.positive, batch.negative)
+        if between is not None or self._limit is None:
+            return blocks_of_all(distances, batch.positive, batch.negative, self._limit, between)
         return hinge_of_all(distances, batch.positive, batch.negative, self._limit)
 
     def _mined(self, batch: LabelledBatch) -> tuple[Tensor, Tensor]:

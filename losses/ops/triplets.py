@@ -52,40 +52,27 @@ def hinge_of_all(distances: Tensor, positive: Tensor, negative: Tensor, margin: 
     return AnchorSums(gain.sum(1), below.sum(1), positive.sum(1) * negative.sum(1))
 
 
-def softplus_of_all(distances: Tensor, positive: Tensor, negative: Tensor) -> AnchorSums:
-    """Return the sums of log(1 + exp(d_ap - d_an)) over all triplets, in blocks of anchors that are computed again in backward."""
+def blocks_of_all(distances: Tensor, positive: Tensor, negative: Tensor, margin: float | None, between: Tensor | None = None) -> AnchorSums:
+    """Return the sums of :func:`cost` over all triplets where counting cannot give them, block by block of anchors.
 
-    def block(near: Tensor, same: Tensor, other: Tensor) -> Tensor:
-        values = softplus(near.unsqueeze(2) - near.unsqueeze(1))
-        return (values * (same.unsqueeze(2) & other.unsqueeze(1))).sum((1, 2))
-
-    rows = max(1, BLOCK // max(1, distances.shape[1] ** 2))
-    parts = list(zip(*(torch.split(part, rows) for part in (distances, positive, negative)), strict=True))
-    again = not torch._C._are_functorch_transforms_active()  # transforms do not know checkpoints
-    sums = [checkpoint(block, *part, use_reentrant=False) if again else block(*part) for part in parts]
-    count = positive.sum(1) * negative.sum(1)
-    return AnchorSums(torch.cat(sums), count, count)
-
-
-def swapped_of_all(distances: Tensor, between: Tensor, positive: Tensor, negative: Tensor, margin: float | None) -> AnchorSums:
-    """Return the sums over all triplets with distance swap: the negative counts at min(d_an, d_pn), d_pn from ``between``.
+    Blocks are computed again in backward, so that only one is ever in memory.
 
     Args:
-        margin: of the hinge; ``None`` is the soft margin, log(1 + exp(.)).
+        distances, positive, negative: ``(N, M)``.
+        margin: of the hinge; ``None`` is the soft margin.
+        between: distances among the others ``(M, M)``; with them the negative counts at min(d_an, d_pn).
     """
 
-    def anchor(near: Tensor, same: Tensor, other: Tensor, between: Tensor) -> tuple[Tensor, Tensor]:
-        values = cost(near.unsqueeze(1) - torch.minimum(near.unsqueeze(0), between), margin)
-        values = values * (same.unsqueeze(1) & other.unsqueeze(0))
-        return values.sum(), (values > 0).sum()
+    def block(near: Tensor, same: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        far = near.unsqueeze(1) if between is None else torch.minimum(near.unsqueeze(1), between)
+        values = cost(near.unsqueeze(2) - far, margin) * (same.unsqueeze(2) & other.unsqueeze(1))
+        return values.sum((1, 2)), (values > 0).sum((1, 2))
 
-    again = not torch._C._are_functorch_transforms_active()
-    rows = [
-        checkpoint(anchor, *row, between, use_reentrant=False) if again else anchor(*row, between)
-        for row in zip(distances, positive, negative, strict=True)
-    ]
-    empty = distances.sum(1)
-    sums, active = (torch.stack(column) for column in zip(*rows, strict=True)) if rows else (empty, empty)
+    rows = max(1, BLOCK // max(1, distances.shape[1] ** 2))
+    parts = zip(*(torch.split(part, rows) for part in (distances, positive, negative)), strict=True)
+    again = not torch._C._are_functorch_transforms_active()  # transforms do not know checkpoints
+    columns = zip(*(checkpoint(block, *part, use_reentrant=False) if again else block(*part) for part in parts), strict=True)
+    sums, active = (torch.cat(column) for column in columns)
     count = positive.sum(1) * negative.sum(1)
     return AnchorSums(sums, count if margin is None else active, count)
 

@@ -216,5 +216,5 @@ def test_calibrate_builds_no_graph() -> None:
 
 def test_distances_that_are_not_numbers_are_no_basis_for_a_threshold() -> None:
     network = SiameseNetwork(torch.nn.Identity())
-    with pytest.raises(InputError, match="distances holds NaN"):
+    with pytest.raises(InputError, match="distances must be numbers"):
         network.calibrate((torch.tensor([[float("nan")], [1.0]]), torch.zeros(2, 1)), torch.tensor([0, 1]))

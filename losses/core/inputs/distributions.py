@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Normal
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import Batch, Kind, matched, normal, widened
+from losses.core.inputs.kind import Batch, Kind, filled, matched, normal, widened
 from losses.core.outputs import Samples
 from losses.core.reduction import spread
 
@@ -45,6 +45,26 @@ class Distributions(Kind):
     def hide(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
         weight = spread(weight, output[..., 0])
         return Batch(uniform_where_hidden(output, weight, loss.output), uniform_where_hidden(target, weight, loss.target))
+
+    def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
+        size = batch.target.shape[-1]
+        here, there = (torch.nn.functional.one_hot(torch.arange(len(batch.target)) % size + shift, size + 1).double() for shift in (0, 1))
+        half = (here + there) / 2
+        return {
+            "equal_points": [Batch(from_probs(half, loss.output), from_probs(half, loss.target))],
+            "one_hot_and_disjoint": [
+                Batch(from_probs(one, loss.output), from_probs(other, loss.target))
+                for one, other in ((here, there), (here, here), (half, here), (here, half))
+            ],
+            "extreme_values": [
+                Batch(
+                    in_form(filled(batch.output, 1e4) * ramp(size), loss.output),
+                    in_form(filled(batch.target, sign) * ramp(size), loss.target),
+                )
+                for sign in (1e4, -1e4)
+            ],
+            "infinite_logits": [Batch(from_probs(half, loss.output), from_probs(here, loss.target))],
+        }
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         output, target = (in_form(normal(generator, size, 5), form) for form in (loss.output, loss.target))
@@ -127,6 +147,25 @@ class Transport(Kind):
             )
         )
 
+    def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
+        output, target = batch
+        if loss.input == "samples":
+            return {
+                "equal_points": [Batch(target, target), Batch(torch.zeros_like(output), torch.zeros_like(target))],
+                "near_duplicates": [Batch(target + 1e-4, target)],
+                "extreme_values": [Batch(filled(output, 1e4), filled(target, -1e4)), Batch(filled(output, 1e4), target)],
+            }
+        size = target.shape[-1]
+        here, there = (torch.nn.functional.one_hot(torch.arange(len(target)) % (size - 1) + shift, size).double() for shift in (0, 1))
+        as_logits = loss.input == "logits"
+        return {
+            "equal_points": [Batch(target, target)],
+            "one_hot_and_disjoint": [
+                Batch(from_probs(one, loss.input), from_probs(other, loss.input)) for one, other in ((here, there), (here, here))
+            ],
+            **({"extreme_values": [Batch(filled(output, 1e4) * ramp(size), target)]} if as_logits else {}),
+        }
+
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         if loss.input == "samples":
             return Batch(normal(generator, size, 5), normal(generator, size, 7).detach())
@@ -158,3 +197,13 @@ def in_form(logits: Tensor, form: str) -> Tensor:
     if form == "logits":
         return logits
     return logits.softmax(-1) if form == "probs" else logits.log_softmax(-1)
+
+
+def from_probs(probs: Tensor, form: str) -> Tensor:
+    """Return probabilities in the form that a parameter declares; a probability of 0 is a logit of -inf."""
+    return probs if form == "probs" else probs.log()
+
+
+def ramp(size: int) -> Tensor:
+    """Return 0 to 1 in equal steps, so that logits differ from outcome to outcome."""
+    return torch.linspace(0, 1, size, dtype=torch.float64)

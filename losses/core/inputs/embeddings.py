@@ -42,6 +42,18 @@ class Embeddings(Kind):
         spread(weight, target)  # one weight per anchor; an anchor of weight 0 is still another anchor's neighbour
         return Batch(output, target)
 
+    def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
+        embeddings, labels = batch
+        alike = embeddings[:1].expand_as(embeddings)
+        nobody = torch.arange(len(labels))
+        return {
+            "equal_points": [Batch(alike, labels), Batch(torch.cat([embeddings[:2]] * (len(labels) // 2)), labels)],
+            "near_duplicates": [Batch(alike + 1e-4 * embeddings, labels)],
+            "zero_vectors": [Batch(torch.zeros_like(embeddings), labels), Batch(embeddings * (nobody % 2).unsqueeze(1), labels)],
+            "one_class": [Batch(embeddings, torch.zeros_like(labels))],
+            "every_label_different": [Batch(embeddings, nobody)],
+        }
+
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 4), torch.arange(size) % max(2, size // 4))
 
@@ -77,6 +89,17 @@ class PairInput(Kind):
         spread(weight, target)
         return Batch(Pairs(*(hidden(part, weight) for part in output)), hidden(target, weight))
 
+    def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
+        (first, second), same = batch
+        zeros = torch.zeros_like(first)
+        return {
+            "equal_points": [Batch(Pairs(first, first), same)],
+            "near_duplicates": [Batch(Pairs(first, first + 1e-4), same)],
+            "zero_vectors": [Batch(Pairs(zeros, zeros), same), Batch(Pairs(zeros, second), same)],
+            "one_class": [Batch(Pairs(first, second), torch.ones_like(same))],
+            "every_label_different": [Batch(Pairs(first, second), torch.zeros_like(same))],
+        }
+
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(Pairs(normal(generator, size, 4), normal(generator, size, 4)), torch.arange(size) % 2 == 0)
 
@@ -104,6 +127,15 @@ class TripletInput(Kind):
     def hide(self, loss: Any, output: Triplets, target: None, weight: Tensor) -> Batch:
         spread(weight, output.anchor[:, 0])
         return Batch(Triplets(*(hidden(part, weight) for part in output)), None)
+
+    def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
+        anchor, positive, negative = batch.output
+        zeros = torch.zeros_like(anchor)
+        return {
+            "equal_points": [Batch(Triplets(anchor, anchor, anchor), None), Batch(Triplets(anchor, positive, anchor), None)],
+            "near_duplicates": [Batch(Triplets(anchor, anchor + 1e-4, anchor - 1e-4), None)],
+            "zero_vectors": [Batch(Triplets(zeros, zeros, zeros), None), Batch(Triplets(zeros, positive, negative), None)],
+        }
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(Triplets(*(normal(generator, size, 4) for _ in range(3))), None)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import Batch, Kind, hidden, matched, normal, uniform, widened
+from losses.core.inputs.kind import Batch, Kind, filled, hidden, matched, normal, uniform, widened
 from losses.core.outputs import VAEOutput
 from losses.core.reduction import spread
 
@@ -41,6 +41,14 @@ class VAE(Kind):
     def hide(self, loss: Any, output: VAEOutput, target: Tensor, weight: Tensor) -> Batch:
         spread(weight, target.flatten(1)[:, 0] if target.ndim > 1 else target)
         return Batch(VAEOutput(*(hidden(part, weight) for part in output)), hidden(target, weight))
+
+    def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
+        (reconstruction, mean, log_variance), data = batch
+        return {
+            "equal_points": [Batch(VAEOutput(*map(torch.zeros_like, batch.output)), data)],
+            "extreme_values": [Batch(VAEOutput(filled(reconstruction, 1e4), filled(mean, 1e2), log_variance), data)],
+            "extreme_log_variance": [Batch(VAEOutput(reconstruction, mean, filled(log_variance, 1e4)), data)],
+        }
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         mean, log_variance = normal(generator, size, 2), normal(generator, size, 2)

@@ -54,6 +54,10 @@ class Kind(ABC):
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         """Return a random valid batch of ``size`` samples in float64; the output requires grad."""
 
+    def edges(self, loss: Any, batch: Any) -> dict[str, list[Batch]]:
+        """Return batches at the edges of the domain by name, made from a valid batch; the names are clauses of the contract."""
+        return {}
+
     def __repr__(self) -> str:
         return self.name
 
@@ -70,6 +74,12 @@ def matched(tensor: Tensor, like: Tensor) -> Tensor:
 def hidden(tensor: Tensor, weight: Tensor) -> Tensor:
     """Return the tensor with 0 where the weight of its leading index is 0."""
     return tensor.masked_fill((weight == 0).reshape(weight.shape + (1,) * (tensor.ndim - weight.ndim)), 0)
+
+
+def filled(tensor: Tensor, value: float) -> Tensor:
+    """Return a tensor of one value everywhere, but of two signs where that makes a difference: even rows as given, odd ones negated."""
+    signs = 1 - 2 * (torch.arange(len(tensor)) % 2).to(tensor.dtype)
+    return (torch.full_like(tensor, value).detach().movedim(0, -1) * signs).movedim(-1, 0)
 
 
 def normal(generator: torch.Generator, *shape: int) -> Tensor:

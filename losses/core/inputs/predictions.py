@@ -9,7 +9,7 @@ from torch import Tensor
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import Batch, Kind, matched, normal, uniform, widened
+from losses.core.inputs.kind import Batch, Kind, filled, matched, normal, uniform, widened
 from losses.core.reduction import spread
 
 
@@ -28,6 +28,14 @@ class Pointwise(Kind):
             check.require_floating(prediction=output, target=target)
         output = widened(output)
         return output, matched(target, output)
+
+    def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
+        _, target = batch
+        return {
+            "equal_points": [Batch(target, target), Batch(torch.zeros_like(target), torch.zeros_like(target))],
+            "near_duplicates": [Batch(target + 1e-4, target)],
+            "extreme_values": [Batch(filled(target, 1e4), target), Batch(filled(target, 1e4), filled(target, -1e4))],
+        }
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 3), normal(generator, size, 3).detach())
@@ -49,6 +57,15 @@ class Scores(Kind):
             check.require_floating(**{word: output})
         output = widened(output)
         return output, matched(target, output)
+
+    def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
+        scores, target = batch
+        zeros, ones = torch.zeros_like(target), torch.ones_like(target)
+        return {
+            "equal_points": [Batch(torch.zeros_like(scores), target)],
+            "extreme_values": [Batch(filled(scores, 1e4), part) for part in (target, zeros, ones)],
+            "one_class": [Batch(scores, zeros), Batch(scores, ones)],
+        }
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 3), (uniform(generator, size, 3) > 0.5).double() * 2 - 1)
@@ -127,6 +144,27 @@ class Logits(Kind):
         else:
             target = target.masked_fill(absent, 0)
         return Batch(output.masked_fill(absent.unsqueeze(1), 0), target)
+
+    def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
+        logits, labels = batch
+        classes = logits.shape[1]
+        one_hot = torch.nn.functional.one_hot(labels, classes).to(logits.dtype)
+        impossible = torch.where(one_hot.bool(), logits, -torch.inf)
+        edges = {
+            "equal_points": [Batch(torch.zeros_like(logits), labels), Batch(torch.zeros_like(logits), one_hot)],
+            "extreme_values": [
+                Batch(part, target)
+                for part in (filled(logits, 1e4), one_hot * 2e4 - 1e4, 1e4 - one_hot * 2e4)
+                for target in (labels, one_hot)
+            ],
+            "one_hot_and_disjoint": [Batch(logits, one_hot)],
+            "infinite_logits": [Batch(impossible, labels), Batch(impossible, one_hot)],
+            "one_class": [Batch(logits, torch.zeros_like(labels))],
+            "every_label_different": [Batch(logits[:classes], torch.arange(classes))],
+        }
+        if hasattr(loss, "ignore_index"):
+            edges["everything_ignored"] = [Batch(logits, torch.full_like(labels, loss.ignore_index))]
+        return edges
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 5), torch.randint(5, (size,), generator=generator))

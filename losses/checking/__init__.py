@@ -1,0 +1,107 @@
+"""The contract of a loss as clauses that run: on every loss of this package, and on yours.
+
+A clause is a small function whose documentation is the promise. ``check_loss`` runs every clause on every case: each kind of
+input, with the default parameters and with each option of each parameter.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from losses.checking import averaging, derivatives, edges, invariances, meaning, persistence, refusals, transforms
+from losses.checking.case import Broken, Case, NotApplicable, Precision, cases_of, options_of
+from losses.checking.clause import CLAUSES, Clause, clause
+from losses.checking.report import Report, Verdict
+from losses.core.errors import ConfigError, suggestion
+from losses.core.inputs import Kind
+from losses.core.loss import Loss
+
+
+def check_loss(
+    loss: nn.Module | type[Loss] | str,
+    *,
+    clauses: Sequence[str] | None = None,
+    inputs: Kind | None = None,
+    oracle: Callable[[Any, Any], Tensor] | None = None,
+) -> Report:
+    """Run the contract on a loss, or on any module that is called as ``module(output, target)``.
+
+    Args:
+        loss: a loss, its class or its name. A class or name is checked with every option of every parameter, an instance
+            with its own parameters.
+        clauses: names of the clauses to run, from ``losses.checking.CLAUSES``; by default all.
+        inputs: what a module takes that is no :class:`Loss`, one of ``losses.core.inputs``; of a loss, to check one kind only.
+        oracle: an independent function of output and target for the loss's reduced value, in torch.
+
+    Raises:
+        ConfigError: a clause does not exist, or a module's kind of input is missing.
+
+    >>> print(check_loss("mse", clauses=["config_round_trip", "empty_batch"]))
+    mse
+    config_round_trip  kept  create(loss.config()) is the same loss
+    empty_batch        kept  an empty batch costs 0, with a graph and zero gradient
+    >>> from losses.core.inputs import POINTWISE
+    >>> print(check_loss(torch.nn.MSELoss(), inputs=POINTWISE, clauses=["one_item", "config_round_trip"]))
+    MSELoss
+    one_item           kept         a batch of one has a finite value and gradient
+    config_round_trip  not offered  create(loss.config()) is the same loss
+    """
+    for name in clauses or ():
+        if name not in CLAUSES:
+            raise ConfigError(f"there is no clause {name!r}.{suggestion(name, CLAUSES)}")
+    cases = list(cases_of(loss, inputs, oracle))
+    chosen = [CLAUSES[name] for name in clauses or CLAUSES]
+    verdicts = [verdict(each, cases, precision) for each in chosen for precision in each.precisions]
+    first = cases[0].loss
+    return Report(first.spec.name if isinstance(first, Loss) else type(first).__name__, tuple(verdicts))
+
+
+def verdict(clause: Clause, cases: Sequence[Case], precision: Precision) -> Verdict:
+    """Return what becomes of a clause in one precision, on all cases of a loss."""
+    where = precision.name if len(clause.precisions) > 1 else ""
+    reason = getattr(cases[0].loss, "exceptions", {}).get(clause.name)
+    if reason is not None:
+        return Verdict(clause.name, where, "declared", f"{clause.promise}: not so, {reason}")
+    applied, why = False, ""
+    for case in cases:
+        if clause.of_the_call and not case.keeps_the_call:
+            return Verdict(clause.name, where, "not offered", clause.promise)
+        try:
+            clause.run(Case(copy.deepcopy(case.loss), case.kind, case.oracle), precision)
+            applied = True
+        except NotApplicable as reason:
+            why = str(reason)
+        except Exception as error:  # whatever a loss does wrong is a verdict, not the end of the report
+            text = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
+            return Verdict(clause.name, where, "broken", f"{clause.promise}: not so for {case}: {' '.join(text.split())[:400]}")
+    if applied:
+        return Verdict(clause.name, where, "kept", clause.promise)
+    return Verdict(clause.name, where, "not applicable", f"{clause.promise}: {why}")
+
+
+__all__ = [
+    "CLAUSES",
+    "Broken",
+    "Case",
+    "Clause",
+    "NotApplicable",
+    "Precision",
+    "Report",
+    "Verdict",
+    "averaging",
+    "cases_of",
+    "check_loss",
+    "clause",
+    "derivatives",
+    "edges",
+    "invariances",
+    "meaning",
+    "options_of",
+    "persistence",
+    "refusals",
+    "transforms",
+]

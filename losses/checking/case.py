@@ -1,0 +1,199 @@
+"""What a clause is run on: one loss with batches drawn by one of its kinds of input, and the precisions to run it in."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import torch
+from torch import Tensor, nn
+
+from losses.core.errors import ConfigError
+from losses.core.inputs import DISTRIBUTION_OBJECTS, Batch, Kind
+from losses.core.laws import on_tensors
+from losses.core.loss import Loss
+from losses.core.parameters import Parameter, declared_once
+from losses.core.registry import build
+
+SIZE = 8
+
+
+class Broken(AssertionError):  # noqa: N818  (a verdict, not a fault of the program)
+    """A clause does not hold; the message is what was seen."""
+
+
+class NotApplicable(Exception):  # noqa: N818  (likewise)
+    """A clause has nothing to say about a loss; the message is why."""
+
+
+class Precision(NamedTuple):
+    """A dtype to run in, under autocast or not."""
+
+    name: str
+    dtype: torch.dtype
+    autocast: bool = False
+
+
+EXACT = Precision("float64", torch.float64)
+SINGLE = Precision("float32", torch.float32)
+HALVES = (Precision("bfloat16", torch.bfloat16), Precision("float16", torch.float16))
+PRECISIONS = (EXACT, SINGLE, *HALVES, Precision("autocast", torch.float32, autocast=True))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One loss, with one set of parameters, fed by one kind of input."""
+
+    loss: Any
+    """A :class:`losses.Loss`, or any module that is called as ``module(output, target)``."""
+    kind: Kind
+    oracle: Callable[[Any, Any], Tensor] | None = None
+    """An independent way to the loss's reduced value."""
+
+    @property
+    def keeps_the_call(self) -> bool:
+        """Whether the loss has the whole call, with weights, totals and configuration, and not only ``loss(output, target)``."""
+        return isinstance(self.loss, Loss)
+
+    def batch(self, size: int = SIZE, precision: Precision = EXACT, seed: int = 0) -> Batch:
+        """Return a valid batch whose output requires grad; the values are the same in every dtype, up to rounding."""
+        return in_precision(self.kind.draw(self.loss, size, torch.Generator().manual_seed(seed)), precision)
+
+    def edge(self, name: str, precision: Precision = EXACT) -> list[Batch]:
+        """Return the batches at one edge of the domain.
+
+        Raises:
+            NotApplicable: the kind of input has no such edge.
+        """
+        edges = self.kind.edges(self.loss, self.batch())
+        if name not in edges:
+            raise NotApplicable(f"{self.kind} has no such edge")
+        return [in_precision(batch, precision) for batch in edges[name]]
+
+    def run(self, batch: Batch, precision: Precision = EXACT, **options: Any) -> tuple[Tensor, list[Tensor]]:
+        """Return the value of the loss and the gradients of the output's tensors."""
+        leaves, rebuild = leaves_of(batch.output)
+        with torch.autocast("cpu", dtype=torch.bfloat16) if precision.autocast else contextlib.nullcontext():
+            value = self.loss(rebuild(leaves), batch.target, **options)
+        return value, gradients_of(value, leaves)
+
+    def with_reduction(self, reduction: str) -> Any:
+        loss = copy.deepcopy(self.loss)
+        loss.reduction = reduction
+        return loss
+
+    def weights(self, weight: Tensor) -> Tensor:
+        """Return one weight per sample.
+
+        Raises:
+            NotApplicable: the loss makes a single item of the whole batch.
+        """
+        if self.with_reduction("none")(*self.batch(len(weight))).shape == (1,):
+            raise NotApplicable("the whole batch is one item")
+        return weight
+
+    def __str__(self) -> str:
+        return f"{' '.join(str(self.loss).split())} on {self.kind}"
+
+
+def cases_of(
+    loss: nn.Module | type[Loss] | str, inputs: Kind | None = None, oracle: Callable[[Any, Any], Tensor] | None = None
+) -> Iterator[Case]:
+    """Return the cases a loss is checked on: every kind of input, and of a class or name every option of every parameter."""
+    if isinstance(loss, Loss):
+        variants: list[Any] = [loss]
+    elif isinstance(loss, nn.Module):
+        if inputs is None:
+            raise ConfigError(
+                f"{type(loss).__name__} does not say what it takes: pass inputs=, one of losses.core.inputs such as POINTWISE"
+            )
+        variants = [loss]
+    else:
+        cls = type(build(loss)) if isinstance(loss, str) else loss
+        variants = [cls(**options) for options in options_of(declared_once(cls.__init__))]
+    for variant in variants:
+        for kind in variant.spec.inputs if inputs is None else (inputs,):
+            if kind is not DISTRIBUTION_OBJECTS:  # objects of torch.distributions are no tensors to cast, permute or compile
+                yield Case(variant, kind, oracle)
+
+
+def options_of(parameters: Sequence[Parameter]) -> Iterator[dict[str, Any]]:
+    """Return the default parameters, and one set for each option of each parameter that has named options."""
+    yield {}
+    for parameter in parameters:
+        literal = get_origin(parameter.annotation) is Literal
+        options = get_args(parameter.annotation) if literal else (True, False) if parameter.annotation is bool else ()
+        for option in options:
+            if option != parameter.default and parameter.name != "reduction":
+                yield {parameter.name: option}
+
+
+def in_precision(batch: Batch, precision: Precision) -> Batch:
+    """Return a batch in another dtype, its output ready to be differentiated."""
+    return Batch(
+        on_tensors(batch.output, lambda t: t.detach().to(precision.dtype).requires_grad_()),
+        on_tensors(batch.target, lambda t: t.detach().to(precision.dtype)),
+    )
+
+
+def on_any_tensor(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Apply a change to every tensor of an output or target, labels included."""
+    if isinstance(part, Tensor):
+        return change(part)
+    if isinstance(part, tuple):
+        make: Any = type(part)
+        return make(*(on_any_tensor(inner, change) for inner in part))
+    return part
+
+
+def tensors_of(part: Any) -> list[Tensor]:
+    """Return the tensors of an output or target."""
+    if isinstance(part, Tensor):
+        return [part]
+    return [tensor for inner in part for tensor in tensors_of(inner)] if isinstance(part, tuple) else []
+
+
+def rows_of(batch: Batch, rows: slice | Tensor) -> Batch:
+    """Return some samples of a batch."""
+    return Batch(*(on_any_tensor(part, lambda tensor: tensor[rows]) for part in batch))
+
+
+def leaves_of(output: Any) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], Any]]:
+    """Return an output's tensors as fresh leaves, and how to put tensors in their place."""
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors_of(output)]
+
+    def rebuild(tensors: Sequence[Tensor]) -> Any:
+        remaining = iter(tensors)
+        return on_any_tensor(output, lambda _: next(remaining))
+
+    return leaves, rebuild
+
+
+def gradients_of(value: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradients of a value's sum."""
+    if not value.requires_grad:
+        raise Broken("the result has no graph")
+    gradients = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
+    return [torch.zeros_like(leaf) if part is None else part for leaf, part in zip(leaves, gradients, strict=True)]
+
+
+def require_same(what: str, got: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
+    """Raise :class:`Broken` unless two results agree."""
+    got, expected = got.detach().double(), expected.detach().double()
+    if got.shape != expected.shape or not torch.allclose(got, expected, rtol=tolerance, atol=tolerance):
+        raise Broken(f"{what}: {shortened(got)}, expected {shortened(expected)}")
+
+
+def require_finite(value: Tensor, gradients: Sequence[Tensor]) -> None:
+    for what, tensor in (("value", value), *(("gradient", gradient) for gradient in gradients)):
+        if not bool(tensor.isfinite().all()):
+            raise Broken(f"{what} {shortened(tensor)}")
+
+
+def shortened(tensor: Tensor) -> str:
+    """Return a tensor in at most a line."""
+    text = str(tensor.tolist())
+    return text if len(text) < 120 else f"{text[:120]}... {tuple(tensor.shape)}"

@@ -1,0 +1,50 @@
+"""Clauses about derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from losses.checking.case import Case, leaves_of, require_same
+from losses.checking.clause import clause
+from losses.core.checks import checks
+
+
+@clause()
+def first_derivative(case: Case) -> None:
+    """gradients equal finite differences"""
+    differentiate(case, torch.autograd.gradcheck)
+
+
+@clause()
+def second_derivative(case: Case) -> None:
+    """second derivatives equal finite differences: create_graph=True is never silently wrong"""
+    differentiate(case, torch.autograd.gradgradcheck)
+
+
+@clause()
+def backward_twice(case: Case) -> None:
+    """with retain_graph a second backward gives the same gradient, and a gradient of -3 at the output gives -3 times it"""
+    leaves, rebuild = leaves_of(case.batch().output)
+    value = case.loss(rebuild(leaves), case.batch().target)
+    first = torch.autograd.grad(value, leaves, retain_graph=True, materialize_grads=True)
+    second = torch.autograd.grad(value, leaves, retain_graph=True, materialize_grads=True)
+    scaled = torch.autograd.grad(value, leaves, grad_outputs=torch.full_like(value, -3), materialize_grads=True)
+    for one, other, times in zip(first, second, scaled, strict=True):
+        require_same("the second backward", other, one)
+        require_same("grad_output of -3", times, -3 * one)
+
+
+def differentiate(case: Case, check: Callable[..., bool]) -> None:
+    """Compare derivatives with finite differences on two batches."""
+    for seed in range(2):
+        batch = case.batch(5, seed=seed)
+        leaves, rebuild = leaves_of(batch.output)
+
+        def value(*tensors: torch.Tensor, batch: object = batch.target, rebuild: Callable[..., object] = rebuild) -> torch.Tensor:
+            result: torch.Tensor = case.loss(rebuild(tensors), batch)
+            return result
+
+        with checks("never"):  # finite differences leave the simplex that probabilities are checked to lie in
+            check(value, tuple(leaves), atol=1e-5)

@@ -1,0 +1,101 @@
+"""Clauses about the edges of a loss's domain: value and gradient are finite there, in every precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from losses.checking.case import PRECISIONS, Broken, Case, NotApplicable, Precision, require_finite, require_same
+from losses.checking.clause import clause
+from losses.core.errors import InputError
+from losses.core.inputs import TRANSPORT
+from losses.core.laws import on_tensors
+
+EDGES = {
+    "equal_points": "where points are equal, value and gradient are finite",
+    "near_duplicates": "where points are 1e-4 apart, value and gradient are finite",
+    "zero_vectors": "at vectors of zeros, value and gradient are finite",
+    "extreme_values": "at logits, scores, predictions or samples of +-1e4, value and gradient are finite",
+    "infinite_logits": "where logits of -inf say that an outcome is impossible, value and gradient are finite",
+    "one_hot_and_disjoint": "at one-hot and disjoint distributions, value and gradient are finite",
+    "extreme_log_variance": "at a log-variance of +-1e4, value and gradient are finite",
+    "one_class": "where all labels are equal, value and gradient are finite",
+    "every_label_different": "where all labels differ, value and gradient are finite",
+}
+
+
+def finite_at(edge: str) -> Callable[[Case, Precision], None]:
+    """Return the check of one edge."""
+
+    def check(case: Case, precision: Precision) -> None:
+        for batch in case.edge(edge, precision):
+            require_finite(*case.run(batch, precision))
+
+    return check
+
+
+for _edge, _promise in EDGES.items():
+    clause(precisions=PRECISIONS, name=_edge, promise=_promise)(finite_at(_edge))
+
+
+@clause(precisions=PRECISIONS)
+def empty_batch(case: Case, precision: Precision) -> None:
+    """an empty batch costs 0, with a graph and zero gradient"""
+    value, gradients = case.run(case.batch(0, precision), precision)
+    for tensor in (value, *gradients):
+        require_same("value and gradients", tensor, torch.zeros_like(tensor), 0)
+
+
+@clause(precisions=PRECISIONS)
+def one_item(case: Case, precision: Precision) -> None:
+    """a batch of one has a finite value and gradient"""
+    require_finite(*case.run(case.batch(1, precision), precision))
+
+
+@clause(precisions=PRECISIONS)
+def everything_ignored(case: Case, precision: Precision) -> None:
+    """where every target is ignored the loss is 0, with zero gradient"""
+    for batch in case.edge("everything_ignored", precision):
+        value, gradients = case.run(batch, precision)
+        for tensor in (value, *gradients):
+            require_same("value and gradients", tensor, torch.zeros_like(tensor), 0)
+
+
+@clause()
+def zero_histogram_is_refused(case: Case) -> None:
+    """a histogram without any mass raises an InputError"""
+    if case.kind is not TRANSPORT or getattr(case.loss, "input", "") != "probs":
+        raise NotApplicable("it takes no histograms of probabilities")
+    batch = case.batch()
+    try:
+        case.loss(on_tensors(batch.output, torch.zeros_like), batch.target)
+    except InputError:
+        return
+    raise Broken("it was accepted")
+
+
+@clause(precisions=PRECISIONS[1:])
+def rounding(case: Case, precision: Precision) -> None:
+    """value and gradient are as exact as their dtype allows: no farther from the exact ones than those rounded to it"""
+    batch = case.batch(precision=precision)
+    exact, exact_gradients = case.run(type(batch)(*(on_tensors(part, lambda t: t.double()) for part in batch)))
+    value, gradients = case.run(batch, precision)
+    for got, right in ((value, exact), *zip(gradients, exact_gradients, strict=True)):
+        honest = right.to(precision.dtype).double()  # nothing that ends in this dtype can be nearer
+        allowed = (honest - right).abs() + 1e-5 * (1 + right.abs().max())
+        error = (got.double() - right).abs()
+        if bool((error > allowed).any()):
+            raise Broken(f"off by {error.max().item():.3g}, allowed are {allowed.max().item():.3g}")
+
+
+@clause(precisions=PRECISIONS[2:])
+def half_precision_accumulates_in_float32(case: Case, precision: Precision) -> None:
+    """half precision, and all under autocast, is reduced in float32; gradients come in the dtype of the input"""
+    batch = case.batch(precision=precision)
+    value, gradients = case.run(batch, precision)
+    if value.dtype is not torch.float32:
+        raise Broken(f"the value is {value.dtype}")
+    for gradient in gradients:
+        if gradient.dtype is not precision.dtype:
+            raise Broken(f"a gradient is {gradient.dtype}")

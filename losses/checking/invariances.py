@@ -1,0 +1,98 @@
+"""Clauses about what must not matter, and what must not happen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from losses.checking.case import EXACT, SINGLE, SIZE, Broken, Case, Precision, on_any_tensor, require_same, rows_of, tensors_of
+from losses.checking.clause import clause
+from losses.core.inputs import Batch
+
+
+@clause()
+def order_of_the_batch(case: Case) -> None:
+    """the order of the samples does not matter"""
+    batch = case.batch()
+    order = torch.randperm(SIZE, generator=torch.Generator().manual_seed(1))
+    require_same("permuted", case.loss(*rows_of(batch, order)), case.loss(*batch))
+
+
+@clause()
+def memory_layout(case: Case) -> None:
+    """tensors that are not contiguous, or expanded, give the same loss and gradient"""
+    batch = case.batch()
+
+    def strided(tensor: Tensor) -> Tensor:
+        apart = torch.stack([tensor, tensor], -1)[..., 0]
+        return apart.mT.contiguous().mT if tensor.ndim > 1 else apart
+
+    require_same("not contiguous", case.loss(*(on_any_tensor(part, strided) for part in batch)), case.loss(*batch))
+    first = rows_of(batch, slice(0, 1))
+    expanded = Batch(*(on_any_tensor(part, lambda t: t.detach().expand(3, *t.shape[1:])) for part in first))
+    copied = Batch(*(on_any_tensor(part, lambda t: t.detach().clone()) for part in expanded))
+    require_same("expanded", case.loss(*expanded), case.loss(*copied))
+
+
+@clause()
+def inputs_stay_untouched(case: Case) -> None:
+    """inputs are never modified"""
+    batch = case.batch()
+    before = [tensor.clone() for part in batch for tensor in tensors_of(part)]
+    case.loss(*batch).sum().backward()
+    for tensor, copied in zip([tensor for part in batch for tensor in tensors_of(part)], before, strict=True):
+        if not torch.equal(tensor, copied):
+            raise Broken("an input changed")
+
+
+@clause(precisions=(EXACT, SINGLE))
+def dtype_and_device_stay(case: Case, precision: Precision) -> None:
+    """the result has the dtype and device of the output, and so have its gradients"""
+    batch = case.batch(precision=precision)
+    value, gradients = case.run(batch)
+    for result in (value, *gradients):
+        if result.dtype is not precision.dtype or result.device != tensors_of(batch.output)[0].device:
+            raise Broken(f"a result is {result.dtype} on {result.device}")
+
+
+@clause()
+def no_state_between_calls(case: Case) -> None:
+    """what was called before does not matter"""
+    batch = case.batch()
+    first = case.loss(*batch)
+    case.loss(*case.batch(5, seed=1))
+    require_same("called again", case.loss(*batch), first, 0)
+
+
+@clause()
+def no_synchronisation(case: Case) -> None:
+    """after the first batch no value of a tensor is read, which would make a GPU wait"""
+    batch = case.batch()
+    case.loss(*batch)
+    with Synchronisations() as seen:
+        case.loss(*batch).sum().backward()
+    if seen.calls:
+        raise Broken(f"reads values with {', '.join(sorted(set(seen.calls)))}")
+
+
+class Synchronisations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """Record the operations that need a tensor's values on the host."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal", "is_nonzero")
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.calls: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in self.WAITING or (name.startswith("index") and any(is_mask(arg) for arg in args)):
+            self.calls.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def is_mask(arg: object) -> bool:
+    return isinstance(arg, list | tuple) and any(isinstance(index, Tensor) and index.dtype is torch.bool for index in arg)

@@ -1,0 +1,97 @@
+"""Clauses about what is refused, and with which words."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import torch
+from annotated_types import Ge, Gt, Le, Lt
+
+from losses.checking.case import Broken, Case, on_any_tensor, rows_of
+from losses.checking.clause import clause
+from losses.core.checks import checks
+from losses.core.errors import ConfigError, InputError
+from losses.core.inputs import Batch
+from losses.core.laws import on_tensors
+from losses.core.parameters import declared_once
+
+
+@clause(of_the_call=True)
+def bad_parameters_are_refused(case: Case) -> None:
+    """a parameter that is not what its annotation says, or unknown, raises a ConfigError that names it and what came"""
+    cls = type(case.loss)
+    wrong = {parameter.name: excluded_by(parameter.annotation) for parameter in declared_once(cls.__init__)}
+    for name, values in {**wrong, "no_such_parameter": iter([1])}.items():
+        for value in values:
+            try:
+                cls(**{name: value})
+            except ConfigError as error:
+                if name not in str(error):
+                    raise Broken(f"{name}={value!r}: the message does not name it: {error}") from None
+            else:
+                raise Broken(f"{name}={value!r} is accepted")
+
+
+def excluded_by(annotation: Any) -> Iterator[object]:
+    """Yield values that an annotation excludes: of no type it could mean, and just outside its bounds."""
+    yield from (math.nan, -math.inf, object(), {"no": "such"}, "no such option", [[]], torch.zeros(2, 2))
+    for part in (annotation, *get_args(annotation)):
+        for bound in getattr(part, "__metadata__", ()):
+            limits = {Gt: ("gt", 0), Ge: ("ge", -1), Lt: ("lt", 0), Le: ("le", 1)}
+            if type(bound) in limits:
+                attribute, step = limits[type(bound)]
+                yield getattr(bound, attribute) + step
+
+
+@clause()
+def bad_batches_are_refused(case: Case) -> None:
+    """NaN on the first batch, integers, complex numbers, wrong ranks and lengths raise an InputError"""
+    for name, bad in wrong_batches(case.batch()).items():
+        refusal(case, name, bad)
+
+
+@clause(of_the_call=True)
+def refusals_help(case: Case) -> None:
+    """the message of an InputError says what came, what was expected and how to mend it"""
+    for name, bad in wrong_batches(case.batch()).items():
+        message = refusal(case, name, bad)
+        for what, pattern in {
+            "what came": r"got |has shape|holds|and .* \(",
+            "what was expected": r"must|takes|needs?|there must be|compares",
+            "how to mend it": r"[;(]",
+        }.items():
+            if not re.search(pattern, message):
+                raise Broken(f"{name}: does not say {what}: {message}")
+
+
+def wrong_batches(batch: Batch) -> dict[str, Batch]:
+    """Return batches that are wrong in one way each."""
+    return {
+        "NaN": Batch(on_tensors(batch.output, lambda t: t.detach().index_fill(0, torch.tensor([2]), math.nan)), batch.target),
+        "integers": Batch(on_tensors(batch.output, lambda t: t.detach().long()), batch.target),
+        "complex numbers": Batch(on_tensors(batch.output, lambda t: t.detach().to(torch.complex64)), batch.target),
+        "no tensor": Batch("output", batch.target),
+        "one dimension more": Batch(on_any_tensor(batch.output, lambda t: t[None]), batch.target),
+        "one sample more": Batch(batch.output, on_any_tensor(batch.target, lambda t: torch.cat([t, t[:1]])))
+        if batch.target is not None
+        else Batch(type(batch.output)(*batch.output[:-1], rows_of(batch, slice(0, 1)).output[-1]), None),
+    }
+
+
+def refusal(case: Case, name: str, bad: Batch) -> str:
+    """Return the message with which a fresh copy of the loss refuses a batch."""
+    fresh = copy.deepcopy(case.loss)
+    try:
+        with checks("always"):
+            fresh(*bad)
+    except InputError as error:
+        return str(error)
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError) as error:
+        if case.keeps_the_call:
+            raise Broken(f"{name}: {type(error).__name__}: {error}") from None
+        return str(error)  # other libraries have their own errors
+    raise Broken(f"{name} is accepted")

@@ -1,0 +1,53 @@
+"""What came of checking a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Outcome = Literal["kept", "broken", "declared", "not applicable", "not offered"]
+
+
+class Verdict(NamedTuple):
+    """What became of one clause in one precision."""
+
+    clause: str
+    precision: str
+    outcome: Outcome
+    seen: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The verdicts of all clauses on one loss; ``str()`` of it is a table of clause, verdict and what was seen."""
+
+    loss: str
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def failures(self) -> tuple[Verdict, ...]:
+        """The clauses that are broken."""
+        return tuple(verdict for verdict in self.verdicts if verdict.outcome == "broken")
+
+    def raise_for_failures(self) -> None:
+        """Raise an AssertionError that lists every broken clause, if there is one."""
+        if self.failures:
+            broken = sorted({verdict.clause for verdict in self.failures})
+            raise AssertionError(f"{self.loss} breaks {len(broken)} clauses:\n{table(self.failures)}")
+
+    def __str__(self) -> str:
+        return f"{self.loss}\n{table(self.verdicts)}"
+
+
+def table(verdicts: Sequence[Verdict]) -> str:
+    """Return verdicts as lines; precisions in which a clause fared alike share one."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for verdict in verdicts:
+        rows.setdefault((verdict.clause, verdict.outcome, verdict.seen), []).append(verdict.precision)
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines = []
+    for (clause, outcome, seen), precisions in rows.items():
+        where = f" ({', '.join(precisions)})" if outcome == "broken" and any(precisions) else ""
+        lines.append(f"{clause:<{widths[0]}}  {outcome:<{widths[1]}}  {seen}{where}")
+    return "\n".join(lines)
