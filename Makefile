@@ -1,11 +1,12 @@
 # make demo   trains the default run and shows its result
 # make test   runs every check there is: style, types, tests
+# make pages  writes what is generated; make fuzz looks for what breaks
 # Both need only Python 3.11 and make; both create .venv and install into it what they need.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test pages clean
+.PHONY: demo test pages fuzz clean
 
 demo: .venv/demo
 	$(BIN)/python examples/train.py
@@ -31,6 +32,11 @@ pages: .venv/dev
 
 .venv:
 	$(PYTHON) -m venv .venv
+
+# the fuzzer, for as long as there is time: make fuzz EXAMPLES=100000
+EXAMPLES ?= 20000
+fuzz: .venv/dev
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_fuzz.py -n 2 --timeout 0
 
 clean:
 	rm -rf .venv runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

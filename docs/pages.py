@@ -1,4 +1,4 @@
-"""Write what is derived from the registry: the README's table of losses and the package's typed exports.
+"""Write what is derived from the registry and from the contract: tables in the README, typed exports, the pages of ``docs/``.
 
 ``make pages`` runs this; ``tests/test_structure.py`` fails where a page is stale.
 """
@@ -6,7 +6,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+
+import torch
+from contract_pages import peers, support
 
 from losses.configuration import available
 from losses.core.registry import find
@@ -36,19 +40,26 @@ def exports() -> str:
     return "\n".join([*lines, ""])
 
 
-PAGES = {
-    ROOT / "README.md": ("<!-- begin losses -->", table_of_losses, "<!-- end losses -->"),
-    ROOT / "losses" / "__init__.py": ("    # begin exports", exports, "    # end exports"),
+def between(begin: str, derived: Callable[[], str], end: str) -> Callable[[str], str]:
+    """Return a function that renews what stands between two marks of a text."""
+    pattern = re.compile(f"({re.escape(begin)}\n).*?({re.escape(end)})", re.DOTALL)
+    return lambda text: pattern.sub(lambda match: f"{match[1]}{derived()}\n{match[2]}", text)
+
+
+PAGES: dict[Path, Callable[[str], str]] = {
+    ROOT / "README.md": between("<!-- begin losses -->", table_of_losses, "<!-- end losses -->"),
+    ROOT / "losses" / "__init__.py": between("    # begin exports", exports, "    # end exports"),
+    ROOT / "docs" / "support.md": lambda _: support(),
+    ROOT / "docs" / "peers.md": lambda _: peers(),
 }
 
 
 def written(page: Path) -> str:
-    """Return a page with its derived part as it should be."""
-    begin, derived, end = PAGES[page]
-    pattern = re.compile(f"({re.escape(begin)}\n).*?({re.escape(end)})", re.DOTALL)
-    return pattern.sub(lambda match: f"{match[1]}{derived()}\n{match[2]}", page.read_text(encoding="utf-8"))
+    """Return a page as it should be."""
+    return PAGES[page](page.read_text(encoding="utf-8") if page.exists() else "")
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     for path in PAGES:
         path.write_text(written(path), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -261,3 +262,11 @@ def test_unseen_alphabets_share_no_letter_and_no_homoglyph_with_those_trained_on
     assert not set(seen.letters) & set(unseen.letters)
     different = torch.cdist(unseen.images.flatten(1), seen.images.flatten(1))
     assert different.min() > 0
+
+
+def test_a_loss_of_another_library_is_checked_in_a_script_of_a_page(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(EXAMPLES / "check_another_loss.py"))
+    printed = capsys.readouterr().out
+    assert "SmoothL1Loss" in printed
+    assert "not offered" in printed
+    assert "broken: bad_batches_are_refused" in printed

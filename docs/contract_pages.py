@@ -1,0 +1,191 @@
+"""The contract as pages: ``support.md``, every clause on every loss, and ``peers.md``, the same clauses on other libraries."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stderr
+from functools import cache
+from io import StringIO
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytorch_metric_learning.losses as pml
+import torch
+from pytorch_metric_learning.distances import LpDistance
+from torch import Tensor, nn
+
+import losses
+from losses.checking import CLAUSES, Report, check_loss
+from losses.core.inputs import BINARY, DISTRIBUTIONS, EMBEDDINGS, LOGITS, POINTWISE, TRIPLETS, Kind
+
+ROOT = Path(__file__).parent.parent
+MARKS = {"kept": "✓", "broken": "✗", "declared": "declared", "not applicable": "·", "not offered": "-"}
+
+
+@cache
+def support() -> str:
+    """Return the support matrix: loss x clause x precision."""
+    reports = {name: report_of(name) for name in losses.available() if type(losses.create(name)).__module__.startswith("losses.")}
+    counts = counted(reports.values())
+    reasons = [
+        f"- `{name}`, `{verdict.clause}`: {verdict.seen}."
+        for name, report in reports.items()
+        for verdict in report.verdicts
+        if verdict.outcome == "declared"
+    ]
+    return "\n".join(
+        [
+            "# What every loss promises, and keeps",
+            "",
+            "Made by `make pages` from `losses.check_loss`, which runs on your own losses too; a test fails when this page is stale.",
+            "A class is checked with every option of every parameter, so one mark stands for many cases.",
+            "",
+            f"**{counts['kept']} kept, {counts['declared']} declared, {counts['broken']} broken**, "
+            f"{counts['not applicable']} not applicable (·: the loss has no such edge or option).",
+            "",
+            *matrix(reports),
+            "## Declared exceptions",
+            "",
+            *reasons,
+            "",
+        ]
+    )
+
+
+@cache
+def peers() -> str:
+    """Return the same matrix for the losses of torch and of pytorch-metric-learning."""
+    reports = {}
+    for name, (module, kind) in PEERS.items():
+        torch.manual_seed(0)
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):  # a peer's warnings, and torch's tracebacks of it, are its own
+            warnings.simplefilter("ignore")
+            reports[name] = check_loss(module, inputs=kind)
+    counts = counted(reports.values())
+    return "\n".join(
+        [
+            "# The same clauses on other libraries",
+            "",
+            f"Made by `make pages`, with torch {torch.__version__.partition('+')[0]} and pytorch-metric-learning {version_of_pml()}. "
+            "Each module is called as its own documentation says, on the batches that our losses are checked on.",
+            "A mark says what was seen, not what its authors promise: nobody promised most of this. Clauses on weights, totals and",
+            "configuration are about a call that these modules do not have (-). Our own side of the table is [support.md](support.md).",
+            "",
+            f"{counts['kept']} kept, {counts['broken']} not kept (✗), {counts['not offered']} not offered (-), "
+            f"{counts['not applicable']} not applicable (·).",
+            "",
+            *matrix(reports),
+        ]
+    )
+
+
+def matrix(reports: Mapping[str, Report]) -> list[str]:
+    """Return tables of clause and precision against loss, one for each file of clauses."""
+    marks = {
+        (name, verdict.clause, verdict.precision): MARKS[verdict.outcome] for name, report in reports.items() for verdict in report.verdicts
+    }
+    lines = []
+    for module in dict.fromkeys(clause.check.__module__ for clause in CLAUSES.values()):
+        title = (sys.modules[module].__doc__ or "").splitlines()[0].removesuffix(".")
+        lines += [
+            f"## {title}",
+            "",
+            f"| clause | in | {' | '.join(f'`{name}`' for name in reports)} |",
+            "|---|---|" + ":-:|" * len(reports),
+        ]
+        for clause in (each for each in CLAUSES.values() if each.check.__module__ == module):
+            for index, precision in enumerate(clause.precisions):
+                promise = f"`{clause.name}`: {clause.promise}" if index == 0 else ""
+                where = precision.name if len(clause.precisions) > 1 else ""
+                lines.append(f"| {promise} | {where} | {' | '.join(marks[name, clause.name, where] for name in reports)} |")
+        lines.append("")
+    return lines
+
+
+def counted(reports: Iterable[Report]) -> dict[str, int]:
+    """Return how many verdicts there are of each outcome."""
+    outcomes = [verdict.outcome for report in reports for verdict in report.verdicts]
+    return {outcome: outcomes.count(outcome) for outcome in MARKS}
+
+
+def report_of(name: str) -> Report:
+    """Return the report on a loss, with the tests' oracles in the place of the one that a class cannot be given."""
+    report = check_loss(name)
+    answers = [
+        verdict
+        for loss, kind, oracle in oracles_of(name)
+        for verdict in check_loss(loss, inputs=kind, oracle=oracle, clauses=["equals_its_oracle"]).verdicts
+    ]
+    worst = next((answer for answer in answers if answer.outcome == "broken"), answers[0])
+    return Report(report.loss, tuple(worst if verdict.clause == worst.clause else verdict for verdict in report.verdicts))
+
+
+def oracles_of(name: str) -> Iterable[tuple[losses.Loss, Kind, Callable[[Any, Any], Tensor]]]:
+    """Yield, for each kind of input, a loss with an oracle that autograd goes through; the simplest parameters come first."""
+    tests, seen = oracles(), set()
+    for case in sorted(tests.ORACLES[name], key=lambda case: len(case.parameters)):
+        loss, drawn = losses.create(name, **case.parameters), case.draw(torch.Generator().manual_seed(0))
+        kind = next((kind for kind in loss.spec.inputs if kind.claims(drawn.output)), None)
+        if kind is not None and kind not in seen and case.differentiable and not (drawn.options or drawn.leaves or case.tangent):
+            seen.add(kind)
+            yield loss, kind, lambda output, target, case=case: case.mean(tests.Batch(output, target))
+
+
+@cache
+def oracles() -> ModuleType:
+    """Return the tests' module of oracles."""
+    spec = importlib.util.spec_from_file_location("oracles", ROOT / "tests" / "oracles.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["oracles"] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+def version_of_pml() -> str:
+    import pytorch_metric_learning
+
+    return pytorch_metric_learning.__version__
+
+
+class OfTriplets(nn.Module):
+    """A module that takes anchor, positive and negative one by one."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, output: tuple[Tensor, Tensor, Tensor], target: None) -> Tensor:
+        return self.module(*output)
+
+
+class OfLogProbabilities(nn.KLDivLoss):
+    """``KLDivLoss`` says its kind of input to the batches: log-probabilities against probabilities."""
+
+    output, target = "log_probs", "probs"
+
+
+class OfProbabilities(nn.BCELoss):
+    """``BCELoss`` behind the sigmoid that its documentation puts before it."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return super().forward(logits.sigmoid(), target)
+
+
+PEERS: dict[str, tuple[nn.Module, Kind]] = {
+    "nn.MSELoss": (nn.MSELoss(), POINTWISE),
+    "nn.L1Loss": (nn.L1Loss(), POINTWISE),
+    "nn.HuberLoss": (nn.HuberLoss(), POINTWISE),
+    "nn.BCEWithLogitsLoss": (nn.BCEWithLogitsLoss(), BINARY),
+    "sigmoid + nn.BCELoss": (OfProbabilities(), BINARY),
+    "nn.CrossEntropyLoss": (nn.CrossEntropyLoss(), LOGITS),
+    "nn.KLDivLoss": (OfLogProbabilities(reduction="batchmean"), DISTRIBUTIONS),
+    "nn.TripletMarginLoss": (OfTriplets(nn.TripletMarginLoss()), TRIPLETS),
+    "PML ContrastiveLoss": (pml.ContrastiveLoss(distance=LpDistance()), EMBEDDINGS),
+    "PML TripletMarginLoss": (pml.TripletMarginLoss(), EMBEDDINGS),
+    "PML CircleLoss": (pml.CircleLoss(), EMBEDDINGS),
+}
