@@ -15,7 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from losses.core.errors import ConfigError, dotted, suggestion
+from losses.core.errors import ConfigError, dotted, quoted, suggestion
 from losses.core.parameters import Parameter, declared_once, model_of
 from losses.core.registry import ALIASES, ANY_LOSS, SPECS, as_data, build, find, load_plugins
 
@@ -42,7 +42,7 @@ def create(name_or_mapping: str | Mapping[str, Any], /, **overrides: Any) -> Los
     """
     mapping = {"name": name_or_mapping} if isinstance(name_or_mapping, str) else name_or_mapping
     if not isinstance(mapping, Mapping):
-        raise ConfigError(f"got {name_or_mapping!r}, expected the name of a loss or a mapping with a name")
+        raise ConfigError(f"got {quoted(name_or_mapping)}, expected the name of a loss or a mapping with a name")
     return build({**mapping, **overrides})
 
 
@@ -78,13 +78,15 @@ def read_mapping(path: str | PathLike[str]) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, empty, not a mapping, says a key twice, or holds tags that would run code.
     """
-    file = Path(path)
     try:
+        file = Path(path)
         text = file.read_text(encoding="utf-8")
+    except TypeError:
+        raise ConfigError(f"got {quoted(path)}, expected the path of a file") from None
     except FileNotFoundError:
         raise ConfigError(f"{file}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read as text: {error}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as text: {error}") from None
     try:
         content = as_data(_from_json(text) if file.suffix == ".json" else from_yaml(text))
     except RecursionError:
@@ -94,7 +96,7 @@ def read_mapping(path: str | PathLike[str]) -> dict[str, Any]:
     if content is None:
         raise ConfigError(f"{file}: is empty, expected a mapping such as 'name: huber'")
     if not isinstance(content, dict):
-        raise ConfigError(f"{file}: holds {type(content).__name__} {content!r}, expected a mapping such as 'name: huber'")
+        raise ConfigError(f"{file}: holds {type(content).__name__} {quoted(content)}, expected a mapping such as 'name: huber'")
     return content
 
 
@@ -207,6 +209,10 @@ def from_yaml(text: str) -> Any:
         return yaml.load(text, Loader=_loader())
     except yaml.YAMLError as error:
         raise ConfigError(f"is not plain YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise
+    except Exception as error:  # what the parser itself stumbles over: a tag on text that it does not fit, a date of month 99
+        raise ConfigError(f"is not plain YAML: {type(error).__name__}: {error}") from None
 
 
 def _loader() -> type[yaml.SafeLoader]:

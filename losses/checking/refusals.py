@@ -43,8 +43,9 @@ def excluded_by(annotation: Any) -> Iterator[object]:
         for bound in getattr(part, "__metadata__", ()):
             limits = {Gt: ("gt", 0), Ge: ("ge", -1), Lt: ("lt", 0), Le: ("le", 1)}
             if type(bound) in limits:
-                attribute, step = limits[type(bound)]
-                yield getattr(bound, attribute) + step
+                attribute, outwards = limits[type(bound)]
+                limit = getattr(bound, attribute)
+                yield limit + outwards * max(1, abs(limit))
 
 
 @clause()

@@ -10,7 +10,7 @@ from losses.core.inputs import LOGITS
 from losses.core.laws import NON_NEGATIVE, SHIFT_INVARIANT_LOGITS
 from losses.core.loss import Loss
 from losses.core.parameters import Integer, NonNegative, NonNegativeVector, Probability, Reduction, checked, hold
-from losses.core.reduction import Total
+from losses.core.reduction import Total, weighted
 from losses.core.registry import register
 
 nll_loss_forward = torch.ops.aten.nll_loss_forward.default  # returns the count beside the mean
@@ -117,7 +117,7 @@ class CrossEntropyLoss(Loss):
             return items
         penalty = self.z_loss * logits.logsumexp(1).square()
         mass = self.mass(items, logits, target)
-        return items + (penalty if mass is None else penalty * mass)
+        return items + (penalty if mass is None else weighted(penalty, mass))
 
     def mass(self, items: Tensor, logits: Tensor, target: Tensor) -> Tensor | None:
         if target.dtype.is_floating_point:

@@ -104,6 +104,53 @@ def require_no_nan(**tensors: Tensor) -> None:
             )
 
 
+def require_finite(**tensors: Tensor) -> None:
+    require_no_nan(**tensors)
+    for name, tensor in tensors.items():
+        if tensor.dtype.is_floating_point and bool(tensor.isinf().any()):
+            raise InputError(
+                f"{name} must be finite, got {tensor[tensor.isinf()][0].item()} in {shown(tensor)}; "
+                "clamp it, or look for the step that made it"
+            )
+
+
+def require_logits(dim: int, **tensors: Tensor) -> None:
+    """Raise unless the tensors are logits: -inf says that an outcome is impossible, but some outcome must be possible."""
+    require_no_nan(**tensors)
+    for name, tensor in tensors.items():
+        if tensor.numel() and not bool(tensor.amax(dim).isfinite().all()):
+            worst = tensor.amax(dim)
+            raise InputError(
+                f"{name} must be below inf and above -inf for at least one outcome, got a largest of "
+                f"{worst[~worst.isfinite()][0].item()} along dimension {dim} of {shown(tensor)}; clamp them"
+            )
+
+
+def require_real(**tensors: Tensor) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype.is_complex:
+            raise InputError(f"{name} must be real, got complex numbers in {shown(tensor)}; convert it with {name}.real or {name}.abs()")
+
+
+def require_dense(**parts: object) -> None:
+    """Raise for sparse and nested tensors, in a tuple too."""
+    for name, part in parts.items():
+        for tensor in part if isinstance(part, tuple) else (part,):
+            if isinstance(tensor, Tensor) and (tensor.layout is not torch.strided or tensor.is_nested):
+                raise InputError(f"{name} must be a dense tensor, got the layout {tensor.layout}; convert it with {name}.to_dense()")
+
+
+def require_same_device(**tensors: object) -> None:
+    """Raise unless all values that are tensors lie on one device."""
+    devices = {name: tensor.device for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+    (first_name, first), *others = devices.items() or [("", None)]
+    for name, device in others:
+        if device != first:
+            raise InputError(
+                f"{first_name} lies on {first} and {name} on {device}; they must be together, write {name}.to({first_name}.device)"
+            )
+
+
 def require_between(low: float, high: float, fix: str, **tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         outside = (tensor < low) | (tensor > high)

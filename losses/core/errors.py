@@ -54,11 +54,24 @@ def dotted(path: Path) -> str:
     return text.removeprefix(".")
 
 
+def quoted(value: object) -> str:
+    """Return a value as it is shown in a message: short, and whatever it is.
+
+    >>> quoted("semihard")
+    "'semihard'"
+    """
+    try:
+        text = repr(value)
+    except Exception:  # an integer of 5000 digits, a mapping in itself, a stranger's faulty __repr__
+        return f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def suggestion(word: object, known: Iterable[str]) -> str:
     """Return `` Did you mean 'triplet'?`` if a known word is close to ``word``, else nothing.
 
     >>> suggestion("triplett", ["huber", "triplet"])
     " Did you mean 'triplet'?"
     """
-    close = difflib.get_close_matches(str(word).lower(), list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6) if isinstance(word, str) else []
     return f" Did you mean {close[0]!r}?" if close else ""

@@ -78,7 +78,7 @@ def checked_reference(embeddings: Tensor, reference: Any) -> tuple[Tensor, Tenso
     require_same_length(reference_embeddings=others, reference_labels=labels)
     if others.shape[1] != embeddings.shape[1]:
         raise InputError(f"reference embeddings have {others.shape[1]} dimensions, the embeddings {embeddings.shape[1]}; they must agree")
-    return others.to(embeddings), labels.to(embeddings.device)
+    return others.to(embeddings), labels.to(embeddings.device).long()
 
 
 def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[Tensor, ...]:
@@ -92,6 +92,7 @@ def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[T
     named: dict[str, Tensor] = dict(zip(names, indices, strict=True))
     require_tensor(**named)
     require_integer(**named)
+    named = {name: index.long() for name, index in named.items()}
     require_rank(1, "of indices", **named)
     positives = {name: index for name, index in named.items() if len(indices) == 3 or name in ("anchor", "positive")}
     require_same_length(**positives)
@@ -102,4 +103,4 @@ def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[T
         # an index out of range ends a CUDA process, so it is worth one look at the values
         if index.numel() and not torch.compiler.is_compiling() and bool(((index < 0) | (index >= size)).any()):
             raise InputError(f"indices: {name} runs from {int(index.min())} to {int(index.max())}, the batch it points into holds {size}")
-    return tuple(index.to(embeddings.device).long() for index in named.values())
+    return tuple(index.to(embeddings.device) for index in named.values())

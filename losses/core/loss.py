@@ -11,14 +11,26 @@ from torch import Tensor, nn
 from torch._C import _is_any_autocast_enabled
 from torch.compiler import is_compiling
 
-from losses.core.checks import require_between, require_no_nan, require_tensor, shown, values_are_due
+from losses.core.checks import (
+    require_between,
+    require_dense,
+    require_no_nan,
+    require_real,
+    require_same_device,
+    require_tensor,
+    shown,
+    values_are_due,
+)
 from losses.core.errors import InputError
 from losses.core.inputs.kind import Kind, widened
 from losses.core.parameters import declared_once, plain
-from losses.core.reduction import Total, mean_of, total_of, weighted
+from losses.core.reduction import Total, accepted_normalizer, mean_of, total_of, weighted
 
 if TYPE_CHECKING:
     from losses.core.registry import Spec
+
+
+HEAVIEST = 1e30  # weight that still adds up in float32
 
 
 class Loss(nn.Module, ABC):
@@ -94,9 +106,11 @@ class Loss(nn.Module, ABC):
         if _is_any_autocast_enabled() and torch.is_autocast_enabled(device_of(output)):
             with torch.autocast(device_of(output), enabled=False):
                 return Loss.forward(self, output, target, weight=weight, normalizer=normalizer, **context)
+        if normalizer is not None:
+            if self.reduction != "mean":
+                raise InputError(f"normalizer replaces the denominator of a mean, this loss has reduction={self.reduction!r}; leave it out")
+            normalizer = accepted_normalizer(normalizer, inspect=self._inspection_is_due())
         output, target, weight = self._accepted(output, target, weight, context)
-        if normalizer is not None and self.reduction != "mean":
-            raise InputError(f"normalizer replaces the denominator of a mean, this loss has reduction={self.reduction!r}")
         if self.reduction == "mean":
             if weight is None and normalizer is None:
                 return self.mean(output, target)
@@ -123,7 +137,12 @@ class Loss(nn.Module, ABC):
         return ", ".join(f"{name}={value!r}" for name, value in list(self.config().items())[1:])
 
     def _accepted(self, output: Any, target: Any, weight: Tensor | None, context: Mapping[str, Any]) -> tuple[Any, Any, Tensor | None]:
+        due = self._inspection_is_due()
+        if due:
+            require_dense(output=output, target=target)
         kind = kind_of(self, output)
+        if due and not kind.context:  # labels of a whole batch follow its embeddings
+            require_same_device(output=output, target=target)
         if context:
             for name in context:
                 if name not in kind.context:
@@ -133,16 +152,20 @@ class Loss(nn.Module, ABC):
             output, target = kind.accept(self, output, target)
         if weight is not None:
             require_tensor(weight=weight)
+            require_real(weight=weight)
             weight = widened(weight) if weight.dtype.is_floating_point else weight.float()
             output, target = kind.hide(self, output, target, weight)
-        # asked first: what a compiled call looks at, it compiles again for when it changes
-        if not is_compiling() and values_are_due(self._inspected):
+        if due and not is_meta(output):
             kind.inspect(self, output, target)
             if weight is not None:
                 require_no_nan(weight=weight)
-                require_between(0, float("inf"), "a weight says how much an item counts", weight=weight)
+                require_between(0, HEAVIEST, "a weight says how much an item counts", weight=weight)
             self._inspected = not is_empty(output)
         return output, target, weight
+
+    def _inspection_is_due(self) -> bool:
+        # asked first: what a compiled call looks at, it compiles again for when it changes
+        return not is_compiling() and values_are_due(self._inspected)
 
 
 def kind_of(loss: Loss, output: object) -> Kind:
@@ -165,6 +188,12 @@ def is_empty(output: Any) -> bool:
     """Return whether an output holds no sample."""
     first = first_of(output)
     return isinstance(first, Tensor) and first.numel() == 0
+
+
+def is_meta(output: Any) -> bool:
+    """Return whether an output has shapes but no values."""
+    first = first_of(output)
+    return isinstance(first, Tensor) and first.is_meta
 
 
 def first_of(output: Any) -> Any:

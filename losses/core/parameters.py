@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, ParamSpec, Union, get_args, get_origin, get_type_hints
 
 import torch
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
-from losses.core.errors import ConfigError, Problem, suggestion
+from losses.core.errors import ConfigError, Path, Problem, quoted, suggestion
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError
@@ -40,7 +40,9 @@ class VectorRule(NamedTuple):
         from pydantic_core import core_schema
 
         numbers = core_schema.list_schema(
-            core_schema.float_schema(ge=self.minimum, allow_inf_nan=False, strict=True), min_length=1, strict=True
+            core_schema.float_schema(ge=-LARGEST if self.minimum is None else self.minimum, le=LARGEST, allow_inf_nan=False, strict=True),
+            min_length=1,
+            strict=True,
         )
         return core_schema.no_info_before_validator_function(_listed, numbers)
 
@@ -54,14 +56,17 @@ class IntegerRule:
         return core_schema.no_info_before_validator_function(_whole, handler(source))
 
 
-Number = Annotated[float, Says("a finite number")]
-Positive = Annotated[float, Gt(0), Says("a finite number greater than 0")]
-NonNegative = Annotated[float, Ge(0), Says("a finite number of at least 0")]
-AtLeastOne = Annotated[float, Ge(1), Says("a finite number of at least 1")]
+LARGEST = 1e18
+"""Bound of every number: its square still fits into float32."""
+
+Number = Annotated[float, Ge(-LARGEST), Le(LARGEST), Says("a finite number")]
+Positive = Annotated[float, Gt(0), Le(LARGEST), Says("a finite number greater than 0")]
+NonNegative = Annotated[float, Ge(0), Le(LARGEST), Says("a finite number of at least 0")]
+AtLeastOne = Annotated[float, Ge(1), Le(LARGEST), Says("a finite number of at least 1")]
 Probability = Annotated[float, Ge(0), Le(1), Says("a number from 0 to 1")]
 InnerProbability = Annotated[float, Gt(0), Lt(1), Says("a number between 0 and 1, both excluded")]
-Integer = Annotated[int, IntegerRule(), Says("an integer")]
-Count = Annotated[int, Ge(0), IntegerRule(), Says("an integer of at least 0")]
+Integer = Annotated[int, Ge(-(2**63)), Le(2**63 - 1), IntegerRule(), Says("an integer of 64 bits")]
+Count = Annotated[int, Ge(0), Le(2**53), IntegerRule(), Says("an integer of at least 0")]
 Vector = Annotated[Sequence[float] | Tensor, VectorRule(), Says("a list of finite numbers")]
 NonNegativeVector = Annotated[Sequence[float] | Tensor, VectorRule(minimum=0), Says("a list of finite numbers of at least 0")]
 Reduction = Literal["mean", "sum", "none"]
@@ -94,7 +99,7 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
         if args:
             names = ", ".join(parameter.name for parameter in declared(init))
             raise ConfigError(
-                f"{type(self).__name__} takes its parameters by keyword, got {args[0]!r} by position; write one of {names} before it"
+                f"{type(self).__name__} takes its parameters by keyword, got {quoted(args[0])} by position; write one of {names} before it"
             )
         plain_init: Callable[..., None] = init
         plain_init(self, **validated(init, given))
@@ -116,10 +121,13 @@ def validated(init: Callable[..., None], given: Mapping[str, object]) -> dict[st
     from pydantic import ValidationError
 
     annotations = {parameter.name: parameter.annotation for parameter in declared_once(init)}
+    problems = [unknown_key((name,), annotations) for name in given if name not in annotations]
     try:
-        model = model_of(init).model_validate(dict(given))
+        model = model_of(init).model_validate({name: value for name, value in given.items() if name in annotations})
     except ValidationError as error:
-        raise ConfigError(*problems_in(error, annotations)) from None
+        raise ConfigError(*problems_in(error, annotations), *problems) from None
+    if problems:
+        raise ConfigError(*problems)
     return {name: getattr(model, name) for name in annotations}
 
 
@@ -196,6 +204,11 @@ def plain(value: Any) -> Any:
     return config() if callable(config) else value
 
 
+def unknown_key(path: Path, known: Iterable[str]) -> Problem:
+    """Return the problem of a key that nothing is declared for."""
+    return Problem(path, f"unknown key, accepted are {', '.join(known)}.{suggestion(path[-1], known)}")
+
+
 def _problems(detail: Any, annotations: Mapping[str, Any]) -> list[Problem]:
     value, inner = detail["input"], detail.get("ctx", {}).get("error")
     path = (*detail["loc"][:1], *(part for part in detail["loc"][1:] if isinstance(part, int)))  # without pydantic's names of options
@@ -203,16 +216,16 @@ def _problems(detail: Any, annotations: Mapping[str, Any]) -> list[Problem]:
         return list(inner.under(*path).problems)
     name = path[0]
     if detail["type"] == "extra_forbidden":
-        return [Problem(path, f"unknown key, accepted are {', '.join(annotations)}.{suggestion(name, annotations)}")]
+        return [unknown_key(path, annotations)]
     annotation = _of_items(annotations[name]) if len(path) > 1 else annotations[name]
     if detail["type"] == "missing":
         return [Problem(path, f"is missing, expected {accepted(annotation)}")]
     hint = suggestion(value, _words(annotation)) if isinstance(value, str) else ""
     if isinstance(inner, ValueError) and not isinstance(value, bool):
-        return [Problem(path, f"got {value!r}, {inner}{hint}")]
+        return [Problem(path, f"got {quoted(value)}, {inner}{hint}")]
     if isinstance(value, str) and not hint and _is_number(value):
         hint = " The value is text: remove the quotes."
-    return [Problem(path, f"got {value!r}, expected {accepted(annotation)}.{hint}")]
+    return [Problem(path, f"got {quoted(value)}, expected {accepted(annotation)}.{hint}")]
 
 
 def _of_items(annotation: Any) -> Any:
@@ -244,7 +257,10 @@ def _listed(value: object) -> object:
     if isinstance(value, Tensor):
         if value.ndim != 1:
             raise ValueError(f"a tensor of shape {tuple(value.shape)}; expected one dimension")
-        return value.tolist()
+        try:
+            return value.tolist()
+        except (RuntimeError, NotImplementedError):
+            raise ValueError("a tensor whose values cannot be read; expected a dense one that holds numbers") from None
     return list(value) if isinstance(value, tuple) else value
 
 

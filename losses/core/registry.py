@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from losses.core.errors import ConfigError, Problem, suggestion
+from losses.core.errors import ConfigError, Problem, quoted, suggestion
 from losses.core.inputs import Kind
 from losses.core.laws import Law
 from losses.core.loss import Loss
@@ -134,7 +134,9 @@ def find(name: object) -> Spec:
         if name in EXPLAINED:
             raise ConfigError(Problem(("name",), EXPLAINED[name]))
     known = [*SPECS, *ALIASES]
-    raise ConfigError(Problem(("name",), f"unknown loss {name!r}, available are {', '.join(sorted(SPECS))}.{suggestion(name, known)}"))
+    raise ConfigError(
+        Problem(("name",), f"unknown loss {quoted(name)}, available are {', '.join(sorted(SPECS))}.{suggestion(name, known)}")
+    )
 
 
 def build(config: object) -> Loss:
@@ -148,18 +150,21 @@ def build(config: object) -> Loss:
     if isinstance(config, str):
         return find(config).cls()
     if not isinstance(config, Mapping):
-        raise ConfigError(f"got {config!r}, expected the name of a loss or a mapping with a name")
-    settings = {key: as_data(value) for key, value in config.items()}
-    if "name" not in settings:
-        raise ConfigError(Problem(("name",), f"is missing, expected one of {', '.join(sorted(SPECS))}"))
-    return find(settings.pop("name")).cls(**{str(key): value for key, value in settings.items()})
+        raise ConfigError(f"got {quoted(config)}, expected the name of a loss or a mapping with a name")
+    try:
+        settings = {key if isinstance(key, str) else quoted(key): as_data(value) for key, value in config.items()}
+        if "name" not in settings:
+            raise ConfigError(Problem(("name",), f"is missing, expected one of {', '.join(sorted(SPECS))}"))
+        return find(settings.pop("name")).cls(**settings)
+    except RecursionError:
+        raise ConfigError("is nested too deeply, or in itself") from None
 
 
 def as_data(value: Any) -> Any:
     """Return configuration objects of any library (such as Hydra's) as plain dicts and lists."""
     if isinstance(value, Mapping):
         return {key: as_data(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
         return [as_data(item) for item in value]
     return value
 

@@ -34,7 +34,10 @@ class Distributions(Kind):
 
     def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
         for name, form, tensor in (("output", loss.output, output), ("target", loss.target, target)):
-            check.require_no_nan(**{name: tensor})
+            if form == "logits":
+                check.require_logits(-1, **{name: tensor})
+            else:
+                check.require_no_nan(**{name: tensor})
             if form == "probs":
                 check.require_distributions(-1, **{name: tensor})
             elif form == "log_probs":
@@ -43,7 +46,7 @@ class Distributions(Kind):
                 raise InputError(f"{name} is declared as logits but holds probabilities; declare {name}='probs' or remove the softmax")
 
     def hide(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
-        weight = spread(weight, output[..., 0])
+        weight = spread(weight, output.shape[:-1])
         return Batch(uniform_where_hidden(output, weight, loss.output), uniform_where_hidden(target, weight, loss.target))
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
@@ -91,7 +94,11 @@ class DistributionObjects(Kind):
         return Batch(output, target)
 
     def inspect(self, loss: Any, output: Distribution, target: Distribution) -> None:
-        """Distributions validate their own parameters."""
+        for name, distribution in (("output", output), ("target", target)):
+            for parameter in distribution.arg_constraints:
+                value = getattr(distribution, parameter, None)
+                if isinstance(value, Tensor):
+                    check.require_no_nan(**{f"{name}.{parameter}": value})
 
     def hide(self, loss: Any, output: Distribution, target: Distribution, weight: Tensor) -> Batch:
         return Batch(output, target)
@@ -126,18 +133,21 @@ class Transport(Kind):
 
     def inspect(self, loss: Any, output: Samples, target: Samples) -> None:
         for name, samples in (("output", output), ("target", target)):
-            check.require_no_nan(**{name: samples.points})
+            if loss.input == "logits":
+                check.require_logits(-1, **{name: samples.points})
+            else:
+                check.require_finite(**{name: samples.points})
             if loss.input == "probs":
                 check.require_distributions(-1, **{name: samples.points})
             elif loss.input == "logits" and check.looks_like_probabilities(samples.points, -1):
                 raise InputError(f"{name} is declared as logits but holds probabilities; declare input='probs' or remove the softmax")
             elif samples.weights is not None:
-                check.require_no_nan(**{f"{name}.weights": samples.weights})
+                check.require_finite(**{f"{name}.weights": samples.weights})
                 if bool((samples.weights < 0).any()) or bool((samples.weights.sum(-1) <= 0).any()):
                     raise InputError(f"{name}.weights must be at least 0 with a positive sum in every distribution")
 
     def hide(self, loss: Any, output: Samples, target: Samples, weight: Tensor) -> Batch:
-        weight = spread(weight, output.points[..., 0])
+        weight = spread(weight, output.points.shape[:-1])
         form = "logits" if loss.input == "samples" else loss.input
         hide = partial(uniform_where_hidden, weight=weight)
         return Batch(

@@ -30,16 +30,16 @@ class Embeddings(Kind):
         check.require_floating(embeddings=embeddings)
         check.require_integer(labels=labels)
         check.require_same_length(embeddings=embeddings, labels=labels)
-        labels = labels.to(embeddings.device)
+        labels = labels.to(embeddings.device).long()
         return Batch(labelled_batch(widened(embeddings), labels, indices, reference), labels)
 
     def inspect(self, loss: Any, output: LabelledBatch, target: Tensor) -> None:
-        check.require_no_nan(embeddings=output.anchors)
+        check.require_finite(embeddings=output.anchors)
         if output.has_reference:
-            check.require_no_nan(reference_embeddings=output.others)
+            check.require_finite(reference_embeddings=output.others)
 
     def hide(self, loss: Any, output: LabelledBatch, target: Tensor, weight: Tensor) -> Batch:
-        spread(weight, target)  # one weight per anchor; an anchor of weight 0 is still another anchor's neighbour
+        spread(weight, target.shape)  # one weight per anchor; an anchor of weight 0 is still another anchor's neighbour
         return Batch(output, target)
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
@@ -72,11 +72,13 @@ class PairInput(Kind):
         check.require_floating(first=pairs.first, second=pairs.second)
         check.require_rank(1, "(N,)", target=target)
         check.require_same_length(first=pairs.first, target=target)
+        check.require_real(target=target)
         first = widened(pairs.first)
-        return Batch(Pairs(first, matched(pairs.second, first)), target)
+        same = target if target.dtype is torch.bool else target.to(first.dtype)
+        return Batch(Pairs(first, matched(pairs.second, first)), same)
 
     def inspect(self, loss: Any, output: Pairs, target: Tensor) -> None:
-        check.require_no_nan(first=output.first, second=output.second, target=target)
+        check.require_finite(first=output.first, second=output.second, target=target)
         if target.dtype is not torch.bool:
             wrong = (target != 0) & (target != 1) & (target != -1)
             if bool(wrong.any()):
@@ -86,7 +88,7 @@ class PairInput(Kind):
                 )
 
     def hide(self, loss: Any, output: Pairs, target: Tensor, weight: Tensor) -> Batch:
-        spread(weight, target)
+        spread(weight, target.shape)
         return Batch(Pairs(*(hidden(part, weight) for part in output)), hidden(target, weight))
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
@@ -122,10 +124,10 @@ class TripletInput(Kind):
         return Batch(Triplets(anchor, matched(triplets.positive, anchor), matched(triplets.negative, anchor)), None)
 
     def inspect(self, loss: Any, output: Triplets, target: None) -> None:
-        check.require_no_nan(**output._asdict())
+        check.require_finite(**output._asdict())
 
     def hide(self, loss: Any, output: Triplets, target: None, weight: Tensor) -> Batch:
-        spread(weight, output.anchor[:, 0])
+        spread(weight, output.anchor.shape[:1])
         return Batch(Triplets(*(hidden(part, weight) for part in output)), None)
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:

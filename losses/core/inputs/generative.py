@@ -24,6 +24,7 @@ class VAE(Kind):
         vae = VAEOutput(*output)
         check.require_tensor(**vae._asdict(), target=target)
         check.require_floating(**vae._asdict())
+        check.require_real(target=target)
         check.require_same_shape(reconstruction=vae.reconstruction, target=target)
         check.require_same_shape(mean=vae.mean, log_variance=vae.log_variance)
         for name, part in vae._asdict().items():
@@ -35,11 +36,11 @@ class VAE(Kind):
         return Batch(wide, matched(target, wide.reconstruction))
 
     def inspect(self, loss: Any, output: VAEOutput, target: Tensor) -> None:
-        check.require_no_nan(**output._asdict(), target=target)
+        check.require_finite(**output._asdict(), target=target)
         loss.reconstruction.spec.inputs[0].inspect(loss.reconstruction, output.reconstruction, target)
 
     def hide(self, loss: Any, output: VAEOutput, target: Tensor, weight: Tensor) -> Batch:
-        spread(weight, target.flatten(1)[:, 0] if target.ndim > 1 else target)
+        spread(weight, target.shape[:1])
         return Batch(VAEOutput(*(hidden(part, weight) for part in output)), hidden(target, weight))
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:

@@ -43,11 +43,11 @@ class Kind(ABC):
 
     def inspect(self, loss: Any, output: Any, target: Any) -> None:
         """Read the values of an accepted batch and raise an InputError for those outside the domain."""
-        check.require_no_nan(output=output, target=target)
+        check.require_finite(output=output, target=target)
 
     def hide(self, loss: Any, output: Any, target: Any, weight: Tensor) -> Batch:
         """Replace what has weight 0 by harmless values, so that even a NaN there changes nothing, in value or gradient."""
-        spread(weight, output)
+        spread(weight, output.shape)
         return Batch(hidden(output, weight), hidden(target, weight))
 
     @abstractmethod

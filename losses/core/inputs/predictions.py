@@ -55,6 +55,8 @@ class Scores(Kind):
             check.require_same_shape(**{word: output, "target": target})
         if not output.dtype.is_floating_point:
             check.require_floating(**{word: output})
+        if target.dtype.is_complex:
+            check.require_real(target=target)
         output = widened(output)
         return output, matched(target, output)
 
@@ -99,6 +101,9 @@ class Logits(Kind):
             raise InputError(f"logits must have shape (N, C, ...), got {check.shown(output)}; a single sample is logits.unsqueeze(0)")
         if not output.dtype.is_floating_point:
             check.require_floating(logits=output)
+        if output.shape[1] == 0 or target.dtype.is_complex:
+            check.require_real(target=target)
+            raise InputError(f"logits must have at least one class, got {check.shown(output)}; the classes are dimension 1")
         output = widened(output)
         indices = positions(output)
         if target.dtype is torch.int64 and target.shape == indices:
@@ -119,7 +124,8 @@ class Logits(Kind):
         return output, target.long()
 
     def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
-        check.require_no_nan(logits=output, target=target)
+        check.require_logits(1, logits=output)
+        check.require_no_nan(target=target)
         if check.looks_like_probabilities(output, 1):
             raise InputError("logits look like probabilities (in [0, 1], summing to 1 over classes); remove the softmax before the loss")
         if target.dtype.is_floating_point:
@@ -137,7 +143,7 @@ class Logits(Kind):
             )
 
     def hide(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
-        positional = spread(weight, output[:, 0])
+        positional = spread(weight, positions(output))
         absent = positional == 0
         if target.dtype.is_floating_point:
             target = target.masked_fill(absent.unsqueeze(1), 1 / output.shape[1])
