@@ -98,6 +98,6 @@ def many_items(case: Case, precision: Precision) -> None:
     batch = case.batch(size, precision)
     value, gradients = case.run(batch, precision)
     require_finite(value, gradients)
-    exact = case.loss(*(on_tensors(part, lambda t: t.double()) for part in batch))
+    exact = case.loss(*(on_tensors(part, lambda t: t.double()) for part in batch)).double()
     if not torch.allclose(value.double(), exact, rtol=1e-3, atol=1e-4):
         raise Broken(f"{value.item()}, in float64 {exact.item()}")

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import torch
 
-from losses.checking.case import PRECISIONS, Broken, Case, NotApplicable, Precision, require_finite, require_same
+from losses.checking.case import PRECISIONS, Broken, Case, NotApplicable, Precision, require_finite, require_same, rows_of
 from losses.checking.clause import clause
 from losses.core.errors import InputError
-from losses.core.inputs import TRANSPORT
+from losses.core.inputs import TRANSPORT, Batch
 from losses.core.laws import on_tensors
 
 EDGES = {
@@ -60,6 +60,22 @@ def everything_ignored(case: Case, precision: Precision) -> None:
         value, gradients = case.run(batch, precision)
         for tensor in (value, *gradients):
             require_same("value and gradients", tensor, torch.zeros_like(tensor), 0)
+
+
+@clause()
+def ignored_targets_do_not_count(case: Case) -> None:
+    """a batch with an ignored target has the value and gradient of the batch without it"""
+    batch = case.batch()
+    if not hasattr(case.loss, "ignore_index") or not isinstance(batch.target, torch.Tensor) or batch.target.dtype.is_floating_point:
+        raise NotApplicable("it ignores no target")
+    kept = torch.arange(len(batch.target)) != 2
+    target = batch.target.where(kept, case.loss.ignore_index)
+    value, gradients = case.run(Batch(batch.output, target))
+    expected, others = case.run(rows_of(batch, kept))
+    require_same("value", value, expected)
+    for gradient, other in zip(gradients, others, strict=True):
+        require_same("gradient of what counts", gradient[kept], other)
+        require_same("gradient of what is ignored", gradient[2], torch.zeros_like(gradient[2]))
 
 
 @clause()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from losses.checking.case import EXACT, SINGLE, SIZE, Broken, Case, Precision, on_any_tensor, require_same, rows_of, tensors_of
@@ -30,7 +32,11 @@ def memory_layout(case: Case) -> None:
         apart = torch.stack([tensor, tensor], -1)[..., 0]
         return apart.mT.contiguous().mT if tensor.ndim > 1 else apart
 
-    require_same("not contiguous", case.loss(*(on_any_tensor(part, strided) for part in batch)), case.loss(*batch))
+    value, gradients = case.run(Batch(*(on_any_tensor(part, strided) for part in batch)))
+    expected, others = case.run(batch)
+    require_same("not contiguous", value, expected)
+    for gradient, other in zip(gradients, others, strict=True):
+        require_same("gradient, not contiguous", gradient, other)
     first = rows_of(batch, slice(0, 1))
     expanded = Batch(*(on_any_tensor(part, lambda t: t.detach().expand(3, *t.shape[1:])) for part in first))
     copied = Batch(*(on_any_tensor(part, lambda t: t.detach().clone()) for part in expanded))
@@ -62,9 +68,13 @@ def dtype_and_device_stay(case: Case, precision: Precision) -> None:
 def no_state_between_calls(case: Case) -> None:
     """what was called before does not matter"""
     batch = case.batch()
+    fresh, generator = copy.deepcopy(case.loss), torch.get_rng_state()
     first = case.loss(*batch)
-    case.loss(*case.batch(5, seed=1))
-    require_same("called again", case.loss(*batch), first, 0)
+    for loss in (case.loss, fresh):
+        loss(*case.batch(5, seed=1))
+        require_same("called again, or after another batch", loss(*batch), first, 0)
+    if not torch.equal(torch.get_rng_state(), generator):
+        raise Broken("torch's generator was drawn from or seeded")
 
 
 @clause()
@@ -72,10 +82,25 @@ def no_synchronisation(case: Case) -> None:
     """after the first batch no value of a tensor is read, which would make a GPU wait"""
     batch = case.batch()
     case.loss(*batch)
-    with Synchronisations() as seen:
+    with Synchronisations() as seen, Readings() as read:
         case.loss(*batch).sum().backward()
-    if seen.calls:
-        raise Broken(f"reads values with {', '.join(sorted(set(seen.calls)))}")
+    if seen.calls or read.calls:
+        raise Broken(f"reads values with {', '.join(sorted({*seen.calls, *read.calls}))}")
+
+
+class Readings(TorchFunctionMode):
+    """Record the methods that bring a tensor to the host, for which nothing is dispatched on a CPU."""
+
+    READING = ("tolist", "numpy", "cpu", "__array__")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in self.READING:
+            self.calls.append(func.__name__)
+        return func(*args, **(kwargs or {}))
 
 
 class Synchronisations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped

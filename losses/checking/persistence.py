@@ -35,10 +35,11 @@ def copies(case: Case) -> None:
 @clause()
 def state_dict(case: Case) -> None:
     """a checkpoint of the loss, read with weights_only=True, restores it"""
+    restored = copy.deepcopy(case.loss)
+    case.loss(*case.batch(5, seed=1))
     file = io.BytesIO()
     torch.save(case.loss.state_dict(), file)
     file.seek(0)
-    restored = copy.deepcopy(case.loss)
     restored.load_state_dict(torch.load(file, weights_only=True))
     batch = case.batch()
     require_same("value of the restored loss", restored(*batch), case.loss(*batch), 0)

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import torch
 from annotated_types import Ge, Gt, Le, Lt
 
-from losses.checking.case import Broken, Case, on_any_tensor, rows_of
+from losses.checking.case import SIZE, Broken, Case, on_any_tensor, rows_of, tensors_of
 from losses.checking.clause import clause
 from losses.core.checks import checks
 from losses.core.errors import ConfigError, InputError
@@ -63,14 +63,47 @@ def refusals_help(case: Case) -> None:
         for what, pattern in {
             "what came": r"got |has shape|holds|and .* \(",
             "what was expected": r"must|takes|needs?|there must be|compares",
-            "how to mend it": r"[;(]",
+            "how to mend it": r"; (?!got)|\(",
         }.items():
-            if not re.search(pattern, message):
+            if not re.search(pattern, message if what == "what came" else SHAPE.sub("", message)):
                 raise Broken(f"{name}: does not say {what}: {message}")
+
+
+@clause(of_the_call=True)
+def bad_weights_are_refused(case: Case) -> None:
+    """a weight that is negative, NaN, no tensor, of another length or one per column raises an InputError"""
+    ones = case.weights(torch.ones(SIZE, dtype=torch.float64))
+    batch = case.batch()
+    columns = tensors_of(batch.output)[0].shape[-1]
+    wrong = {
+        "negative": -ones,
+        "NaN": ones * math.nan,
+        "too long": torch.ones(SIZE + 1),
+        "one per column": torch.ones(columns),
+        "a list": [1.0] * SIZE,
+    }
+    for name, weight in wrong.items():
+        fresh = copy.deepcopy(case.loss)
+        try:
+            with checks("always"):
+                fresh(*batch, weight=weight)
+        except InputError:
+            continue
+        raise Broken(f"{name} is accepted")
+
+
+SHAPE = re.compile(r"\((?:[\d, ]*|\*|N[^)]*|\.\.\.[^)]*)\)")
+"""A shape in brackets, which is no advice."""
 
 
 def wrong_batches(batch: Batch) -> dict[str, Batch]:
     """Return batches that are wrong in one way each."""
+    output, target = batch
+    narrow = {}
+    if isinstance(output, torch.Tensor) and isinstance(target, torch.Tensor) and output.shape == target.shape:
+        narrow = {"one column": Batch(output[:, :1], target), "(N, 1) against (N,)": Batch(output[:, :1], target[:, 0])}
+    if isinstance(target, torch.Tensor) and target.dtype.is_floating_point:
+        narrow["NaN in the target"] = Batch(output, target.index_fill(0, torch.tensor([2]), math.nan))
     return {
         "NaN": Batch(on_tensors(batch.output, lambda t: t.detach().index_fill(0, torch.tensor([2]), math.nan)), batch.target),
         "integers": Batch(on_tensors(batch.output, lambda t: t.detach().long()), batch.target),
@@ -80,6 +113,7 @@ def wrong_batches(batch: Batch) -> dict[str, Batch]:
         "one sample more": Batch(batch.output, on_any_tensor(batch.target, lambda t: torch.cat([t, t[:1]])))
         if batch.target is not None
         else Batch(type(batch.output)(*batch.output[:-1], rows_of(batch, slice(0, 1)).output[-1]), None),
+        **narrow,
     }
 
 

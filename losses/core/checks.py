@@ -54,7 +54,7 @@ def values_are_due(seen: bool) -> bool:
 def require_tensor(**tensors: object) -> None:
     for name, value in tensors.items():
         if not isinstance(value, Tensor):
-            raise InputError(f"{name} must be a tensor, got {shown(value)}")
+            raise InputError(f"{name} must be a tensor, got {shown(value)}; pass a torch.Tensor")
 
 
 def require_floating(**tensors: Tensor) -> None:
@@ -83,15 +83,19 @@ def require_same_shape(**tensors: Tensor) -> None:
 def require_rank(rank: int, meaning: str, **tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         if tensor.ndim != rank:
-            fix = f"; add the missing dimension with {name}.unsqueeze(-1)" if tensor.ndim == rank - 1 else ""
-            raise InputError(f"{name} must have {rank} dimension{'s' if rank != 1 else ''} {meaning}, got {shown(tensor)}{fix}")
+            less = f"add the missing dimension with {name}.unsqueeze(-1)"
+            fix = less if tensor.ndim < rank else f"make it fewer with {name}.flatten or .squeeze"
+            raise InputError(f"{name} must have {rank} dimension{'s' if rank != 1 else ''} {meaning}, got {shown(tensor)}; {fix}")
 
 
 def require_same_length(**tensors: Tensor) -> None:
     (first_name, first), *others = tensors.items()
     for name, tensor in others:
         if tensor.shape[0] != first.shape[0]:
-            raise InputError(f"{first_name} holds {first.shape[0]} rows and {name} holds {tensor.shape[0]}; there must be one for each")
+            raise InputError(
+                f"{first_name} holds {first.shape[0]} rows and {name} holds {tensor.shape[0]}; "
+                "there must be one for each, so slice or repeat one of them"
+            )
 
 
 def require_no_nan(**tensors: Tensor) -> None:

@@ -125,7 +125,7 @@ class Transport(Kind):
         if output.points.ndim == 0 or output.points.shape[:-1] != target.points.shape[:-1]:
             raise InputError(
                 f"output and target must hold one distribution per leading index along their last dimension, "
-                f"got {check.shown(output.points)} and {check.shown(target.points)}"
+                f"got {check.shown(output.points)} and {check.shown(target.points)}; make the leading dimensions the same with .expand"
             )
         if 0 in (output.points.shape[-1], target.points.shape[-1]):
             raise InputError("a distribution needs at least one sample, got a last dimension of 0")
