@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from losses.checking.case import HALVES, SIZE, Broken, Case, NotApplicable, Precision, require_finite, require_same, rows_of
+from losses.checking.case import HALVES, PRECISIONS, SIZE, Broken, Case, NotApplicable, Precision, require_finite, require_same, rows_of
 from losses.checking.clause import clause
 from losses.core.inputs import EMBEDDINGS, Batch
 from losses.core.laws import on_tensors
@@ -67,11 +67,11 @@ def zero_weight_hides(case: Case) -> None:
         require_same("gradient of what has weight 0", gradient[2], torch.zeros_like(gradient[2]))
 
 
-@clause(of_the_call=True)
-def all_weights_zero(case: Case) -> None:
+@clause(precisions=PRECISIONS, of_the_call=True)
+def all_weights_zero(case: Case, precision: Precision) -> None:
     """where everything has weight 0 the loss is 0, with zero gradient"""
-    weight = case.weights(torch.zeros(SIZE, dtype=torch.float64))
-    value, gradients = case.run(case.batch(), weight=weight)
+    weight = case.weights(torch.zeros(SIZE, dtype=precision.dtype))
+    value, gradients = case.run(case.batch(precision=precision), precision, weight=weight)
     for tensor in (value, *gradients):
         require_same("value and gradients", tensor, torch.zeros_like(tensor), 0)
 
@@ -99,5 +99,6 @@ def many_items(case: Case, precision: Precision) -> None:
     value, gradients = case.run(batch, precision)
     require_finite(value, gradients)
     exact = case.loss(*(on_tensors(part, lambda t: t.double()) for part in batch)).double()
-    if not torch.allclose(value.double(), exact, rtol=1e-3, atol=1e-4):
+    # as far off as a result in half precision may be by its own rounding
+    if not torch.allclose(value.double(), exact, rtol=2e-2, atol=1e-4):
         raise Broken(f"{value.item()}, in float64 {exact.item()}")
