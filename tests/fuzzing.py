@@ -498,7 +498,7 @@ def fill(tensor: Tensor, *numbers: float) -> Tensor:
 def put(tensor: Tensor, position: int, number: float) -> Tensor:
     if not tensor.numel():
         return tensor
-    flat = tensor.double().flatten().clone()
+    flat = (tensor.real if tensor.is_complex() else tensor).double().flatten().clone()
     flat[position % len(flat)] = number
     return flat.reshape(tensor.shape).to(tensor.dtype)
 
@@ -756,7 +756,7 @@ def contained(output: Any, container: str) -> Any:
         "tuple": lambda: tuple(output),
         "list": lambda: list(output),
         "short": lambda: tuple(output)[:-1],
-        "long": lambda: (*output, output[0]),
+        "long": lambda: (*output, *output[:1]),
         "dict": lambda: dict(enumerate(output)),
         "swapped": lambda: tuple(reversed(output)),
     }

@@ -432,3 +432,20 @@ def test_the_mean_over_subnormal_weights_has_a_finite_gradient(name: str) -> Non
     output = X.clone().requires_grad_()
     losses.create(name)(output, LABELS if name == "ce" else X + 1, weight=torch.full((3,), 1e-45)).backward()
     assert output.grad.isfinite().all()
+
+
+def test_a_log_variance_of_eight_bits_is_taken_or_refused() -> None:
+    with contextlib.suppress(InputError):
+        assert losses.create("elbo")(VAEOutput(X, X, X.to(torch.float8_e4m3fn)), X.sigmoid()).isfinite()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", ["triplet", "contrastive", "circle"])
+def test_a_single_weight_for_a_whole_labelled_batch_is_taken_or_refused(name: str, reduction: str) -> None:
+    with contextlib.suppress(InputError):
+        assert losses.create(name, reduction=reduction)(X, LABELS, weight=torch.tensor(1.0)).isfinite().all()
+
+
+def test_samples_against_a_single_number_are_refused() -> None:
+    with pytest.raises(InputError, match="last dimension"):
+        losses.create("wasserstein")(torch.zeros(1), torch.tensor(1.0))

@@ -100,8 +100,8 @@ def require_same_length(**tensors: Tensor) -> None:
 
 def require_no_nan(**tensors: Tensor) -> None:
     for name, tensor in tensors.items():
-        if tensor.dtype.is_floating_point and bool(tensor.isnan().any()):
-            count = int(tensor.isnan().sum())
+        if tensor.dtype.is_floating_point and bool((missing := tensor.float().isnan()).any()):
+            count = int(missing.sum())
             raise InputError(
                 f"{name} must be numbers, got NaN in {count} of {tensor.numel()} elements {shown(tensor)}; "
                 "mask missing values with a weight of 0, or look for the step that made them"
@@ -111,7 +111,7 @@ def require_no_nan(**tensors: Tensor) -> None:
 def require_finite(**tensors: Tensor) -> None:
     require_no_nan(**tensors)
     for name, tensor in tensors.items():
-        if tensor.dtype.is_floating_point and bool(tensor.isinf().any()):
+        if tensor.dtype.is_floating_point and tensor.dtype.itemsize > 1 and bool(tensor.isinf().any()):
             raise InputError(
                 f"{name} must be finite, got {tensor[tensor.isinf()][0].item()} in {shown(tensor)}; "
                 "clamp it, or look for the step that made it"

@@ -122,7 +122,7 @@ class Transport(Kind):
             check.require_tensor(output=output, target=target)
             check.require_same_shape(output=output, target=target)
         output, target = self._samples("output", output), self._samples("target", target)
-        if output.points.ndim == 0 or output.points.shape[:-1] != target.points.shape[:-1]:
+        if 0 in (output.points.ndim, target.points.ndim) or output.points.shape[:-1] != target.points.shape[:-1]:
             raise InputError(
                 f"output and target must hold one distribution per leading index along their last dimension, "
                 f"got {check.shown(output.points)} and {check.shown(target.points)}; make the leading dimensions the same with .expand"

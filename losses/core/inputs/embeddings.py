@@ -39,7 +39,8 @@ class Embeddings(Kind):
             check.require_finite(reference_embeddings=output.others)
 
     def hide(self, loss: Any, output: LabelledBatch, target: Tensor, weight: Tensor) -> Batch:
-        spread(weight, target.shape)  # one weight per anchor; an anchor of weight 0 is still another anchor's neighbour
+        check.require_rank(1, "(N,), one weight per anchor", weight=weight)
+        spread(weight, target.shape)  # an anchor of weight 0 is still another anchor's neighbour, so nothing is hidden
         return Batch(output, target)
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
