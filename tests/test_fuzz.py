@@ -87,6 +87,9 @@ def excuse(loss: losses.Loss, case: Case, call: Call, value: Tensor) -> str | No
         return "float64 beyond 1e100, whose powers overflow float64 itself"
     if isinstance(call.arguments[0], Distribution) and not bool(value.isnan().any()):
         return "the divergence of two distributions of different support is infinite"
+    weight = call.options.get("weight")
+    if isinstance(weight, Tensor) and weight.numel() and float(weight.detach().double().abs().max()) > 1e4:
+        return "a weight so large that the weighted gradient may not fit into half precision"
     again = call_of(case, loss)
     exact, gradients = exact_result(loss, again)
     dtypes = [t.dtype for t in again.sources if t.is_floating_point()]
@@ -449,3 +452,12 @@ def test_a_single_weight_for_a_whole_labelled_batch_is_taken_or_refused(name: st
 def test_samples_against_a_single_number_are_refused() -> None:
     with pytest.raises(InputError, match="last dimension"):
         losses.create("wasserstein")(torch.zeros(1), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("normalizer", [0, torch.tensor(0.0)], ids=["0", "tensor(0)"])
+def test_an_infinite_sum_over_no_items_is_zero(normalizer: Any) -> None:
+    output = torch.full((3,), 1e20, requires_grad=True)
+    value = losses.create("mse")(output, torch.zeros(3), normalizer=normalizer)
+    value.backward()
+    assert value == 0
+    assert output.grad.tolist() == [0, 0, 0]

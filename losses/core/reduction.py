@@ -87,7 +87,10 @@ def mean_of(total: Total, normalizer: Tensor | float | None = None) -> Tensor:
         if denominator.ndim and denominator.shape != total.sum.shape:
             raise InputError(f"normalizer has shape {tuple(denominator.shape)}, the sum has shape {tuple(total.sum.shape)}; give a number")
         denominator = denominator.to(total.sum.dtype)
-        mean = total.sum / denominator.masked_fill(denominator < smallest, math.inf)  # x / inf is 0, and so is its gradient
+        nothing = denominator < smallest
+        mean = (total.sum / denominator.masked_fill(nothing, 1)).masked_fill(nothing, 0)
+    elif denominator >= smallest:
+        mean = total.sum / denominator
     else:
-        mean = total.sum / denominator if denominator >= smallest else total.sum * 0
+        mean = total.sum.masked_fill(torch.ones_like(total.sum, dtype=torch.bool), 0)  # 0 times an infinite sum were NaN
     return mean.sum() if mean.ndim else mean
