@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from math import ceil, prod
@@ -98,6 +99,7 @@ class NetworkSettings(Settings):
 
     name: str
 
+    @abstractmethod
     def build(self, returns: str, shape: Shape, outputs: int, loss: Loss) -> nn.Module:
         """Return an untrained network for samples of a shape.
 
@@ -107,7 +109,6 @@ class NetworkSettings(Settings):
             outputs: number of logits, where it returns logits.
             loss: what it is trained with, for networks that hold their loss.
         """
-        raise NotImplementedError
 
     def misfit(self, shape: Shape) -> str | None:
         """Return why samples of a shape cannot be fed to it, if they cannot."""
@@ -125,8 +126,9 @@ class Encoder(NetworkSettings):
             dimension = features.eval()(torch.zeros(1, *shape)).shape[1]
         return HEADS[returns](features.train(), dimension, outputs, loss)
 
+    @abstractmethod
     def features(self, shape: Shape) -> nn.Module:
-        raise NotImplementedError
+        """Return the part of the network before its head."""
 
 
 class CNN(Encoder):

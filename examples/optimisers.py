@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -20,8 +21,9 @@ class OptimiserSettings(Settings):
     learning_rate: Positive
     weight_decay: NonNegative = 0.0
 
+    @abstractmethod
     def build(self, parameters: Iterable[Parameter]) -> Optimizer:
-        raise NotImplementedError
+        """Return an optimiser of the parameters."""
 
 
 class Adam(OptimiserSettings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -40,34 +41,34 @@ class Task(Settings):
     name: str
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
-        raise NotImplementedError
 
     @property
     def outputs(self) -> int:
         """How many numbers a network ends in: the number of classes, or 1."""
         return 1
 
+    @abstractmethod
     def batches(self, part: Part, kind: Kind, size: int) -> Batches:
         """Return batches of one part of the data, brought into a kind of input."""
-        raise NotImplementedError
 
     def misfit(self, size: int) -> str | None:
         """Return what is wrong with a batch size, if anything."""
         return None
 
+    @abstractmethod
     def figures(self, network: nn.Module) -> Figures:
         """Return how well a network does on the data kept for testing."""
-        raise NotImplementedError
 
     def references(self) -> dict[str, Figures]:
         """Return the figures of methods that learn nothing, by their names."""
         return {}
 
+    @abstractmethod
     def draw(self, network: nn.Module, path: Path) -> None:
         """Draw what the network does on the data kept for testing."""
-        raise NotImplementedError
 
 
 class Samples(NamedTuple):
@@ -93,9 +94,9 @@ class SplitTask(Task):
         return self
 
     @cached_property
+    @abstractmethod
     def parts(self) -> dict[str, Samples]:
         """The samples of the parts "training", "validation" and "testing"."""
-        raise NotImplementedError
 
     @property
     def shape(self) -> tuple[int, ...]:

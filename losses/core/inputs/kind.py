@@ -35,7 +35,8 @@ class Kind(ABC):
         """Return whether ``output`` is meant for this kind."""
         if self.container is None:
             return isinstance(output, Tensor)
-        return isinstance(output, self.container) or (type(output) is tuple and len(output) == len(self.container._fields))  # type: ignore[attr-defined]
+        fields: tuple[str, ...] = getattr(self.container, "_fields", ())
+        return isinstance(output, self.container) or (type(output) is tuple and len(output) == len(fields))
 
     @abstractmethod
     def accept(self, loss: Any, output: Any, target: Any) -> tuple[Any, Any]:
