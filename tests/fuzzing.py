@@ -11,6 +11,7 @@ import datetime
 import enum
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -741,7 +742,9 @@ def call_of(case: Case, loss: losses.Loss) -> Call:
         sources.append(tensor)
         return LAYOUTS[leaf.layout](tensor)
 
-    output, target = change(drawn.output), change(drawn.target)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Casting complex values to real")  # torch says it once in a process, of numbers made here
+        output, target = change(drawn.output), change(drawn.target)
     options: dict[str, Any] = {}
     for name, value in (("weight", case.weight), ("normalizer", case.normalizer), *case.context):
         if value is not None:
