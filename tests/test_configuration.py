@@ -168,7 +168,7 @@ def test_unknown_families_and_check_modes_are_refused_with_a_suggestion() -> Non
     with pytest.raises(ConfigError, match=r"Did you mean 'regression'"):
         losses.available("regresion")
     with pytest.raises(ConfigError, match="Did you mean 'always'"):
-        losses.checks("alway")  # type: ignore[arg-type]
+        losses.checks("alway")  # type: ignore[arg-type]  # wrong on purpose
     assert sorted(name for family in {spec.family for spec in SPECS.values()} for name in losses.available(family)) == NAMES
 
 

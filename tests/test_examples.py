@@ -13,13 +13,13 @@ import yaml
 EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))  # as Python does for `python examples/train.py`
 
-import batches  # noqa: E402
-import glyph_data  # noqa: E402
-import run_config  # noqa: E402
-import train  # noqa: E402
-from pytorch_metric_learning.utils import common_functions  # noqa: E402
+import batches  # noqa: E402  (after the path)
+import glyph_data  # noqa: E402  (after the path)
+import run_config  # noqa: E402  (after the path)
+import train  # noqa: E402  (after the path)
+from pytorch_metric_learning.utils import common_functions  # noqa: E402  (after the path)
 
-from losses.core.inputs import EMBEDDINGS, PAIRS, TRIPLETS  # noqa: E402
+from losses.core.inputs import EMBEDDINGS, PAIRS, TRIPLETS  # noqa: E402  (after the path)
 
 RUNS = sorted(file.stem for file in (EXAMPLES / "configs").glob("*.yaml"))
 SMALL = ["--set", "steps=4", "--set", "validate_every=2", "--set", "validation_batches=1", "--set", "batch_size=16"]

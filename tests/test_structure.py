@@ -108,7 +108,7 @@ def test_a_loss_documents_itself(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_are_keyword_only(name: str) -> None:
     with pytest.raises(losses.ConfigError, match="by keyword"):
-        find(name).cls("mean")  # type: ignore[arg-type]
+        find(name).cls("mean")  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_loss_is_the_only_abstract_class() -> None:

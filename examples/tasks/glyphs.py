@@ -26,8 +26,8 @@ from losses.core.inputs import EMBEDDINGS, LOGITS, PAIRS, TRIPLETS, Kind
 from losses.core.parameters import Says
 from tasks.task import Figures, Part, Task
 
-Alphabets = Annotated[list[Literal[tuple(ALPHABETS)]], MinLen(1), Says(f"a list of one or more of {', '.join(ALPHABETS)}")]  # type: ignore[valid-type]
-Faces = Annotated[list[Literal[tuple(FACES)]], MinLen(1), Says(f"a list of one or more of {', '.join(FACES)}")]  # type: ignore[valid-type]
+Alphabets = Annotated[list[Literal[tuple(ALPHABETS)]], MinLen(1), Says(f"a list of one or more of {', '.join(ALPHABETS)}")]  # type: ignore[valid-type]  # made of data
+Faces = Annotated[list[Literal[tuple(FACES)]], MinLen(1), Says(f"a list of one or more of {', '.join(FACES)}")]  # type: ignore[valid-type]  # made of data
 Even = Annotated[int, Ge(2), MultipleOf(2), Says("an even number of at least 2")]
 
 ARRANGED: Mapping[Kind, Callable[[Batches, int], Batches]] = {

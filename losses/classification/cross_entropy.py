@@ -27,6 +27,8 @@ def cross_entropy(
 ) -> Tensor:
     """Return the cross-entropy of every position, unreduced, 0 where it is ignored; see :class:`CrossEntropyLoss`."""
     log_probs = logits.log_softmax(1)
+    if class_weight is not None:  # a class of weight 0 changes nothing, even where its log-probability is -inf
+        log_probs = log_probs.masked_fill((class_weight == 0).reshape(-1, *[1] * (logits.ndim - 2)), 0)
     if target.dtype.is_floating_point:
         probs = target * (1 - label_smoothing) + label_smoothing / logits.shape[1]
         log_probs = log_probs.masked_fill((probs == 0) & (log_probs == -torch.inf), 0)  # 0 log 0 = 0, in gradient too
@@ -127,12 +129,11 @@ class CrossEntropyLoss(Loss):
         return counted.to(logits.dtype) if class_weight is None else class_weight[target.where(counted, 0)] * counted
 
     def summed(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total:
-        if weight is not None or self.z_loss or target.dtype.is_floating_point:
+        if weight is not None or self.z_loss or self.class_weight is not None or target.dtype.is_floating_point:
             return super().summed(logits, target, weight)
         total = F.cross_entropy(
             logits,
             target,
-            self._weight_of_classes(logits),
             ignore_index=self.ignore_index,
             reduction="sum",
             label_smoothing=self.label_smoothing,

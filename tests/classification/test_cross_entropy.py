@@ -186,3 +186,17 @@ def test_weight_of_another_shape_is_refused() -> None:
 def test_indices_of_any_integer_type_are_classes(dtype: torch.dtype) -> None:
     logits, target = torch.randn(4, 2), torch.tensor([0, 1, 1, 0])
     torch.testing.assert_close(losses.create("ce")(logits, target.to(dtype)), F.cross_entropy(logits, target))
+
+
+@pytest.mark.parametrize(
+    "target", [torch.tensor([1]), torch.tensor([0]), torch.tensor([[0.2, 0.3, 0.5]])], ids=["other", "itself", "probs"]
+)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_an_impossible_class_of_weight_zero_changes_nothing(target: torch.Tensor, smoothing: float, reduction: str) -> None:
+    logits = torch.tensor([[-math.inf, 0.0, 1.0]], requires_grad=True)
+    loss = losses.create("cross_entropy", class_weight=[0, 1, 1], label_smoothing=smoothing, reduction=reduction)
+    value = loss(logits, target)
+    value.sum().backward()
+    assert value.isfinite().all()
+    assert logits.grad.isfinite().all()
