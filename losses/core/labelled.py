@@ -12,17 +12,30 @@ from losses.core.errors import InputError
 
 
 class LabelledBatch(NamedTuple):
-    """Anchors ``(N, D)``, what they are compared with ``(M, D)``, and ``(N, M)``: who is of the same and who of another class.
+    """Anchors ``(N, D)`` and what they are compared with ``(M, D)``, each with its labels.
 
     Without a reference set the others are the anchors themselves, and no anchor is compared with its own self.
     """
 
     anchors: Tensor
     others: Tensor
-    positive: Tensor
-    negative: Tensor
+    labels: Tensor
+    other_labels: Tensor
     indices: tuple[Tensor, ...] | None
     has_reference: bool
+
+    @property
+    def positive(self) -> Tensor:
+        """Who is of the same class as whom, ``(N, M)``, nobody with itself."""
+        same = ~self.negative
+        if self.has_reference:
+            return same
+        return same & ~torch.eye(len(self.labels), dtype=torch.bool, device=same.device)
+
+    @property
+    def negative(self) -> Tensor:
+        """Who is of another class than whom, ``(N, M)``."""
+        return self.labels.unsqueeze(1) != self.other_labels.unsqueeze(0)
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the indices as pairs ``(anchor, positive, anchor, negative)``; a triplet is a positive and a negative pair."""
@@ -53,16 +66,10 @@ def labelled_batch(embeddings: Tensor, labels: Tensor, indices: Any = None, refe
         indices: a miner's tuple (anchor, positive, negative) or (anchor, positive, anchor, negative).
         reference: (embeddings ``(M, D)``, labels ``(M,)``) to compare with instead of the batch itself.
     """
-    if reference is None:
-        same = labels.unsqueeze(1) == labels.unsqueeze(0)
-        itself = torch.eye(len(labels), dtype=torch.bool, device=same.device)
-        others, positive = embeddings, same & ~itself
-    else:
-        others, other_labels = checked_reference(embeddings, reference)
-        same = positive = labels.unsqueeze(1) == other_labels.unsqueeze(0)
+    others, other_labels = (embeddings, labels) if reference is None else checked_reference(embeddings, reference)
     if indices is not None:
         indices = checked_indices(indices, embeddings, others)
-    return LabelledBatch(embeddings, others, positive, ~same, indices, reference is not None)
+    return LabelledBatch(embeddings, others, labels, other_labels, indices, reference is not None)
 
 
 def checked_reference(embeddings: Tensor, reference: Any) -> tuple[Tensor, Tensor]:

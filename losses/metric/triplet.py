@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,7 +17,21 @@ from losses.core.parameters import Average, Distance, NonNegative, Reduction, ch
 from losses.core.reduction import Total
 from losses.core.registry import register
 from losses.ops.distances import pairwise_distance, rowwise_distance
-from losses.ops.triplets import AnchorSums, blocks_of_all, cost, hardest, hinge_of_all, semi_hard
+from losses.ops.soft_triplets import tiled_soft
+from losses.ops.tiles import may_read
+from losses.ops.triplets import (
+    Compared,
+    cost,
+    hardest,
+    items_of_all,
+    semi_hard_costs,
+    sums_of_all,
+    sums_of_mined,
+    tiled_hardest,
+    tiled_hinge,
+    tiled_semi_hard,
+)
+from losses.ops.whole_batch import ClassKernel, over_batch, tileable, tiles_of
 
 
 def triplet(
@@ -100,13 +115,12 @@ class TripletLoss(Loss):
 
     def items(self, output: LabelledBatch | Triplets, target: Tensor | None) -> Tensor:
         if isinstance(output, Triplets):
-            return triplet(*output, margin=self._limit, distance=self.distance, swap=self.swap)
+            return self._of(*output)
         if output.indices is not None:
             anchor, positive, negative = output.triplets()
-            chosen = output.anchors[anchor], output.others[positive], output.others[negative]
-            return triplet(*chosen, margin=self._limit, distance=self.distance, swap=self.swap)
+            return self._of(output.anchors[anchor], output.others[positive], output.others[negative])
         if self.mining == "all":
-            return self._items_of_all(output)
+            return items_of_all(self._compared(output), self._limit)
         values, exists = self._mined(output)
         return values[exists]
 
@@ -127,51 +141,51 @@ class TripletLoss(Loss):
     def summed(self, output: LabelledBatch | Triplets, target: Tensor | None, weight: Tensor | None) -> Total:
         if isinstance(output, Triplets) or output.indices is not None:
             return super().summed(output, target, weight)
-        sums = self._sums_of_all(output) if self.mining == "all" else self._sums_of_mined(output)
-        counted = sums.active if self.average == "active" else sums.triplets
-        if weight is None:
-            return Total(sums.sum.sum(), counted.sum())
-        return Total((sums.sum * weight).sum(), (counted * weight).sum())
+        kernel = self._kernel(output)
+        if kernel is None or not tileable(output, weight):
+            return self._composed(output, weight)
+        sums, counts = over_batch(kernel, lambda batch: self._composed(batch, weight).sum.unsqueeze(0), output, self.distance, weight)
+        return Total(sums[0], counts[0] if self.average == "active" else counts[1])
 
     @property
     def _limit(self) -> float | None:
         return None if isinstance(self.margin, str) else self.margin
 
-    def _items_of_all(self, batch: LabelledBatch) -> Tensor:
-        """Return every triplet's value, anchor by anchor: the definition that :meth:`_sums_of_all` must equal."""
-        distances, between = self._distances(batch)
-        rows = []
-        for row, same, other in zip(distances, batch.positive, batch.negative, strict=True):
-            far = row[other].expand(int(same.sum()), -1)
-            if between is not None:
-                far = torch.minimum(far, between[same][:, other])
-            rows.append(cost(row[same].unsqueeze(1) - far, self._limit).flatten())
-        return torch.cat(rows) if rows else distances.flatten()
+    def _of(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        return triplet(anchor, positive, negative, margin=self._limit, distance=self.distance, swap=self.swap)
 
-    def _sums_of_all(self, batch: LabelledBatch) -> AnchorSums:
-        distances, between = self._distances(batch)
-        if between is not None or self._limit is None:
-            return blocks_of_all(distances, batch.positive, batch.negative, self._limit, between)
-        return hinge_of_all(distances, batch.positive, batch.negative, self._limit)
+    def _kernel(self, batch: LabelledBatch) -> ClassKernel | None:
+        """Return what sums the triplets of a batch in blocks, where that is possible."""
+        if self.swap or self.mining == "hard":
+            return None  # a swap ties the distance of a negative to the positive; the hardest are few enough as they are
+        if self.mining == "semi_hard":
+            return partial(tiled_semi_hard, margin=self._limit)
+        if self._limit is not None:
+            return partial(tiled_hinge, margin=self._limit)
+        return tiled_soft if may_read(batch.anchors) else None
+
+    def _composed(self, batch: LabelledBatch, weight: Tensor | None) -> Total:
+        """Return the total of a batch as a plain composition."""
+        if self.mining == "all":
+            sums = sums_of_all(self._compared(batch), self._limit)
+        else:
+            values, exists = self._mined(batch)
+            sums = sums_of_mined(values, exists, exists if self._limit is None else values > 0)
+        counted = sums.active if self.average == "active" else sums.triplets
+        if weight is None:
+            return Total(sums.sum.sum(), counted.sum())
+        return Total((sums.sum * weight).sum(), (counted * weight).sum())
 
     def _mined(self, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
         """Return the values of mined triplets, ``(N,)`` or ``(N, M)``, and which of them exist."""
-        distances, between = self._distances(batch)
-        mine = hardest if self.mining == "hard" else semi_hard
-        positive, negative, exists = mine(distances, batch.positive, batch.negative)
-        if distances.shape[1] == 0:
-            return (distances.sum(1) if exists.ndim == 1 else distances), exists
-        columns = (positive.unsqueeze(1), negative.unsqueeze(1)) if positive.ndim == 1 else (positive, negative)
-        near, far = (distances.gather(1, index).reshape(positive.shape) for index in columns)
-        if between is not None:
-            far = torch.minimum(far, between[positive, negative])
-        return cost(near - far, self._limit).masked_fill(~exists, 0), exists
+        if self.mining == "semi_hard":
+            return semi_hard_costs(self._compared(batch), self._limit)
+        positive, negative, exists = tiled_hardest(*tiles_of(batch, self.distance)) if tileable(batch) else hardest(self._compared(batch))
+        if not len(batch.others):
+            return self._compared(batch).distances.sum(1), exists
+        return self._of(batch.anchors, batch.others[positive], batch.others[negative]).masked_fill(~exists, 0), exists
 
-    def _sums_of_mined(self, batch: LabelledBatch) -> AnchorSums:
-        values, exists = self._mined(batch)
-        active = exists if self._limit is None else values > 0
-        return AnchorSums(*(part if part.ndim == 1 else part.sum(1) for part in (values, active, exists)))
-
-    def _distances(self, batch: LabelledBatch) -> tuple[Tensor, Tensor | None]:
+    def _compared(self, batch: LabelledBatch) -> Compared:
+        between = pairwise_distance(batch.others, batch.others, self.distance) if self.swap else None
         distances = pairwise_distance(batch.anchors, batch.others, self.distance)
-        return distances, pairwise_distance(batch.others, batch.others, self.distance) if self.swap else None
+        return Compared(distances, batch.positive, batch.negative, between)

@@ -1,7 +1,8 @@
 """Triplets of a labelled batch, without ever listing them.
 
-Everything here works on a matrix of distances ``(N, M)`` from N anchors to M others and the masks of who is of the same
-class (positive) and who of another (negative). Nothing of size N x N x N is built at once.
+Each quantity stands here twice. The readable form is a plain composition of the matrix of distances ``(N, M)`` from N anchors
+to M others and the masks of who is of the same class (positive) and who of another (negative). Its fast form, named
+``tiled_...``, is a kernel over the blocks of that matrix (:mod:`losses.ops.tiles`) and equal to it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,24 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from losses.ops.classes import Classes, Near
 from losses.ops.log_space import softplus
+from losses.ops.tiles import Tile, Tiles
 
 BLOCK = 1 << 22  # elements of the largest temporary
+COMPARED_ONE_BY_ONE = 150  # positives of an anchor above which sorting them is faster than comparing with each
+
+
+class Compared(NamedTuple):
+    """All distances of a labelled batch ``(N, M)`` and who is of the same and of another class.
+
+    ``between`` are the distances among the others ``(M, M)``; with them a negative counts at min(d_an, d_pn).
+    """
+
+    distances: Tensor
+    positive: Tensor
+    negative: Tensor
+    between: Tensor | None = None
 
 
 class AnchorSums(NamedTuple):
@@ -33,13 +49,38 @@ class Chosen(NamedTuple):
     exists: Tensor
 
 
-def hinge_of_all(distances: Tensor, positive: Tensor, negative: Tensor, margin: float) -> AnchorSums:
+def cost(difference: Tensor, margin: float | None) -> Tensor:
+    """Return what d_ap - d_an costs: max(0, . + margin), or log(1 + exp(.)) for a soft margin."""
+    return softplus(difference) if margin is None else (difference + margin).relu()
+
+
+def items_of_all(compared: Compared, margin: float | None) -> Tensor:
+    """Return the cost of every triplet, ordered by anchor, positive, negative: the definition of what is summed below."""
+    distances, positive, negative, between = compared
+    rows = []
+    for row, same, other in zip(distances, positive, negative, strict=True):
+        far = row[other].expand(int(same.sum()), -1)
+        if between is not None:
+            far = torch.minimum(far, between[same][:, other])
+        rows.append(cost(row[same].unsqueeze(1) - far, margin).flatten())
+    return torch.cat(rows) if rows else distances.flatten()
+
+
+def sums_of_all(compared: Compared, margin: float | None) -> AnchorSums:
+    """Return the sums over all triplets: by counting where that gives them, else block by block."""
+    if compared.between is not None or margin is None:
+        return blocks_of_all(compared, margin)
+    return hinge_of_all(compared, margin)
+
+
+def hinge_of_all(compared: Compared, margin: float) -> AnchorSums:
     """Return the sums of max(0, d_ap - d_an + margin) over all triplets, exactly, by counting instead of forming them.
 
     A triplet is active where its threshold d_ap + margin lies above d_an. With c_ap the number of negatives below the
     threshold of p, and c_an the number of thresholds above the negative n, the sum over all triplets is
     sum(c_ap (d_ap + margin)) - sum(c_an d_an): linear in the distances, so the counts are also the gradient.
     """
+    distances, positive, negative, _ = compared
     with torch.no_grad():
         thresholds = (distances + margin).masked_fill(~positive, -torch.inf)
         rivals = distances.masked_fill(~negative, torch.inf)
@@ -52,16 +93,12 @@ def hinge_of_all(distances: Tensor, positive: Tensor, negative: Tensor, margin: 
     return AnchorSums(gain.sum(1), below.sum(1), positive.sum(1) * negative.sum(1))
 
 
-def blocks_of_all(distances: Tensor, positive: Tensor, negative: Tensor, margin: float | None, between: Tensor | None = None) -> AnchorSums:
+def blocks_of_all(compared: Compared, margin: float | None) -> AnchorSums:
     """Return the sums of :func:`cost` over all triplets where counting cannot give them, block by block of anchors.
 
     Blocks are computed again in backward, so that only one is ever in memory.
-
-    Args:
-        distances, positive, negative: ``(N, M)``.
-        margin: of the hinge; ``None`` is the soft margin.
-        between: distances among the others ``(M, M)``; with them the negative counts at min(d_an, d_pn).
     """
+    distances, positive, negative, between = compared
 
     def block(near: Tensor, same: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         far = near.unsqueeze(1) if between is None else torch.minimum(near.unsqueeze(1), between)
@@ -77,14 +114,15 @@ def blocks_of_all(distances: Tensor, positive: Tensor, negative: Tensor, margin:
     return AnchorSums(sums, count if margin is None else active, count)
 
 
-def cost(difference: Tensor, margin: float | None) -> Tensor:
-    """Return what d_ap - d_an costs: max(0, . + margin), or log(1 + exp(.)) for a soft margin."""
-    return softplus(difference) if margin is None else (difference + margin).relu()
+def sums_of_mined(values: Tensor, exists: Tensor, active: Tensor) -> AnchorSums:
+    """Return the sums over mined triplets, ``(N,)`` or ``(N, M)``."""
+    return AnchorSums(*(part if part.ndim == 1 else part.sum(1) for part in (values, active, exists)))
 
 
 @torch.no_grad()
-def hardest(distances: Tensor, positive: Tensor, negative: Tensor) -> Chosen:
+def hardest(compared: Compared) -> Chosen:
     """Return for every anchor ``(N,)`` its farthest positive and its nearest negative."""
+    distances, positive, negative, _ = compared
     if distances.shape[1] == 0:
         nothing = torch.zeros(len(distances), dtype=torch.long, device=distances.device)
         return Chosen(nothing, nothing, nothing.bool())
@@ -96,11 +134,152 @@ def hardest(distances: Tensor, positive: Tensor, negative: Tensor) -> Chosen:
 
 
 @torch.no_grad()
-def semi_hard(distances: Tensor, positive: Tensor, negative: Tensor) -> Chosen:
+def semi_hard(compared: Compared) -> Chosen:
     """Return for every anchor and positive ``(N, M)`` the nearest negative farther away than it, else the farthest negative."""
+    distances, positive, negative, _ = compared
     rivals, order = distances.masked_fill(~negative, torch.inf).sort(1)
-    farther = torch.searchsorted(rivals, distances.contiguous(), right=True)
+    farther = torch.searchsorted(rivals, just_beyond(distances), right=True)
     last = negative.sum(1, keepdim=True) - 1
     chosen = torch.minimum(farther, last).clamp(min=0)
     itself = torch.arange(distances.shape[1], device=distances.device).expand_as(order)
     return Chosen(itself, order.gather(1, chosen), positive & (last >= 0))
+
+
+def semi_hard_costs(compared: Compared, margin: float | None) -> tuple[Tensor, Tensor]:
+    """Return the cost of the semi-hard triplet of every anchor and positive ``(N, M)``, 0 where there is none, and where there is one."""
+    distances, between = compared.distances, compared.between
+    if distances.shape[1] == 0:
+        return distances, compared.positive
+    positive, negative, exists = semi_hard(compared)
+    far = distances.gather(1, negative)
+    if between is not None:
+        far = torch.minimum(far, between[positive, negative])
+    return cost(distances - far, margin).masked_fill(~exists, 0), exists
+
+
+def just_beyond(distances: Tensor) -> Tensor:
+    """Return distances that are farther by more than rounding: a negative as near as the positive is not farther."""
+    return distances + 32 * torch.finfo(distances.dtype).eps * distances.abs()
+
+
+class Counted(NamedTuple):
+    """Sums of a kernel over triplets: their cost, and how many still cost something and how many there are (or their weights)."""
+
+    cost: Tensor
+    active: Tensor
+    triplets: Tensor
+
+    def outputs(self) -> tuple[list[Tensor], list[Tensor]]:
+        return [self.cost], [self.active, self.triplets]
+
+
+def tiled_hinge(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin: float) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the sums of :func:`hinge_of_all`, weighted by anchor, over blocks of anchors."""
+    counted = nothing_yet(classes, weight)
+    for tile in tiles:
+        distances, near = tile.values, classes.near(tile)
+        positives = distances.gather(1, near.index)
+        own, band = own_distances(tile, classes)
+        own.masked_fill_(band, torch.inf)
+        thresholds = (positives + margin).masked_fill_(~near.exists, -torch.inf)
+        above, below = counts(distances, thresholds, tile)
+        restore(tile, own, band, near, positives)
+        centre = distances.mean(1, keepdim=True)
+        gain = (below * (positives - centre + margin)).masked_fill_(~near.exists, 0).sum(1, keepdim=True)
+        gain -= torch.sub(distances, centre, out=tile.scratch(2)).mul_(above).sum(1, keepdim=True)
+        counted.cost.add_(total(gain, tile, weight))
+        counted.active.add_(total(below.sum(1, keepdim=True, dtype=torch.float64), tile, weight))
+        if tiles.differentiable:
+            slope = above.neg_().scatter_add_(1, near.index, below)
+            tile.pull(slope if weight is None else slope.mul_(weight[tile.rows]))
+    return counted.outputs()
+
+
+def counts(distances: Tensor, thresholds: Tensor, tile: Tile) -> tuple[Tensor, Tensor]:
+    """Return how many thresholds ``(B, P)`` of its row lie above each distance ``(B, M)``, and how many distances below each threshold."""
+    above, below = tile.scratch(1).zero_(), torch.zeros_like(thresholds)
+    positives = thresholds.shape[1]
+    if positives <= COMPARED_ONE_BY_ONE:
+        passed = tile.scratch(2)
+        for place in range(positives):
+            torch.lt(distances, thresholds[:, place : place + 1], out=passed)
+            above += passed
+            torch.sum(passed, 1, out=below[:, place])
+        return above, below
+    ordered, order = thresholds.sort(1)
+    reached = torch.searchsorted(ordered, distances, right=True)  # thresholds at or below each distance
+    torch.sub(positives, reached, out=above)
+    rivals = above.new_zeros(len(above), positives + 1).scatter_add_(1, reached, torch.ones_like(above))
+    return above, below.scatter_(1, order, rivals.cumsum(1)[:, :positives])
+
+
+def tiled_semi_hard(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin: float | None) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the sums over the triplets of :func:`semi_hard`, weighted by anchor, over blocks of anchors."""
+    counted = nothing_yet(classes, weight, classes.negatives.clamp(max=1))
+    for tile in tiles:
+        distances, near = tile.values, classes.near(tile)
+        if not near.index.numel():
+            continue
+        positives = distances.gather(1, near.index)
+        own, band = own_distances(tile, classes)
+        own.masked_fill_(band, torch.inf)
+        rivals, order = distances.sort(1)
+        last = classes.negatives[tile.rows].unsqueeze(1) - 1
+        chosen = torch.minimum(torch.searchsorted(rivals, just_beyond(positives), right=True), last).clamp_(min=0)
+        exists = near.exists & (last >= 0)
+        difference = (positives - rivals.gather(1, chosen)).masked_fill_(~exists, 0)
+        values = cost(difference, margin).masked_fill_(~exists, 0)
+        slope = difference.sigmoid() if margin is None else (values > 0).to(values.dtype)
+        slope.masked_fill_(~exists, 0)
+        counted.cost.add_(total(values.sum(1, keepdim=True), tile, weight))
+        counted.active.add_(total((exists if margin is None else values > 0).sum(1, keepdim=True, dtype=torch.float64), tile, weight))
+        if tiles.differentiable:
+            slope = slope if weight is None else slope.mul_(weight[tile.rows])
+            restore(tile, own, band, near, positives)
+            gradient = tile.scratch(1).zero_().scatter_add_(1, near.index, slope)
+            tile.pull(gradient.scatter_add_(1, order.gather(1, chosen), -slope))
+    return counted.outputs()
+
+
+def tiled_hardest(tiles: Tiles, classes: Classes) -> Chosen:
+    """Return the choice of :func:`hardest`, over blocks of anchors."""
+    positive, negative = (torch.zeros_like(classes.rows) for _ in range(2))
+    for tile in tiles:
+        distances, near = tile.values, classes.near(tile)
+        if near.index.numel():
+            farthest = distances.gather(1, near.index).masked_fill_(~near.exists, -torch.inf).argmax(1, keepdim=True)
+            positive[tile.rows] = near.index.gather(1, farthest).squeeze(1)
+        own, band = own_distances(tile, classes)
+        own.masked_fill_(band, torch.inf)
+        if distances.shape[1]:
+            negative[tile.rows] = distances.argmin(1)
+    exists = (classes.positives > 0) & (classes.negatives > 0)
+    if not classes.width:
+        return Chosen(positive, negative, exists)
+    chosen = (classes.columns.take(positive), classes.columns.take(negative), exists)
+    return Chosen(*(torch.empty_like(part).index_copy_(0, classes.rows, part) for part in chosen))
+
+
+def nothing_yet(classes: Classes, weight: Tensor | None, negatives: Tensor | None = None) -> Counted:
+    """Return sums of 0, with the triplets counted, which needs no distances: ``negatives`` ``(N,)`` for each positive, by default all."""
+    each = (classes.positives * (classes.negatives if negatives is None else negatives)).double()
+    triplets = each.sum() if weight is None else (each * weight.squeeze(1)).sum()
+    return Counted(torch.zeros_like(triplets), torch.zeros_like(triplets), triplets)
+
+
+def own_distances(tile: Tile, classes: Classes) -> tuple[Tensor, Tensor]:
+    """Return the part of a block that holds all distances within classes, as a view, and the mask of these distances in it."""
+    band = classes.band(tile)
+    return tile.values[:, band], classes.own(tile, band)
+
+
+def restore(tile: Tile, own: Tensor, band: Tensor, near: Near, positives: Tensor) -> None:
+    """Write the distances of positives back into a block; a point itself gets some finite number, as its derivative is 0."""
+    own.masked_fill_(band, 0)
+    tile.values.scatter_add_(1, near.index, positives.masked_fill(~near.exists, 0))
+    tile.at_itself(tile.values, 1)
+
+
+def total(rows: Tensor, tile: Tile, weight: Tensor | None) -> Tensor:
+    """Return the sum over the rows of a block ``(B, 1)``, weighted, in float64."""
+    return rows.sum(dtype=torch.float64) if weight is None else (rows * weight[tile.rows]).sum(dtype=torch.float64)

@@ -1,0 +1,62 @@
+"""Points in the order of their classes: what belongs to one class stands together, so nobody needs an N x N mask of who does."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from losses.ops.tiles import Tile, may_read
+
+
+class Near(NamedTuple):
+    """The positives of every row of a block ``(B, P)``: their columns, and which of them exist."""
+
+    index: Tensor
+    exists: Tensor
+
+
+class Classes:
+    """Rows and columns sorted by class, and for every row the run of columns of its own class.
+
+    Args:
+        labels: of the rows ``(N,)``.
+        other_labels: of the columns ``(M,)``; ``None`` if rows and columns are the same points.
+    """
+
+    def __init__(self, labels: Tensor, other_labels: Tensor | None = None) -> None:
+        self.itself = other_labels is None
+        labels, self.rows = labels.sort(stable=True)
+        others, self.columns = (labels, self.rows) if other_labels is None else other_labels.sort(stable=True)
+        self.start, self.stop = torch.searchsorted(others, labels), torch.searchsorted(others, labels, right=True)
+        self.positives = self.stop - self.start - int(self.itself)
+        self.negatives = len(others) - (self.stop - self.start)
+        self.width = len(others)
+        self.reads = may_read(labels)
+
+    def sorted(self, weight: Tensor | None) -> Tensor | None:
+        """Return a weight per row ``(N,)`` in the order of the rows, as a column ``(N, 1)``."""
+        return None if weight is None else weight.index_select(0, self.rows).unsqueeze(1)
+
+    def band(self, tile: Tile) -> slice:
+        """Return columns of the block outside of which there are only negatives; all of them where nothing may be read."""
+        if not self.reads:
+            return slice(0, tile.values.shape[1])
+        offset = tile.columns.start
+        return slice(max(0, int(self.start[tile.rows.start]) - offset), max(0, int(self.stop[tile.rows.stop - 1]) - offset))
+
+    def own(self, tile: Tile, band: slice) -> Tensor:
+        """Return which entries of a band ``(B, band)`` are of the row's own class, itself included."""
+        columns = torch.arange(tile.columns.start + band.start, tile.columns.start + band.stop, device=self.start.device)
+        return (columns >= self.start[tile.rows].unsqueeze(1)) & (columns < self.stop[tile.rows].unsqueeze(1))
+
+    def near(self, tile: Tile) -> Near:
+        """Return the positives of every row of a block that has all columns."""
+        count = self.positives[tile.rows]
+        most = int(count.amax()) if self.reads else self.width - int(self.itself)
+        place = torch.arange(max(0, most), device=count.device)
+        index = self.start[tile.rows].unsqueeze(1) + place
+        if self.itself:  # step over the row itself
+            index += index >= torch.arange(tile.rows.start, tile.rows.stop, device=count.device).unsqueeze(1)
+        return Near(index.clamp_(max=max(0, self.width - 1)), place < count.unsqueeze(1))

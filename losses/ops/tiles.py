@@ -1,0 +1,291 @@
+"""All pairs of two sets of points, a block of rows at a time, with the gradient taken on the way.
+
+A loss over all pairs needs the N x M matrix of their distances or similarities, but never the whole of it at once: the value
+adds up over blocks of rows, and so does the gradient. A *kernel* is a function that goes through the :class:`Tiles` of such a
+matrix, sums what the loss sums and hands every block's derivative back with :meth:`Tile.pull`. :func:`over_tiles` makes the
+result differentiable. Memory is that of the points and of a few blocks.
+
+Distances are exact where it matters: see :mod:`losses.ops.distances`. Blocks in which points nearly coincide are computed
+again in float64, forward and backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.compiler import is_compiling
+
+from losses.ops.distances import wide
+
+BLOCK = 1 << 17  # elements of a block on a CPU: a few of them fit into its cache
+ROWS = 32  # below which a matrix product is slow
+ROWS_ON_ACCELERATOR = 1024
+SMALLEST = 1e-32  # squared distance below which float32 runs out of digits
+CLOSE = 1e-3  # a squared distance below this share of the points' squared lengths has lost more than 1e-4 of itself in float32
+
+Kernel = Callable[["Tiles"], tuple[Sequence[Tensor], Sequence[Tensor]]]
+Definition = Callable[..., Tensor]
+
+
+def over_tiles(
+    kernel: Kernel, definition: Definition, first: Tensor, second: Tensor | None, measure: str, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Return what a kernel sums over all pairs ``(K,)``, differentiable, and what it counts ``(L,)``, in float64.
+
+    Args:
+        kernel: from tiles to sums and counts.
+        definition: the same sums ``(K,)`` as a plain composition of ``first`` (and ``second``); it answers for second derivatives.
+        first: ``(N, D)``.
+        second: ``(M, D)``; ``None`` compares the first with itself.
+        measure: and further options: see :class:`Tiles`.
+    """
+    outputs: tuple[Tensor, Tensor] = Blockwise.apply(kernel, definition, measure, options, first, second)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return outputs
+
+
+def may_tile(*tensors: Tensor | None) -> bool:
+    """Return whether blocks can stand in for the plain composition: nobody traces, transforms or differentiates forward."""
+    if is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    return not any(tensor is not None and (tensor.is_meta or forward_ad.unpack_dual(tensor).tangent is not None) for tensor in tensors)
+
+
+def may_read(tensor: Tensor) -> bool:
+    """Return whether looking at values costs nothing: on a CPU where nobody traces what is done."""
+    return tensor.device.type == "cpu" and torch._C._len_torch_dispatch_stack() == 0
+
+
+class Blockwise(torch.autograd.Function):
+    """A kernel as a function whose gradient is known as soon as its value is."""
+
+    @staticmethod
+    def forward(ctx: Any, kernel: Kernel, definition: Definition, measure: str, options: Any, first: Tensor, second: Tensor | None) -> Any:
+        tiles = Tiles(first, second, measure, differentiable=(ctx.needs_input_grad[4], ctx.needs_input_grad[5]), **options)
+        sums, counts = (torch.stack(list(column)) for column in kernel(tiles))
+        ctx.definition = definition
+        ctx.itself = second is None
+        ctx.save_for_backward(first, second, *tiles.gradients())
+        ctx.mark_non_differentiable(counts)
+        return sums.to(first.dtype), counts
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
+        first, second, of_first, of_second = ctx.saved_tensors
+        if torch.is_grad_enabled():  # someone will differentiate this gradient: give one that can be
+            points = [first] if ctx.itself else [first, second]
+            wanted = [point for point in points if point.requires_grad]
+            results = iter(torch.autograd.grad(ctx.definition(*points), wanted, gradient, create_graph=True))
+            of_points = [next(results) if point.requires_grad else None for point in points]
+        else:
+            of_points = [None if part is None else torch.tensordot(gradient, part, 1) for part in (of_first, of_second)]
+        return None, None, None, None, of_points[0], None if ctx.itself else of_points[1]
+
+
+class Tiles:
+    """The blocks of rows of a matrix ``(N, M)`` of distances or similarities.
+
+    Args:
+        first: the rows ``(N, D)``.
+        second: the columns ``(M, D)``; ``None`` compares the first with itself, and no point with its own self: there the
+            distance is infinite and the similarity minus infinite.
+        measure: ``"euclidean"``, ``"squared_euclidean"``, ``"cosine"`` (1 - the product) or ``"similarity"`` (the product);
+            for the last two the points are at length 1 already.
+        scale: multiplies a similarity.
+        upper: only the columns from the first row of a block on, so that every pair of a set with itself comes once.
+        rows: order to take the rows in.
+        columns: order to take the columns in.
+        outputs: how many sums the kernel makes.
+        differentiable: whether the gradients of the first and of the second will be asked for.
+    """
+
+    def __init__(
+        self,
+        first: Tensor,
+        second: Tensor | None,
+        measure: str,
+        *,
+        scale: float = 1.0,
+        upper: bool = False,
+        rows: Tensor | None = None,
+        columns: Tensor | None = None,
+        outputs: int = 1,
+        differentiable: tuple[bool, bool] = (False, False),
+    ) -> None:
+        self.itself, self.measure, self.scale, self.upper = second is None, measure, scale, upper
+        self.differentiable = any(differentiable)
+        self.follows = (True, True) if self.itself else differentiable
+        self.row_order, self.column_order = rows, columns
+        self.first = first if rows is None else first.index_select(0, rows)
+        self.second = self.first if second is None else second if columns is None else second.index_select(0, columns)
+        self.reads = may_read(first)
+        self.height, self.width = len(self.first), len(self.second)
+        least = ROWS if first.device.type == "cpu" else ROWS_ON_ACCELERATOR
+        self.rows = max(1, min(self.height, max(least, BLOCK // max(1, self.width))))
+        self._scratch: list[Tensor] = []
+        if measure.endswith("euclidean"):
+            self._centre()
+        else:
+            sign = -1.0 if measure == "cosine" else scale
+            self.left, self.right = (self.first if sign == 1 else sign * self.first), self.second
+        if differentiable:
+            self._of_first = self.left.new_zeros(outputs, self.height, self.left.shape[1])
+            self._of_second = self.left.new_zeros(outputs, self.width, self.left.shape[1])
+            self._exact_first: Tensor | None = None
+            self._exact_second: Tensor | None = None
+
+    def __iter__(self) -> Iterator[Tile]:
+        for start in range(0, self.height, self.rows):
+            yield Tile(self, slice(start, min(start + self.rows, self.height)))
+
+    def scratch(self, number: int, like: Tensor) -> Tensor:
+        """Return a buffer in the shape of a block; the same memory for every block."""
+        while len(self._scratch) <= number:
+            self._scratch.append(self.first.new_empty(self.rows * self.width))
+        return self._scratch[number][: like.numel()].view(like.shape)
+
+    def gradients(self) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients ``(K, N, D)`` and ``(K, M, D)`` of the sums; the second is ``None`` where a set met itself."""
+        if not self.differentiable:
+            return None, None
+        of_first, of_second = self._of_first, self._of_second
+        if self.measure.endswith("euclidean"):  # what was added up are [weights, weights @ second] and the like
+            of_first = of_first[..., :1] * self.first - of_first[..., 1:-1]
+            of_second = of_second[..., -1:] * self.second + of_second[..., 1:-1] / 2
+            if self._exact_first is not None and self._exact_second is not None:
+                of_first, of_second = of_first + self._exact_first, of_second + self._exact_second
+        elif self.measure == "cosine":
+            of_first = -of_first
+        elif self.scale != 1:
+            of_first = of_first * self.scale
+        if self.itself:
+            return in_order(of_first + of_second, self.row_order), None
+        return in_order(of_first, self.row_order), in_order(of_second, self.column_order)
+
+    def _centre(self) -> None:
+        """Prepare matrices whose product is the squared distance: [|a|^2, -2a, 1] and [1, b, |b|^2]."""
+        if self.width:  # a translation changes no distance, and small numbers are rounded less
+            centre = self.second.mean(0)
+            moved = self.first - centre
+            self.first, self.second = moved, moved if self.itself else self.second - centre
+        self.left, self.right = augmented(self.first, self.second)
+        self.first_norm, self.second_norm = self.left[:, 0], self.right[:, -1]
+        self.share = CLOSE if self.left.dtype is not wide(self.left) else (self.first.shape[1] + 4) * torch.finfo(self.left.dtype).eps
+        self.longest = self.second_norm.amax() if self.width else self.second_norm.sum()
+        self._wide: tuple[Tensor, Tensor] | None = None
+
+    def wide(self) -> tuple[Tensor, Tensor]:
+        """Return the two matrices in the precision of exact blocks."""
+        if self._wide is None:
+            dtype = wide(self.left)
+            self._wide = (self.left, self.right) if dtype is self.left.dtype else augmented(self.first.to(dtype), self.second.to(dtype))
+        return self._wide
+
+
+class Tile:
+    """One block: ``values`` of some rows and columns, which a kernel may overwrite, and the way back for its derivative."""
+
+    def __init__(self, tiles: Tiles, rows: slice) -> None:
+        self.tiles, self.rows = tiles, rows
+        self.columns = slice(rows.start if tiles.upper else 0, tiles.width)
+        left, right = tiles.left[rows], tiles.right[self.columns]
+        shape = torch.Size((len(left), len(right)))
+        self.values = tiles.scratch(0, torch.empty(shape, device="meta"))
+        torch.mm(left, right.mT, out=self.values)
+        self.exact: Tensor | None = None
+        if tiles.measure.endswith("euclidean"):
+            self._measure()
+        elif tiles.measure == "cosine":
+            self.values += 1
+            self.at_itself(self.values, torch.inf)
+        else:
+            self.at_itself(self.values, -torch.inf)
+
+    def scratch(self, number: int) -> Tensor:
+        """Return a buffer in the shape of the block: 1, 2, ..."""
+        return self.tiles.scratch(number, self.values)
+
+    def at_itself(self, values: Tensor, value: float) -> None:
+        """Set the entries of a block where a point of a set meets itself."""
+        if self.tiles.itself:
+            start = self.rows.start - self.columns.start
+            values[:, start : start + len(values)].fill_diagonal_(value)
+
+    def pull(self, gradient: Tensor, output: int = 0, columns: slice | None = None) -> None:
+        """Add the derivative of a sum by the values of this block, which is overwritten, to the gradient of the points.
+
+        Args:
+            gradient: derivative by the values, 0 where a point meets itself; distances are still in ``values``.
+            output: number of the sum.
+            columns: of the block, if the derivative is 0 elsewhere.
+        """
+        tiles, rows = self.tiles, self.rows
+        columns = columns or slice(0, self.values.shape[1])
+        there = slice(self.columns.start + columns.start, self.columns.start + columns.stop)
+        if self.exact is not None:
+            self._pull_exactly(gradient, output, columns, there)
+            return
+        if tiles.measure == "euclidean":
+            gradient.div_(self.values[:, columns])
+        elif tiles.measure == "squared_euclidean":
+            gradient *= 2
+        if tiles.follows[0]:
+            tiles._of_first[output, rows].addmm_(gradient, tiles.right[there])
+        if tiles.follows[1]:
+            tiles._of_second[output, there].addmm_(gradient.mT, tiles.left[rows])
+
+    def _measure(self) -> None:
+        """Turn squared distances into distances, in float64 where some of them are too small for the precision at hand."""
+        tiles = self.tiles
+        self.at_itself(self.values, torch.inf)
+        if not tiles.reads or self._holds_close_pairs():
+            left, right = tiles.wide()
+            exact = left[self.rows] @ right[self.columns].mT
+            rounding = (tiles.first.shape[1] + 4) * torch.finfo(exact.dtype).eps
+            exact.masked_fill_(exact <= rounding * (left[self.rows, :1] + right[self.columns, -1]), 0)
+            self.at_itself(exact, torch.inf)
+            if tiles.measure == "euclidean":
+                exact.sqrt_()
+            self.exact = exact
+            self.values.copy_(exact)
+        elif tiles.measure == "euclidean":
+            self.values.sqrt_()
+
+    def _holds_close_pairs(self) -> bool:
+        tiles, norm = self.tiles, self.tiles.first_norm[self.rows]
+        if not self.values.numel() or bool((self.values.amin(1) > (norm + tiles.longest) * tiles.share + SMALLEST).all()):
+            return False
+        limits = torch.add(norm.unsqueeze(1), tiles.second_norm[self.columns], out=self.scratch(1)).mul_(tiles.share).add_(SMALLEST)
+        return not bool((self.values > limits).all())  # asked so that a NaN, from squares that overflow, is close too
+
+    def _pull_exactly(self, gradient: Tensor, output: int, columns: slice, there: slice) -> None:
+        tiles = self.tiles
+        assert self.exact is not None
+        weights = gradient.to(self.exact.dtype)
+        if tiles.measure == "euclidean":
+            distances = self.exact[:, columns]
+            weights.div_(distances.masked_fill(distances == 0, torch.inf))
+        else:
+            weights *= 2
+        left, right = tiles.wide()
+        first, second = left[self.rows, 1:-1] / -2, right[there, 1:-1]
+        if tiles._exact_first is None or tiles._exact_second is None:
+            shapes = (len(tiles._of_first), tiles.height, first.shape[1]), (len(tiles._of_first), tiles.width, first.shape[1])
+            tiles._exact_first, tiles._exact_second = (tiles._of_first.new_zeros(shape) for shape in shapes)
+        tiles._exact_first[output, self.rows] += weights.sum(1, keepdim=True) * first - weights @ second
+        tiles._exact_second[output, there] += weights.sum(0).unsqueeze(1) * second - weights.mT @ first
+
+
+def augmented(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Return [|a|^2, -2a, 1] and [1, b, |b|^2], whose product is |a - b|^2."""
+    squares = [points.square().sum(1, keepdim=True) for points in (first, second)]
+    ones = [points.new_ones(len(points), 1) for points in (first, second)]
+    return torch.cat([squares[0], -2 * first, ones[0]], 1), torch.cat([ones[1], second, squares[1]], 1)
+
+
+def in_order(gradients: Tensor, order: Tensor | None) -> Tensor:
+    """Return rows that were taken in some order where they came from."""
+    return gradients if order is None else torch.empty_like(gradients).index_copy_(1, order, gradients)

@@ -1,0 +1,75 @@
+"""Losses over all pairs of a labelled batch, a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.core.labelled import LabelledBatch
+from losses.ops.classes import Classes
+from losses.ops.distances import unit
+from losses.ops.tiles import Tiles, may_tile, over_tiles
+
+ClassKernel = Callable[[Tiles, Classes, Tensor | None], tuple[Sequence[Tensor], Sequence[Tensor]]]
+
+
+def tileable(batch: LabelledBatch, weight: Tensor | None = None) -> bool:
+    """Return whether all pairs of the batch are meant, and nobody needs to see how they are made."""
+    return batch.indices is None and may_tile(batch.anchors, batch.others, weight) and not (weight is not None and weight.requires_grad)
+
+
+@torch.no_grad()
+def tiles_of(batch: LabelledBatch, measure: str) -> tuple[Tiles, Classes]:
+    """Return the blocks of a batch in the order of its classes, to look at and not to differentiate."""
+    classes = Classes(batch.labels, batch.other_labels if batch.has_reference else None)
+    points = [batch.anchors, batch.others if batch.has_reference else None]
+    if not measure.endswith("euclidean"):
+        points = [point if point is None else unit(point) for point in points]
+    first, second = points
+    assert first is not None
+    return Tiles(first, second, measure, rows=classes.rows, columns=classes.columns), classes
+
+
+def over_batch(
+    kernel: ClassKernel,
+    definition: Callable[[LabelledBatch], Tensor],
+    batch: LabelledBatch,
+    measure: str,
+    weight: Tensor | None = None,
+    **options: Any,
+) -> tuple[Tensor, Tensor]:
+    """Return what a kernel sums ``(K,)``, differentiable, and counts ``(L,)`` over the pairs of a batch in the order of its classes.
+
+    Without weights the counts are integers: there may be more triplets than float32 can tell apart.
+
+    Args:
+        kernel: from tiles, classes and a weight per row ``(N, 1)`` to sums and counts.
+        definition: the same sums as a plain composition.
+        batch: embeddings; where the measure is an angle they are brought to length 1 here.
+        measure: and further options: see :class:`losses.ops.tiles.Tiles`.
+        weight: of every anchor ``(N,)``.
+    """
+    classes = Classes(batch.labels, batch.other_labels if batch.has_reference else None)
+    points = [batch.anchors, batch.others] if batch.has_reference else [batch.anchors]
+    if not measure.endswith("euclidean"):
+        points = [unit(point) for point in points]
+    weight = classes.sorted(weight)
+
+    def of_points(first: Tensor, second: Tensor | None = None) -> Tensor:
+        return definition(batch._replace(anchors=first, others=first if second is None else second))
+
+    second = points[1] if batch.has_reference else None
+    sums, counts = over_tiles(
+        lambda tiles: kernel(tiles, classes, weight),
+        of_points,
+        points[0],
+        second,
+        measure,
+        rows=classes.rows,
+        columns=classes.columns,
+        **options,
+    )
+    return sums, counts.round().long() if weight is None else counts.to(sums.dtype)
