@@ -7,23 +7,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-import numpy
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, MinLen, MultipleOf
 from batches import Batches, grouped, pairs, triplets
 from glyph_data import ALPHABETS, FACES, Glyphs, glyphs
 from pictures import draw_verification
 from pydantic import Field, model_validator
 from sklearn.metrics import roc_curve
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
-from torchmetrics.functional.classification import binary_auroc
 
 from losses import ConfigError
 from losses.core.errors import Problem
 from losses.core.inputs import EMBEDDINGS, LOGITS, PAIRS, TRIPLETS, Kind
 from losses.core.parameters import Says
+from losses.diagnostics import all_pairs, nearest, retrieval, verification
 from tasks.task import Figures, Part, Task
 
 Alphabets = Annotated[list[Literal[tuple(ALPHABETS)]], MinLen(1), Says(f"a list of one or more of {', '.join(ALPHABETS)}")]  # type: ignore[valid-type]  # made of data
@@ -98,24 +95,26 @@ class GlyphVerification(Task):
     @property
     def pixels(self) -> Tensor:
         """What verification without a network compares."""
-        return F.normalize(self.unseen.images.flatten(1))
+        return self.unseen.images.flatten(1)
 
     def figures(self, network: nn.Module) -> Figures:
-        return verification(embedded(network, self.unseen.images), self.unseen.labels)
+        return compared(embedded(network, self.unseen.images), self.unseen.labels)
 
     def references(self) -> dict[str, Figures]:
-        return {"raw pixels": verification(self.pixels, self.unseen.labels)}
+        return {"raw pixels": compared(self.pixels, self.unseen.labels)}
 
     def draw(self, network: nn.Module, path: Path) -> None:
         images, labels = self.unseen.images, self.unseen.labels
         embeddings = embedded(network, images)
         curves = {}
         for name, vectors in (("network", embeddings), ("raw pixels", self.pixels)):
-            wrongly, rightly, _ = roc_curve(*compared(vectors, labels))
-            figures = ", ".join(f"{figure} {value:.3f}" for figure, value in verification(vectors, labels).items())
+            distances, same = all_pairs(vectors, labels, distance="cosine")
+            wrongly, rightly, _ = roc_curve(same.numpy(), -distances.numpy())
+            figures = ", ".join(f"{figure} {value:.3f}" for figure, value in compared(vectors, labels).items())
             curves[name] = (wrongly, rightly, figures)
         queries = torch.linspace(0, len(labels) - 1, QUERIES).long()
-        draw_verification(curves, images.squeeze(1), labels, queries, nearest(embeddings, NEIGHBOURS)[queries], path)
+        neighbours = nearest(embeddings, NEIGHBOURS, distance="cosine")[queries]
+        draw_verification(curves, images.squeeze(1), labels, queries, neighbours, path)
 
 
 @torch.no_grad()
@@ -123,25 +122,8 @@ def embedded(network: nn.Module, images: Tensor) -> Tensor:
     return network.eval().embed(images)
 
 
-def verification(embeddings: Tensor, labels: Tensor) -> Figures:
-    """Return how well cosine similarity tells whether two embeddings, of all there are, have one label."""
-    same, similarity = compared(embeddings, labels)
-    accepted_wrongly, accepted_rightly, _ = roc_curve(same, similarity)
-    crossing = numpy.abs(1 - accepted_rightly - accepted_wrongly).argmin()
-    return {
-        "AUC": binary_auroc(torch.from_numpy(similarity), torch.from_numpy(same)).item(),
-        "EER": float((1 - accepted_rightly[crossing] + accepted_wrongly[crossing]) / 2),
-        "recall@1": (labels[nearest(embeddings, 1)[:, 0]] == labels).float().mean().item(),
-    }
-
-
-def compared(embeddings: Tensor, labels: Tensor) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Return, for every pair of samples, whether they have one label and how similar they are."""
-    first, second = torch.triu_indices(len(labels), len(labels), offset=1)
-    similarity = (embeddings @ embeddings.T)[first, second]
-    return (labels[first] == labels[second]).long().numpy(), similarity.numpy()
-
-
-def nearest(embeddings: Tensor, count: int) -> Tensor:
-    """Return the indices of the nearest other samples of each sample, the nearest first."""
-    return torch.from_numpy(NearestNeighbors(n_neighbors=count).fit(embeddings.numpy()).kneighbors(return_distance=False))
+def compared(embeddings: Tensor, labels: Tensor) -> Figures:
+    """Return how well cosine distance tells whether two embeddings, of all there are, have one label."""
+    figures = verification(*all_pairs(embeddings, labels, distance="cosine"))
+    found = retrieval(embeddings, labels, distance="cosine", recall_at=[1])
+    return {"AUC": figures.auc, "EER": figures.eer, "recall@1": found.recall[1]}

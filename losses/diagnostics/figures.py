@@ -1,0 +1,70 @@
+"""What all figures share: which embeddings they take, and how they print."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, get_args
+
+from torch import Tensor
+
+from losses.core.checks import (
+    require_between,
+    require_dense,
+    require_finite,
+    require_floating,
+    require_integer,
+    require_rank,
+    require_same_length,
+    require_tensor,
+)
+from losses.core.errors import ConfigError, quoted, suggestion
+from losses.core.parameters import LARGEST, Distance
+from losses.ops.distances import wide
+
+
+def accepted_embeddings(**named: Tensor) -> tuple[Tensor, ...]:
+    """Return embeddings ``(N, D)`` without their graph, in the precision to accumulate in, or raise an InputError."""
+    require_tensor(**named)
+    require_dense(**named)
+    require_rank(2, "(N, D)", **named)
+    require_floating(**named)
+    require_finite(**named)
+    embeddings = {name: widest(tensor.detach()) for name, tensor in named.items()}
+    require_between(-LARGEST, LARGEST, "their squares would overflow, so divide all of them by a constant", **embeddings)
+    return tuple(embeddings.values())
+
+
+def accepted_labels(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Return labels ``(N,)`` on the device of the embeddings, or raise an InputError."""
+    require_tensor(labels=labels)
+    require_rank(1, "(N,)", labels=labels)
+    require_integer(labels=labels)
+    require_same_length(embeddings=embeddings, labels=labels)
+    return labels.to(embeddings.device).long()
+
+
+def require_distance(distance: object) -> None:
+    known = get_args(Distance)
+    if distance not in known:
+        raise ConfigError(f"distance: got {quoted(distance)}, expected one of {', '.join(known)}.{suggestion(distance, known)}")
+
+
+def widest(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64, or in float32 on a device without it."""
+    tensor = tensor.float() if tensor.dtype.itemsize < 4 else tensor
+    return tensor.to(wide(tensor))
+
+
+def printed(figures: NamedTuple) -> str:
+    """Return figures with four digits, as tensors print; the fields hold all of them."""
+    return f"{type(figures).__name__}({', '.join(f'{name}={rounded(value)}' for name, value in figures._asdict().items())})"
+
+
+def rounded(value: Any) -> str:
+    """Return one figure, or figures by what they are at, with four digits.
+
+    >>> rounded({1: 2 / 3, 2: 1.0})
+    '{1: 0.6667, 2: 1}'
+    """
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {rounded(part)}" for key, part in value.items()) + "}"
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)
