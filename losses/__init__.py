@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from losses.generative.elbo import ELBOLoss as ELBOLoss
     from losses.metric.circle import CircleLoss as CircleLoss
     from losses.metric.contrastive import ContrastiveLoss as ContrastiveLoss
+    from losses.metric.info_nce import InfoNCELoss as InfoNCELoss
+    from losses.metric.supervised_contrastive import SupervisedContrastiveLoss as SupervisedContrastiveLoss
     from losses.metric.triplet import TripletLoss as TripletLoss
     from losses.regression.huber import HuberLoss as HuberLoss
     from losses.regression.mae import MAELoss as MAELoss

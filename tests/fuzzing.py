@@ -44,6 +44,8 @@ WORDS = sorted(
         "squared_euclidean",
         "forward",
         "reverse",
+        "second",
+        "both",
         "probs",
         "log_probs",
         "logits",
@@ -597,9 +599,12 @@ class Made(NamedTuple):
     layout: str = "plain"
     grad: bool = False
 
-    def build(self) -> Tensor:
+    def build(self, exact: bool) -> Tensor:
         tensor = fill(torch.zeros(self.shape), *self.numbers).to(self.dtype)
-        if self.grad and tensor.is_floating_point() and tensor.dtype.itemsize > 1:
+        grad = self.grad and tensor.is_floating_point() and tensor.dtype.itemsize > 1
+        if exact and tensor.is_floating_point():
+            tensor = tensor.double()
+        if grad:
             tensor.requires_grad_()
         return LAYOUTS[self.layout](tensor)
 
@@ -706,8 +711,8 @@ class Call(NamedTuple):
     sources: list[Tensor]
 
 
-def call_of(case: Case, loss: losses.Loss) -> Call:
-    """Return the arguments that a case describes."""
+def call_of(case: Case, loss: losses.Loss, *, exact: bool = False) -> Call:
+    """Return the arguments that a case describes, or the same numbers in float64."""
     sources: list[Tensor] = []
     changes = iter(case.leaves)
     drawn = case.kind.draw(loss, max(1, case.size), torch.Generator().manual_seed(0))
@@ -736,8 +741,9 @@ def call_of(case: Case, loss: losses.Loss) -> Call:
         for step in leaf.steps:
             dtype = tensor.dtype if step.name != "to" else step.arguments[0]
             tensor = CHANGES[step.name](tensor, *step.arguments).to(dtype)
-        tensor = tensor.clone()
-        if grad and tensor.is_floating_point() and tensor.dtype.itemsize > 1:  # torch cannot add gradients of 8 bits
+        grad = grad and tensor.is_floating_point() and tensor.dtype.itemsize > 1  # torch cannot add gradients of 8 bits
+        tensor = tensor.double() if exact and tensor.is_floating_point() else tensor.clone()
+        if grad:
             tensor.requires_grad_()
         sources.append(tensor)
         return LAYOUTS[leaf.layout](tensor)
@@ -748,7 +754,7 @@ def call_of(case: Case, loss: losses.Loss) -> Call:
     options: dict[str, Any] = {}
     for name, value in (("weight", case.weight), ("normalizer", case.normalizer), *case.context):
         if value is not None:
-            options[name] = built(value, sources)
+            options[name] = built(value, sources, exact)
     return Call((contained(output, case.container), target), options, sources)
 
 
@@ -766,13 +772,13 @@ def contained(output: Any, container: str) -> Any:
     return forms[container]()
 
 
-def built(value: Any, sources: list[Tensor]) -> Any:
+def built(value: Any, sources: list[Tensor], exact: bool) -> Any:
     if isinstance(value, Made):
-        tensor = value.build()
+        tensor = value.build(exact)
         sources.append(tensor)
         return tensor
     if type(value) in (tuple, list):
-        return type(value)(built(item, sources) for item in value)
+        return type(value)(built(item, sources, exact) for item in value)
     return value
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -824,6 +824,162 @@ CIRCLE = [
     ),
 ]
 
+# --- supervised_contrastive -------------------------------------------------------------------------------------------
+
+
+def cosines_of(output: Tensor, others: Tensor, pairs: Iterable[tuple[int, int]], anchor: int) -> list[Tensor]:
+    """Return the similarity of every pair of one anchor."""
+    return [1 - apart(output[i], others[j], "cosine") for i, j in pairs if i == anchor]
+
+
+def supcon_loop(temperature: float = 0.1) -> Answer:
+    """Khosla et al. 2020, eq. 2, anchor by anchor."""
+
+    def items(output: Tensor, target: Tensor, indices: Any = None, reference: Any = None) -> Tensor:
+        others, other_labels = (output, target) if reference is None else reference
+        positive, negative = pairs_of(target, other_labels, reference is not None) if indices is None else tuple_as_pairs(indices)
+        rows = []
+        for anchor in range(len(output)):
+            near = cosines_of(output, others, sorted(set(positive)), anchor)
+            everything = cosines_of(output, others, sorted({*positive, *negative}), anchor)
+            if not near or len(everything) == 1:
+                rows.append(output[anchor].sum() * 0)
+                continue
+            partition = sum(torch.exp(s / temperature) for s in everything)
+            rows.append(-sum(torch.log(torch.exp(s / temperature) / partition) for s in near) / len(near))
+        return torch.stack(rows)
+
+    return items
+
+
+def supcon_case(name: str, draw: Callable[[Generator], Batch], **parameters: Any) -> Case:
+    return Case(name, draw, parameters, items=supcon_loop(**parameters), mass=active)
+
+
+SUPERVISED_CONTRASTIVE = [
+    supcon_case("default", LABELLED),
+    *(supcon_case(f"temperature_{t:g}", LABELLED, temperature=t) for t in (0.05, 0.5, 1.0, 20.0)),
+    *(
+        supcon_case(name, draw, temperature=0.3)
+        for name, draw in (
+            ("one_class", labelled(size=5, count=1)),
+            ("reference", with_reference(LABELLED)),
+            ("indices_of_triplets", with_indices(LABELLED, some_triplets)),
+            ("indices_of_pairs", with_indices(LABELLED, some_pairs)),
+            ("reference_indices", with_indices(with_reference(LABELLED), some_pairs)),
+        )
+    ),
+    *(
+        Case(f"pml_{name}_temperature_{t:g}", draw, {"temperature": t}, value=pml(pml_losses.SupConLoss(temperature=t)))
+        for t in (0.1, 0.7)
+        for name, draw in (
+            ("batch", labelled(size=20, count=5)),
+            ("reference", with_reference(LABELLED)),
+            ("indices", with_indices(labelled(size=12, count=4), PML_MINERS["pair_margin"])),
+            ("triplets", with_indices(labelled(size=12, count=4), PML_MINERS["batch_hard"])),
+            ("reference_indices", with_indices(with_reference(LABELLED), PML_MINERS["pair_margin"])),
+        )
+    ),
+]
+
+# --- info_nce --------------------------------------------------------------------------------------------------------
+
+
+def matching_rows(random: Generator) -> Batch:
+    return Batch(Pairs(normal(random, 5, 3), normal(random, 5, 3)), None)
+
+
+def info_nce_row(positive: Tensor, negative: list[Tensor], temperature: float) -> Tensor:
+    """van den Oord et al. 2018, eq. 4, with the density ratio exp(cosine / temperature) of the later papers."""
+    ratio = torch.exp(positive / temperature)
+    return -torch.log(ratio / (ratio + sum(torch.exp(s / temperature) for s in negative)))
+
+
+def info_nce_loop(temperature: float = 0.1, negatives: str = "second", direction: str = "both") -> Answer:
+    def of_pairs(pairs: Pairs) -> Tensor:
+        rows = []
+        for anchors, partners in [tuple(pairs), tuple(pairs)[::-1]][: 2 if direction == "both" else 1]:
+            for i in range(len(anchors)):
+                others = [
+                    side[j] for side in ((partners, anchors) if negatives == "both" else (partners,)) for j in range(len(side)) if j != i
+                ]
+                near, *far = (1 - apart(anchors[i], other, "cosine") for other in (partners[i], *others))
+                rows.append(info_nce_row(near, far, temperature))
+        return torch.stack(rows)
+
+    def items(output: Any, target: Any, indices: Any = None, reference: Any = None) -> Tensor:
+        if isinstance(output, Pairs):
+            return of_pairs(output)
+        others, other_labels = (output, target) if reference is None else reference
+        positive, negative = pairs_of(target, other_labels, reference is not None) if indices is None else tuple_as_pairs(indices)
+        return torch.stack(
+            [
+                info_nce_row(*cosines_of(output, others, [(i, j)], i), cosines_of(output, others, negative, i), temperature)
+                for i, j in positive
+            ]
+        )
+
+    return items
+
+
+def clip(temperature: float, direction: str = "both") -> Answer:
+    """Radford et al. 2021, figure 3: two cross-entropies on the matrix of similarities."""
+
+    def items(pairs: Pairs, target: None) -> Tensor:
+        first, second = (F.normalize(side, dim=1) for side in pairs)
+        logits, match = first @ second.T / temperature, torch.arange(len(first))
+        ways = [logits, logits.T][: 2 if direction == "both" else 1]
+        return torch.cat([F.cross_entropy(way, match, reduction="none") for way in ways])
+
+    return items
+
+
+def simclr(temperature: float) -> Answer:
+    def value(pairs: Pairs, target: None) -> Tensor:
+        return pml_losses.NTXentLoss(temperature=temperature)(torch.cat(pairs), torch.arange(len(pairs.first)).repeat(2))
+
+    return value
+
+
+def info_nce_case(name: str, draw: Callable[[Generator], Batch], **parameters: Any) -> Case:
+    return Case(name, draw, parameters, items=info_nce_loop(**parameters))
+
+
+INFO_NCE = [
+    info_nce_case("default", LABELLED),
+    *(info_nce_case(f"temperature_{t:g}", LABELLED, temperature=t) for t in (0.05, 0.5, 1.0, 20.0)),
+    *(
+        info_nce_case(f"pairs_{negatives}_{direction}", matching_rows, negatives=negatives, direction=direction, temperature=0.5)
+        for negatives in ("second", "both")
+        for direction in ("both", "forward")
+    ),
+    Case("pairs_clip", matching_rows, items=clip(0.1)),
+    Case("pairs_clip_forward", matching_rows, {"temperature": 0.3, "direction": "forward"}, items=clip(0.3, "forward")),
+    Case("pairs_pml_simclr", matching_rows, {"temperature": 0.3, "negatives": "both"}, value=simclr(0.3)),
+    *(
+        info_nce_case(name, draw, temperature=0.3)
+        for name, draw in (
+            ("reference", with_reference(LABELLED)),
+            ("indices_of_triplets", with_indices(LABELLED, some_triplets)),
+            ("indices_of_pairs", with_indices(LABELLED, some_pairs)),
+            ("reference_indices", with_indices(with_reference(LABELLED), some_pairs)),
+        )
+    ),
+    *(
+        Case(f"pml_{name}_temperature_{t:g}", draw, {"temperature": t}, value=pml(pml_losses.NTXentLoss(temperature=t)))
+        for t in (0.1, 0.7)
+        for name, draw in (
+            ("batch", labelled(size=20, count=5)),
+            ("reference", with_reference(LABELLED)),
+            ("listed_triplets", with_indices(LABELLED, some_triplets)),
+            ("listed_pairs", with_indices(LABELLED, some_pairs)),
+            ("indices", with_indices(labelled(size=12, count=4), PML_MINERS["pair_margin"])),
+            ("triplets", with_indices(labelled(size=12, count=4), PML_MINERS["batch_hard"])),
+            ("reference_indices", with_indices(with_reference(LABELLED), PML_MINERS["pair_margin"])),
+        )
+    ),
+]
+
 # --- divergences -----------------------------------------------------------------------------------------------------
 
 FORMS = ("logits", "log_probs", "probs")
@@ -1322,6 +1478,8 @@ ORACLES: dict[str, list[Case]] = {
     "contrastive": CONTRASTIVE,
     "triplet": TRIPLET,
     "circle": CIRCLE,
+    "supervised_contrastive": SUPERVISED_CONTRASTIVE,
+    "info_nce": INFO_NCE,
     "kl_divergence": KL_DIVERGENCE,
     "js_divergence": JS_DIVERGENCE,
     "wasserstein": WASSERSTEIN,

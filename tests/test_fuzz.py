@@ -90,35 +90,22 @@ def excuse(loss: losses.Loss, case: Case, call: Call, value: Tensor) -> str | No
     weight = call.options.get("weight")
     if isinstance(weight, Tensor) and weight.numel() and float(weight.detach().double().abs().max()) > 1e4:
         return "a weight so large that the weighted gradient may not fit into half precision"
-    again = call_of(case, loss)
-    exact, gradients = exact_result(loss, again)
-    dtypes = [t.dtype for t in again.sources if t.is_floating_point()]
+    exact, gradients = exact_result(loss, case)
+    dtypes = [t.dtype for t in call.sources if t.is_floating_point()]
     limits = [torch.finfo(torch.float32 if dtype.itemsize < 4 else dtype).max for dtype in (*dtypes, torch.float64)]
     if exact.numel() and not float(exact.detach().abs().max()) <= min(limits) / SLACK:
         return "the true value is too large for the dtype"
-    for source, gradient in zip((t for t in again.sources if t.requires_grad), gradients, strict=True):
+    for source, gradient in zip((t for t in call.sources if t.requires_grad), gradients, strict=True):
         if gradient is not None and gradient.numel() and not float(gradient.abs().max()) <= torch.finfo(source.dtype).max / SLACK:
             return "the true gradient is too large for the dtype"
     return None
 
 
-def exact_result(loss: losses.Loss, call: Call) -> tuple[Tensor, list[Tensor | None]]:
+def exact_result(loss: losses.Loss, case: Case) -> tuple[Tensor, list[Tensor | None]]:
     """Return value and gradients of the same numbers in float64."""
-    widened = [t.detach().double().requires_grad_(t.requires_grad) if t.is_floating_point() else t for t in call.sources]
-    swap = {id(old): new for old, new in zip(call.sources, widened, strict=True)}
-
-    def wide(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            new = swap.get(id(value))
-            return new if new is not None else value.double() if value.is_floating_point() else value
-        if isinstance(value, tuple | list):
-            parts = [wide(item) for item in value]
-            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-        return value
-
-    output, target = (wide(part) for part in call.arguments)
-    value = loss(output, target, **{name: wide(option) for name, option in call.options.items()})
-    return value, gradients_of(value, [t for t in widened if t.is_floating_point() and t.requires_grad])
+    call = call_of(case, loss, exact=True)
+    value = loss(*call.arguments, **call.options)
+    return value, gradients_of(value, [t for t in call.sources if t.requires_grad])
 
 
 def gradients_of(value: Tensor, leaves: list[Tensor]) -> list[Tensor | None]:
@@ -377,6 +364,9 @@ def test_binary_cross_entropy_of_an_infinite_logit_is_refused(options: dict[str,
         ("triplet", X * math.inf, LABELS),
         ("contrastive", X * math.inf, LABELS),
         ("circle", X * math.inf, LABELS),
+        ("supcon", X * math.inf, LABELS),
+        ("nt_xent", X * math.inf, LABELS),
+        ("info_nce", Pairs(X, X * math.inf), None),
         ("elbo", VAEOutput(X, X * math.inf, X), X.sigmoid()),
         ("elbo", VAEOutput(X, X, X * math.inf), X.sigmoid()),
     ],
@@ -443,7 +433,7 @@ def test_a_log_variance_of_eight_bits_is_taken_or_refused() -> None:
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("name", ["triplet", "contrastive", "circle"])
+@pytest.mark.parametrize("name", ["triplet", "contrastive", "circle", "supcon", "info_nce"])
 def test_a_single_weight_for_a_whole_labelled_batch_is_taken_or_refused(name: str, reduction: str) -> None:
     with contextlib.suppress(InputError):
         assert losses.create(name, reduction=reduction)(X, LABELS, weight=torch.tensor(1.0)).isfinite().all()

@@ -22,7 +22,7 @@ from losses.core.registry import SPECS, find
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "losses"
 FAMILIES = ("classification", "regression", "metric", "divergence", "generative")
-LAYERS = {"core": 0, "ops": 1, **dict.fromkeys(FAMILIES, 2), "networks": 3, "configuration": 3, "checking": 4}
+LAYERS = {"core": 0, "ops": 1, **dict.fromkeys(FAMILIES, 2), "networks": 3, "diagnostics": 3, "configuration": 3, "checking": 4}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NAMES = losses.available()
 

@@ -8,11 +8,13 @@ import torch
 
 from losses.checking.case import HALVES, PRECISIONS, SIZE, Broken, Case, NotApplicable, Precision, require_finite, require_same, rows_of
 from losses.checking.clause import clause
-from losses.core.inputs import EMBEDDINGS, Batch
+from losses.core.inputs import EMBEDDINGS, MATCHES, Batch
 from losses.core.laws import on_tensors
 from losses.core.reduction import mean_of
 
 MANY = 100_000
+TOGETHER = (EMBEDDINGS, MATCHES)
+"""Kinds whose samples are compared with one another."""
 
 
 @clause(of_the_call=True)
@@ -53,7 +55,7 @@ def weights_agree(case: Case) -> None:
 def zero_weight_hides(case: Case) -> None:
     """what has weight 0 changes nothing, in value or gradient, even where it is NaN"""
     weight = case.weights((torch.arange(SIZE) != 2).double())
-    if case.kind is EMBEDDINGS:
+    if case.kind in TOGETHER:
         raise NotApplicable("a sample is also its neighbours' positive or negative")
     batch = case.batch()
     poisoned = Batch(*(on_tensors(part, lambda t: t.detach().index_fill(0, torch.tensor([2]), math.nan)) for part in batch))
@@ -80,7 +82,7 @@ def all_weights_zero(case: Case, precision: Precision) -> None:
 def halves_make_the_whole(case: Case) -> None:
     """with normalizer= two half batches give the value and gradient of the whole batch"""
     case.weights(torch.ones(SIZE, dtype=torch.float64))
-    if case.kind is EMBEDDINGS:
+    if case.kind in TOGETHER:
         raise NotApplicable("the items are made from the whole batch")
     batch = case.batch()
     whole, gradients = case.run(batch)
@@ -94,7 +96,7 @@ def halves_make_the_whole(case: Case) -> None:
 @clause(precisions=HALVES)
 def many_items(case: Case, precision: Precision) -> None:
     """a hundred thousand items in half precision do not overflow, nor does their count"""
-    size = 64 if case.kind is EMBEDDINGS else MANY  # whose pairs and triplets are many
+    size = 64 if case.kind in TOGETHER else MANY  # whose pairs and triplets are many
     batch = case.batch(size, precision)
     value, gradients = case.run(batch, precision)
     require_finite(value, gradients)

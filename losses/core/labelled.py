@@ -37,6 +37,18 @@ class LabelledBatch(NamedTuple):
         """Who is of another class than whom, ``(N, M)``."""
         return self.labels.unsqueeze(1) != self.other_labels.unsqueeze(0)
 
+    def occurrences(self) -> tuple[Tensor, Tensor]:
+        """Return how often each pair ``(N, M)`` is meant as a positive and as a negative one: at most once, unless indices repeat it."""
+        if self.indices is None:
+            return self.positive.long(), self.negative.long()
+        nothing = torch.zeros(len(self.anchors), len(self.others), dtype=torch.long, device=self.anchors.device)
+        anchor, positive, negative_anchor, negative = self.pairs()
+        once = nothing.new_ones(())
+        return (
+            nothing.index_put((anchor, positive), once, accumulate=True),
+            nothing.index_put((negative_anchor, negative), once, accumulate=True),
+        )
+
     def pairs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the indices as pairs ``(anchor, positive, anchor, negative)``; a triplet is a positive and a negative pair."""
         assert self.indices is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -19,6 +20,8 @@ from losses.core.reduction import Total, total_of
 from losses.core.registry import register
 from losses.ops.distances import cosine_similarity, rowwise_cosine
 from losses.ops.log_space import softplus
+from losses.ops.pairs import tiled_circle
+from losses.ops.whole_batch import over_batch, tileable
 
 
 def circle(
@@ -105,6 +108,9 @@ class CircleLoss(Loss):
     def items(self, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
         return circle(*similarities(output, target), margin=self.margin, scale=self.scale)[0]
 
+    def mass(self, items: Tensor, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
+        return circle(*similarities(output, target), margin=self.margin, scale=self.scale)[1].to(items.dtype)
+
     def spread(self, weight: Tensor, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
         if isinstance(output, Pairs):
             raise InputError(
@@ -114,6 +120,16 @@ class CircleLoss(Loss):
         return weight
 
     def summed(self, output: LabelledBatch | Pairs, target: Tensor, weight: Tensor | None) -> Total:
+        if isinstance(output, LabelledBatch) and tileable(output, weight):
+            kernel = partial(tiled_circle, margin=self.margin, scale=self.scale)
+            sums, counts = over_batch(
+                kernel, lambda batch: self._composed(batch, target, weight).sum.unsqueeze(0), output, "similarity", weight
+            )
+            return Total(sums[0], counts[0])
+        return self._composed(output, target, weight)
+
+    def _composed(self, output: LabelledBatch | Pairs, target: Tensor, weight: Tensor | None) -> Total:
+        """Return the total as a plain composition."""
         items, valid = circle(*similarities(output, target), margin=self.margin, scale=self.scale)
         if weight is not None:
             weight = self.spread(weight, output, target)
@@ -125,10 +141,5 @@ def similarities(output: LabelledBatch | Pairs, target: Tensor) -> tuple[Tensor,
     if isinstance(output, Pairs):
         same = (target > 0).unsqueeze(0)
         return rowwise_cosine(*output).unsqueeze(0), same, ~same
-    similarity = cosine_similarity(output.anchors, output.others)
-    if output.indices is None:
-        return similarity, output.positive, output.negative
-    anchor, positive, negative_anchor, negative = output.pairs()
-    nothing = torch.zeros_like(similarity, dtype=torch.bool)
-    yes = torch.ones((), dtype=torch.bool, device=similarity.device)
-    return similarity, nothing.index_put((anchor, positive), yes), nothing.index_put((negative_anchor, negative), yes)
+    positive, negative = output.occurrences()
+    return cosine_similarity(output.anchors, output.others), positive > 0, negative > 0

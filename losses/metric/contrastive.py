@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from losses.core.parameters import Distance, NonNegative, Positive, Reduction, c
 from losses.core.reduction import Total, total_of
 from losses.core.registry import register
 from losses.ops.distances import pairwise_distance, rowwise_distance
+from losses.ops.pairs import tiled_contrastive
+from losses.ops.whole_batch import over_batch, tileable
 
 
 def contrastive(
@@ -115,6 +118,27 @@ class ContrastiveLoss(Loss):
         return (weight[first] + weight[second]) / 2
 
     def summed(self, output: LabelledBatch | Pairs, target: Tensor, weight: Tensor | None) -> Total:
+        if isinstance(output, LabelledBatch) and tileable(output, weight):
+            settings: dict[str, Any] = {
+                "margin": self.margin,
+                "positive_margin": self.positive_margin,
+                "power": self.power,
+                "average": self.average,
+            }
+            sums, counts = over_batch(
+                partial(tiled_contrastive, **settings),
+                lambda batch: self._composed(batch, target, weight).sum.reshape(-1),
+                output,
+                self.distance,
+                weight,
+                upper=not output.has_reference,
+                outputs=2 if self.average == "balanced" else 1,
+            )
+            return Total(sums, counts) if self.average == "balanced" else Total(sums[0], counts[0])
+        return self._composed(output, target, weight)
+
+    def _composed(self, output: LabelledBatch | Pairs, target: Tensor, weight: Tensor | None) -> Total:
+        """Return the total as a plain composition."""
         distances, same = self._pairs(output, target)
         items = self._of_pairs(distances, same)
         if weight is not None:

@@ -11,9 +11,9 @@ from losses.ops.tiles import Tile, may_read
 
 
 class Near(NamedTuple):
-    """The positives of every row of a block ``(B, P)``: their columns, and which of them exist."""
+    """The positives of every row of a block ``(B, P)``: in which column, and which of them exist."""
 
-    index: Tensor
+    column: Tensor
     exists: Tensor
 
 

@@ -14,7 +14,9 @@ from torch import Tensor
 def pairwise_distance(first: Tensor, second: Tensor, distance: str = "euclidean") -> Tensor:
     """Return the distance of every row of ``first`` ``(N, D)`` to every row of ``second`` ``(M, D)``, as ``(N, M)``."""
     if distance == "cosine":
-        return 1 - cosine_similarity(first, second)
+        units = unit(first.to(wide(first))), unit(second.to(wide(second)))
+        # half the squared distance of vectors of length 1 is 1 - cosine, and exactly 0 for equal ones
+        return (squared_distances(*units) / 2 + (absent(units[0]).unsqueeze(1) + absent(units[1])) / 2).to(first.dtype)
     squared = squared_distances(first, second)
     return (squared if distance == "squared_euclidean" else root(squared)).to(first.dtype)
 
@@ -22,9 +24,15 @@ def pairwise_distance(first: Tensor, second: Tensor, distance: str = "euclidean"
 def rowwise_distance(first: Tensor, second: Tensor, distance: str = "euclidean") -> Tensor:
     """Return the distance of each row of ``first`` ``(N, D)`` to the same row of ``second``, as ``(N,)``."""
     if distance == "cosine":
-        return 1 - rowwise_cosine(first, second)
-    squared = (first.to(wide(first)) - second.to(wide(second))).square().sum(-1)
+        units = unit(first.to(wide(first))), unit(second.to(wide(second)))
+        return (rowwise_squared(*units) / 2 + (absent(units[0]) + absent(units[1])) / 2).to(first.dtype)
+    squared = rowwise_squared(first, second)
     return (squared if distance == "squared_euclidean" else root(squared)).to(first.dtype)
+
+
+def absent(units: Tensor) -> Tensor:
+    """Return the square of length that a row of zeros lacks to one of length 1: its cosine to all is 0."""
+    return (units == 0).all(-1).to(units.dtype)
 
 
 def cosine_similarity(first: Tensor, second: Tensor) -> Tensor:
@@ -36,6 +44,11 @@ def cosine_similarity(first: Tensor, second: Tensor) -> Tensor:
 def rowwise_cosine(first: Tensor, second: Tensor) -> Tensor:
     """Return the cosine between each row of ``first`` and the same row of ``second``; 0 for a vector of zeros."""
     return (unit(first.to(wide(first))) * unit(second.to(wide(second)))).sum(-1).to(first.dtype)
+
+
+def rowwise_squared(first: Tensor, second: Tensor) -> Tensor:
+    """Return the squared Euclidean distance of each row to the same row, in the precision of the accumulation."""
+    return (first.to(wide(first)) - second.to(wide(second))).square().sum(-1)
 
 
 def squared_distances(first: Tensor, second: Tensor) -> Tensor:
@@ -60,6 +73,11 @@ def unit(vectors: Tensor) -> Tensor:
     """Return the rows at length 1; a row of zeros stays as it is, with a gradient of size 1 and not 1 / eps."""
     length = root(vectors.square().sum(-1, keepdim=True))
     return vectors / length.masked_fill(length == 0, 1)
+
+
+def direction(vectors: Tensor) -> Tensor:
+    """Return the rows at length 1 in their own dtype, measured in the precision of the accumulation."""
+    return unit(vectors.to(wide(vectors))).to(vectors.dtype)
 
 
 def wide(tensor: Tensor) -> torch.dtype:

@@ -30,9 +30,9 @@ def tiled_soft(tiles: Tiles, classes: Classes, weight: Tensor | None) -> tuple[l
     counted.active.add_(counted.triplets)  # a soft margin always costs something
     for tile in tiles:
         near = classes.near(tile)
-        if not near.index.numel():
+        if not near.column.numel():
             continue
-        positives = tile.values.gather(1, near.index).masked_fill_(~near.exists, -torch.inf)  # log(1 + exp(-inf)) = 0
+        positives = tile.values.gather(1, near.column).masked_fill_(~near.exists, -torch.inf)  # log(1 + exp(-inf)) = 0
         own, band = own_distances(tile, classes)
         lowest, half = ranges(tile, own, band)
         degrees = degrees_for(half)
@@ -44,7 +44,7 @@ def tiled_soft(tiles: Tiles, classes: Classes, weight: Tensor | None) -> tuple[l
         counted.cost.add_(total(cost, tile, weight))
         if tiles.differentiable:
             restore(tile, own, band, near, positives)
-            slope.scatter_add_(1, near.index, near_slope)
+            slope.scatter_add_(1, near.column, near_slope)
             tile.pull(slope if weight is None else slope.mul_(weight[tile.rows]))
     return counted.outputs()
 

@@ -51,7 +51,12 @@ def may_tile(*tensors: Tensor | None) -> bool:
     """Return whether blocks can stand in for the plain composition: nobody traces, transforms or differentiates forward."""
     if is_compiling() or torch._C._are_functorch_transforms_active():
         return False
-    return not any(tensor is not None and (tensor.is_meta or forward_ad.unpack_dual(tensor).tangent is not None) for tensor in tensors)
+    return not any(tensor is not None and (tensor.is_meta or is_dual(tensor)) for tensor in tensors)
+
+
+def is_dual(tensor: Tensor) -> bool:
+    """Return whether a tensor carries a tangent of forward-mode differentiation."""
+    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def may_read(tensor: Tensor) -> bool:
@@ -92,8 +97,8 @@ class Tiles:
         first: the rows ``(N, D)``.
         second: the columns ``(M, D)``; ``None`` compares the first with itself, and no point with its own self: there the
             distance is infinite and the similarity minus infinite.
-        measure: ``"euclidean"``, ``"squared_euclidean"``, ``"cosine"`` (1 - the product) or ``"similarity"`` (the product);
-            for the last two the points are at length 1 already.
+        measure: ``"euclidean"``, ``"squared_euclidean"``, or of points at length 1 (or 0) ``"cosine"`` (1 - their product) and
+            ``"similarity"`` (their product).
         scale: multiplies a similarity.
         upper: only the columns from the first row of a block on, so that every pair of a set with itself comes once.
         rows: order to take the rows in.
@@ -126,11 +131,10 @@ class Tiles:
         least = ROWS if first.device.type == "cpu" else ROWS_ON_ACCELERATOR
         self.rows = max(1, min(self.height, max(least, BLOCK // max(1, self.width))))
         self._scratch: list[Tensor] = []
-        if measure.endswith("euclidean"):
-            self._centre()
+        if measure == "similarity":
+            self.left, self.right = (self.first if scale == 1 else scale * self.first), self.second
         else:
-            sign = -1.0 if measure == "cosine" else scale
-            self.left, self.right = (self.first if sign == 1 else sign * self.first), self.second
+            self._prepare_distances()
         if differentiable:
             self._of_first = self.left.new_zeros(outputs, self.height, self.left.shape[1])
             self._of_second = self.left.new_zeros(outputs, self.width, self.left.shape[1])
@@ -152,26 +156,24 @@ class Tiles:
         if not self.differentiable:
             return None, None
         of_first, of_second = self._of_first, self._of_second
-        if self.measure.endswith("euclidean"):  # what was added up are [weights, weights @ second] and the like
+        if self.measure == "similarity":
+            of_first = of_first if self.scale == 1 else of_first * self.scale
+        else:  # what was added up are [weights, weights @ second] and the like
             of_first = of_first[..., :1] * self.first - of_first[..., 1:-1]
             of_second = of_second[..., -1:] * self.second + of_second[..., 1:-1] / 2
             if self._exact_first is not None and self._exact_second is not None:
                 of_first, of_second = of_first + self._exact_first, of_second + self._exact_second
-        elif self.measure == "cosine":
-            of_first = -of_first
-        elif self.scale != 1:
-            of_first = of_first * self.scale
         if self.itself:
             return in_order(of_first + of_second, self.row_order), None
         return in_order(of_first, self.row_order), in_order(of_second, self.column_order)
 
-    def _centre(self) -> None:
+    def _prepare_distances(self) -> None:
         """Prepare matrices whose product is the squared distance: [|a|^2, -2a, 1] and [1, b, |b|^2]."""
-        if self.width:  # a translation changes no distance, and small numbers are rounded less
+        if self.width and self.measure != "cosine":  # a translation changes no distance, and small numbers are rounded less
             centre = self.second.mean(0)
             moved = self.first - centre
             self.first, self.second = moved, moved if self.itself else self.second - centre
-        self.left, self.right = augmented(self.first, self.second)
+        self.left, self.right = self._augmented(self.first, self.second)
         self.first_norm, self.second_norm = self.left[:, 0], self.right[:, -1]
         self.share = CLOSE if self.left.dtype is not wide(self.left) else (self.first.shape[1] + 4) * torch.finfo(self.left.dtype).eps
         self.longest = self.second_norm.amax() if self.width else self.second_norm.sum()
@@ -181,8 +183,18 @@ class Tiles:
         """Return the two matrices in the precision of exact blocks."""
         if self._wide is None:
             dtype = wide(self.left)
-            self._wide = (self.left, self.right) if dtype is self.left.dtype else augmented(self.first.to(dtype), self.second.to(dtype))
+            self._wide = (
+                (self.left, self.right) if dtype is self.left.dtype else self._augmented(self.first.to(dtype), self.second.to(dtype))
+            )
         return self._wide
+
+    def _augmented(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Return [|a|^2, -2a, 1] and [1, b, |b|^2]; where angles are meant the squares of rows of zeros are 1 too."""
+        squares = [points.square().sum(1, keepdim=True) for points in (first, second)]
+        if self.measure == "cosine":
+            squares = [square.masked_fill(square == 0, 1) for square in squares]
+        ones = [points.new_ones(len(points), 1) for points in (first, second)]
+        return torch.cat([squares[0], -2 * first, ones[0]], 1), torch.cat([ones[1], second, squares[1]], 1)
 
 
 class Tile:
@@ -196,13 +208,10 @@ class Tile:
         self.values = tiles.scratch(0, torch.empty(shape, device="meta"))
         torch.mm(left, right.mT, out=self.values)
         self.exact: Tensor | None = None
-        if tiles.measure.endswith("euclidean"):
-            self._measure()
-        elif tiles.measure == "cosine":
-            self.values += 1
-            self.at_itself(self.values, torch.inf)
-        else:
+        if tiles.measure == "similarity":
             self.at_itself(self.values, -torch.inf)
+        else:
+            self._measure()
 
     def scratch(self, number: int) -> Tensor:
         """Return a buffer in the shape of the block: 1, 2, ..."""
@@ -247,12 +256,16 @@ class Tile:
             rounding = (tiles.first.shape[1] + 4) * torch.finfo(exact.dtype).eps
             exact.masked_fill_(exact <= rounding * (left[self.rows, :1] + right[self.columns, -1]), 0)
             self.at_itself(exact, torch.inf)
-            if tiles.measure == "euclidean":
-                exact.sqrt_()
-            self.exact = exact
+            self.exact = self._root(exact)
             self.values.copy_(exact)
-        elif tiles.measure == "euclidean":
-            self.values.sqrt_()
+        else:
+            self._root(self.values)
+
+    def _root(self, squared: Tensor) -> Tensor:
+        """Turn squared distances into what is measured, in place."""
+        if self.tiles.measure == "euclidean":
+            return squared.sqrt_()
+        return squared.mul_(0.5) if self.tiles.measure == "cosine" else squared
 
     def _holds_close_pairs(self) -> bool:
         tiles, norm = self.tiles, self.tiles.first_norm[self.rows]
@@ -268,7 +281,7 @@ class Tile:
         if tiles.measure == "euclidean":
             distances = self.exact[:, columns]
             weights.div_(distances.masked_fill(distances == 0, torch.inf))
-        else:
+        elif tiles.measure == "squared_euclidean":
             weights *= 2
         left, right = tiles.wide()
         first, second = left[self.rows, 1:-1] / -2, right[there, 1:-1]
@@ -277,13 +290,6 @@ class Tile:
             tiles._exact_first, tiles._exact_second = (tiles._of_first.new_zeros(shape) for shape in shapes)
         tiles._exact_first[output, self.rows] += weights.sum(1, keepdim=True) * first - weights @ second
         tiles._exact_second[output, there] += weights.sum(0).unsqueeze(1) * second - weights.mT @ first
-
-
-def augmented(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Return [|a|^2, -2a, 1] and [1, b, |b|^2], whose product is |a - b|^2."""
-    squares = [points.square().sum(1, keepdim=True) for points in (first, second)]
-    ones = [points.new_ones(len(points), 1) for points in (first, second)]
-    return torch.cat([squares[0], -2 * first, ones[0]], 1), torch.cat([ones[1], second, squares[1]], 1)
 
 
 def in_order(gradients: Tensor, order: Tensor | None) -> Tensor:

@@ -178,7 +178,7 @@ def tiled_hinge(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin
     counted = nothing_yet(classes, weight)
     for tile in tiles:
         distances, near = tile.values, classes.near(tile)
-        positives = distances.gather(1, near.index)
+        positives = distances.gather(1, near.column)
         own, band = own_distances(tile, classes)
         own.masked_fill_(band, torch.inf)
         thresholds = (positives + margin).masked_fill_(~near.exists, -torch.inf)
@@ -190,7 +190,7 @@ def tiled_hinge(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin
         counted.cost.add_(total(gain, tile, weight))
         counted.active.add_(total(below.sum(1, keepdim=True, dtype=torch.float64), tile, weight))
         if tiles.differentiable:
-            slope = above.neg_().scatter_add_(1, near.index, below)
+            slope = above.neg_().scatter_add_(1, near.column, below)
             tile.pull(slope if weight is None else slope.mul_(weight[tile.rows]))
     return counted.outputs()
 
@@ -218,9 +218,9 @@ def tiled_semi_hard(tiles: Tiles, classes: Classes, weight: Tensor | None, *, ma
     counted = nothing_yet(classes, weight, classes.negatives.clamp(max=1))
     for tile in tiles:
         distances, near = tile.values, classes.near(tile)
-        if not near.index.numel():
+        if not near.column.numel():
             continue
-        positives = distances.gather(1, near.index)
+        positives = distances.gather(1, near.column)
         own, band = own_distances(tile, classes)
         own.masked_fill_(band, torch.inf)
         rivals, order = distances.sort(1)
@@ -236,7 +236,7 @@ def tiled_semi_hard(tiles: Tiles, classes: Classes, weight: Tensor | None, *, ma
         if tiles.differentiable:
             slope = slope if weight is None else slope.mul_(weight[tile.rows])
             restore(tile, own, band, near, positives)
-            gradient = tile.scratch(1).zero_().scatter_add_(1, near.index, slope)
+            gradient = tile.scratch(1).zero_().scatter_add_(1, near.column, slope)
             tile.pull(gradient.scatter_add_(1, order.gather(1, chosen), -slope))
     return counted.outputs()
 
@@ -246,9 +246,9 @@ def tiled_hardest(tiles: Tiles, classes: Classes) -> Chosen:
     positive, negative = (torch.zeros_like(classes.rows) for _ in range(2))
     for tile in tiles:
         distances, near = tile.values, classes.near(tile)
-        if near.index.numel():
-            farthest = distances.gather(1, near.index).masked_fill_(~near.exists, -torch.inf).argmax(1, keepdim=True)
-            positive[tile.rows] = near.index.gather(1, farthest).squeeze(1)
+        if near.column.numel():
+            farthest = distances.gather(1, near.column).masked_fill_(~near.exists, -torch.inf).argmax(1, keepdim=True)
+            positive[tile.rows] = near.column.gather(1, farthest).squeeze(1)
         own, band = own_distances(tile, classes)
         own.masked_fill_(band, torch.inf)
         if distances.shape[1]:
@@ -276,7 +276,7 @@ def own_distances(tile: Tile, classes: Classes) -> tuple[Tensor, Tensor]:
 def restore(tile: Tile, own: Tensor, band: Tensor, near: Near, positives: Tensor) -> None:
     """Write the distances of positives back into a block; a point itself gets some finite number, as its derivative is 0."""
     own.masked_fill_(band, 0)
-    tile.values.scatter_add_(1, near.index, positives.masked_fill(~near.exists, 0))
+    tile.values.scatter_add_(1, near.column, positives.masked_fill(~near.exists, 0))
     tile.at_itself(tile.values, 1)
 
 

@@ -9,28 +9,26 @@ import torch
 from torch import Tensor
 
 from losses.core.labelled import LabelledBatch
+from losses.core.outputs import Pairs
 from losses.ops.classes import Classes
-from losses.ops.distances import unit
+from losses.ops.distances import direction
 from losses.ops.tiles import Tiles, may_tile, over_tiles
 
 ClassKernel = Callable[[Tiles, Classes, Tensor | None], tuple[Sequence[Tensor], Sequence[Tensor]]]
 
 
-def tileable(batch: LabelledBatch, weight: Tensor | None = None) -> bool:
+def tileable(batch: LabelledBatch | Pairs, weight: Tensor | None = None) -> bool:
     """Return whether all pairs of the batch are meant, and nobody needs to see how they are made."""
-    return batch.indices is None and may_tile(batch.anchors, batch.others, weight) and not (weight is not None and weight.requires_grad)
+    if isinstance(batch, LabelledBatch) and batch.indices is not None:
+        return False
+    return may_tile(batch[0], batch[1], weight) and not (weight is not None and weight.requires_grad)
 
 
 @torch.no_grad()
 def tiles_of(batch: LabelledBatch, measure: str) -> tuple[Tiles, Classes]:
     """Return the blocks of a batch in the order of its classes, to look at and not to differentiate."""
-    classes = Classes(batch.labels, batch.other_labels if batch.has_reference else None)
-    points = [batch.anchors, batch.others if batch.has_reference else None]
-    if not measure.endswith("euclidean"):
-        points = [point if point is None else unit(point) for point in points]
-    first, second = points
-    assert first is not None
-    return Tiles(first, second, measure, rows=classes.rows, columns=classes.columns), classes
+    classes, points = classes_of(batch), points_of(batch, measure)
+    return Tiles(points[0], points[1] if batch.has_reference else None, measure, rows=classes.rows, columns=classes.columns), classes
 
 
 def over_batch(
@@ -52,10 +50,7 @@ def over_batch(
         measure: and further options: see :class:`losses.ops.tiles.Tiles`.
         weight: of every anchor ``(N,)``.
     """
-    classes = Classes(batch.labels, batch.other_labels if batch.has_reference else None)
-    points = [batch.anchors, batch.others] if batch.has_reference else [batch.anchors]
-    if not measure.endswith("euclidean"):
-        points = [unit(point) for point in points]
+    classes, points = classes_of(batch), points_of(batch, measure)
     weight = classes.sorted(weight)
 
     def of_points(first: Tensor, second: Tensor | None = None) -> Tensor:
@@ -73,3 +68,13 @@ def over_batch(
         **options,
     )
     return sums, counts.round().long() if weight is None else counts.to(sums.dtype)
+
+
+def classes_of(batch: LabelledBatch) -> Classes:
+    return Classes(batch.labels, batch.other_labels if batch.has_reference else None)
+
+
+def points_of(batch: LabelledBatch, measure: str) -> list[Tensor]:
+    """Return the anchors and, if there is one, the reference set, at length 1 where angles are measured."""
+    points = [batch.anchors, batch.others] if batch.has_reference else [batch.anchors]
+    return points if measure.endswith("euclidean") else [direction(point) for point in points]

@@ -5,7 +5,7 @@ has weight 0 and can draw a valid batch. Losses declare their kinds; checks, tes
 """
 
 from losses.core.inputs.distributions import DistributionObjects, Distributions, Transport
-from losses.core.inputs.embeddings import Embeddings, PairInput, TripletInput
+from losses.core.inputs.embeddings import Embeddings, MatchInput, PairInput, TripletInput
 from losses.core.inputs.generative import VAE
 from losses.core.inputs.kind import Batch, Kind
 from losses.core.inputs.predictions import Binary, Logits, Pointwise, Scores
@@ -16,6 +16,7 @@ SCORES = Scores()
 LOGITS = Logits()
 EMBEDDINGS = Embeddings()
 PAIRS = PairInput()
+MATCHES = MatchInput()
 TRIPLETS = TripletInput()
 DISTRIBUTIONS = Distributions()
 DISTRIBUTION_OBJECTS = DistributionObjects()
@@ -28,6 +29,7 @@ __all__ = [
     "DISTRIBUTION_OBJECTS",
     "EMBEDDINGS",
     "LOGITS",
+    "MATCHES",
     "PAIRS",
     "POINTWISE",
     "SCORES",

@@ -1,4 +1,4 @@
-"""Kinds of input of metric learning: labelled batches, pairs and triplets of embeddings."""
+"""Kinds of input of metric learning: labelled batches, pairs, matching rows and triplets of embeddings."""
 
 from __future__ import annotations
 
@@ -105,6 +105,47 @@ class PairInput(Kind):
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(Pairs(normal(generator, size, 4), normal(generator, size, 4)), torch.arange(size) % 2 == 0)
+
+
+class MatchInput(Kind):
+    """Two embeddings of each sample, of which every one finds its own among all the others."""
+
+    name, returns, container = "MATCHES", "pairs", Pairs
+    output, target = "Pairs(first, second) of matching rows, each (N, D)", "None"
+
+    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+        pairs = Pairs(*output)
+        check.require_tensor(**pairs._asdict())
+        check.require_rank(2, "(N, D)", first=pairs.first)
+        check.require_same_shape(**pairs._asdict())
+        check.require_floating(**pairs._asdict())
+        if target is not None:
+            raise InputError(
+                f"matching rows say themselves what belongs together: pass None as target, got {check.shown(target)}; "
+                "for pairs that are the same or different choose another loss, such as 'contrastive'"
+            )
+        first = widened(pairs.first)
+        return Batch(Pairs(first, matched(pairs.second, first)), None)
+
+    def inspect(self, loss: Any, output: Pairs, target: None) -> None:
+        check.require_finite(**output._asdict())
+
+    def hide(self, loss: Any, output: Pairs, target: None, weight: Tensor) -> Batch:
+        check.require_rank(1, "(N,), one weight per row of the pairs", weight=weight)
+        spread(weight, output.first.shape[:1])  # a row of weight 0 is still a negative of the others, so nothing is hidden
+        return Batch(output, None)
+
+    def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
+        first, second = batch.output
+        zeros, alike = torch.zeros_like(first), first[:1].expand_as(first)
+        return {
+            "equal_points": [Batch(Pairs(first, first), None), Batch(Pairs(alike, alike), None), Batch(Pairs(alike, second), None)],
+            "near_duplicates": [Batch(Pairs(first, first + 1e-4), None), Batch(Pairs(alike + 1e-4 * first, alike + 1e-4 * second), None)],
+            "zero_vectors": [Batch(Pairs(zeros, zeros), None), Batch(Pairs(zeros, second), None)],
+        }
+
+    def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
+        return Batch(Pairs(normal(generator, size, 4), normal(generator, size, 4)), None)
 
 
 class TripletInput(Kind):

@@ -1,0 +1,250 @@
+"""The benchmarks: every case runs and is equal to its peer, a wrong peer is caught, and the instruments read right."""
+
+import argparse
+import dataclasses
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from benchmarks import memory, metric
+from benchmarks.__main__ import main
+from benchmarks.measure import Difference, Outcome, UnequalError, exponent, require_equal, spread, timed
+
+QUICK = metric.Settings(seconds=0.0, quick=True, fresh=False)
+FIRST = metric.CASES[0]
+
+
+@pytest.fixture
+def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equality is what these tests are about; one call is enough of a measurement."""
+    monkeypatch.setattr("benchmarks.measure.SLOT", 0.0)
+    monkeypatch.setattr("benchmarks.measure.CHEAP_ROUNDS", 3)
+
+
+@pytest.mark.usefixtures("short_rounds")
+@pytest.mark.parametrize("case", metric.CASES, ids=lambda case: case.name)
+def test_every_case_runs_and_is_equal_to_its_peer(case: metric.Case) -> None:
+    row = metric.measured(case, QUICK)
+    assert row.error is None
+    assert not row.notes
+    assert row.equality["float64"]["value"] <= metric.EXACT.value  # so small that every peer is also run in float64
+    assert set(row.milliseconds) == {"ours", "products", *(["peer"] if case.peer else [])}
+    assert all(time > 0 for time in row.milliseconds.values())
+    assert row.memory["ours"] > 0
+    assert row.time_kept is row.memory_kept is None, "limits are about full sizes"
+
+
+def wrong_value(embeddings: Tensor, labels: Tensor) -> Tensor:
+    return metric.PML_TRIPLET.make()(embeddings, labels) * 1.001
+
+
+def wrong_gradient(embeddings: Tensor, labels: Tensor) -> Tensor:
+    value = metric.PML_TRIPLET.make()(embeddings, labels)
+    return value.detach() + 1.01 * (value - value.detach())
+
+
+@pytest.mark.parametrize(("wrong", "part"), [(wrong_value, "value"), (wrong_gradient, "gradient")])
+def test_a_wrong_peer_ends_its_case_with_an_error_and_without_a_number(wrong: object, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metric, "timed", lambda *_, **__: pytest.fail("timed before it was equal"))
+    case = dataclasses.replace(FIRST, peer=dataclasses.replace(metric.PML_TRIPLET, make=lambda: wrong))
+    row = metric.measured(case, QUICK)
+    assert row.error is not None
+    assert f"the {part} is" in row.error
+    assert not row.milliseconds
+    assert not row.rounds
+    assert not row.memory
+    assert "error" in metric.cells(row)
+
+
+def test_a_wrong_loss_is_caught_where_only_the_definition_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = metric.CASES[metric.NAMES.index("triplet-all-4096")]
+    row = metric.measured(dataclasses.replace(case, parameters={"margin": 0.21}), QUICK)
+    assert row.error is not None
+    assert "definition" in row.error
+
+
+def test_an_inequality_is_the_exit_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = dataclasses.replace(FIRST, peer=dataclasses.replace(metric.PML_TRIPLET, make=lambda: wrong_value))
+    monkeypatch.setattr(metric, "CASES", (wrong,))
+    assert main(["metric", "--quick", "--case", FIRST.name]) == 1
+    assert f"ERROR {FIRST.name}" in capsys.readouterr().out
+
+
+def test_a_loss_that_fails_is_an_error_of_its_row_alone() -> None:
+    row = metric.measured(dataclasses.replace(FIRST, loss="no_such_loss"), QUICK)
+    assert row.error is not None
+    assert "unknown loss" in row.error
+
+
+def test_a_peer_that_does_not_fit_is_not_run_and_equality_is_seen_where_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MOST", 1 << 20)
+    monkeypatch.setattr(memory, "limited", lambda *_: pytest.MonkeyPatch().context())  # the estimate alone decides here
+    case = metric.CASES[metric.NAMES.index("triplet-all-1024-cube")]
+    row = metric.measured(case, QUICK)
+    assert row.error is None
+    assert re.fullmatch(r"about \d+\.\d GiB", row.notes["peer"])
+    assert row.equality["at"] == 32
+    assert set(row.milliseconds) == {"ours", "products"}
+    assert any("not run" in cell for cell in metric.cells(row))
+
+
+def test_what_outgrows_the_limit_is_stopped() -> None:
+    with pytest.raises(memory.TooLargeError, match="GiB"), memory.limited(memory.GIBIBYTE // 8):
+        torch.ones(1 << 28)
+    torch.ones(1 << 26)  # and the limit is lifted again
+
+
+def test_the_memory_probe_sees_a_known_allocation() -> None:
+    peak = memory.fresh("benchmarks.memory", "filled", 64)
+    assert peak.extra == pytest.approx(64 * memory.MEBIBYTE, rel=0.2)
+
+
+def test_the_memory_of_a_case_in_a_fresh_process_is_about_what_was_estimated() -> None:
+    peer = metric.CASES[metric.NAMES.index("triplet-all-256-cube")].peer
+    assert peer is not None
+    peak = memory.fresh("benchmarks.metric", "prepared", "triplet-all-256-cube", "peer", 256, 4)
+    assert peer.bytes(256, 4) / 3 < peak.extra < peer.bytes(256, 4)
+
+
+def test_a_loss_of_ours_that_does_not_fit_misses_its_limits_and_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(*_: object) -> Tensor:
+        raise MemoryError
+
+    monkeypatch.setattr(metric.Case, "ours", lambda _: greedy)
+    row = metric.measured(FIRST, dataclasses.replace(QUICK, fresh=False))
+    assert row.error is None
+    assert "ours" in row.notes
+    assert not row.milliseconds
+    assert dataclasses.replace(row, judged=True).time_kept is False
+
+
+def test_a_loss_that_was_unequal_gets_no_exponent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metric, "SERIES", {"circle": metric.SERIES["circle"]})
+    assert metric.scaling(QUICK, {"circle"}) == {"circle": {"exponent": None, "seconds": {}, "not_run": {}}}
+
+
+def test_functions_take_turns_and_long_ones_get_fewer_calls() -> None:
+    calls = []
+    functions = {"short": lambda: calls.append("short"), "long": lambda: (calls.append("long"), time.sleep(0.005))}
+    times = timed(functions, budget=0.3)
+    assert len(times["short"]) == len(times["long"]) >= 3
+    assert calls.count("short") > 2 * calls.count("long")
+    turns = re.sub(r"(short)+", "s", re.sub(r"(long)+", "l", "".join(calls)))
+    assert turns == "sl" * (len(times["long"]) + 1)
+
+
+def test_what_is_dear_is_measured_at_least_three_times() -> None:
+    assert len(timed({"dear": lambda: time.sleep(0.05)}, budget=0.0)["dear"]) == 3
+
+
+def test_the_exponent_of_a_power_law() -> None:
+    sizes = [512, 1024, 2048, 4096]
+    assert exponent(sizes, [3e-9 * size**1.7 for size in sizes]) == pytest.approx(1.7)
+
+
+def test_median_and_quartiles() -> None:
+    assert spread([5.0, 1.0, 3.0, 2.0, 4.0]) == (3.0, 2.0, 4.0)
+    assert spread([2.0]) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_nan_is_never_equal(bad: float) -> None:
+    right = Outcome(torch.tensor(1.0), torch.ones(3))
+    for wrong in (Outcome(torch.tensor(bad), torch.ones(3)), Outcome(torch.tensor(1.0), torch.tensor([1.0, bad, 1.0]))):
+        with pytest.raises(UnequalError):
+            require_equal("wrong", wrong, right, Difference(1.0, 1.0))
+
+
+def test_a_gradient_of_nothing_says_nothing() -> None:
+    nothing = Outcome(torch.tensor(1.0), torch.zeros(3))
+    with pytest.raises(UnequalError, match="expected gradient is 0"):
+        require_equal("nothing", nothing, nothing, Difference(1.0, 1.0))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("block", [1 << 26, 1 << 10])
+def test_the_bare_products_do_all_products_whatever_the_block(count: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metric, "BLOCK", block)
+    first, second = torch.randn(50, 8), torch.randn(40, 8)
+    last, first_gradient, second_gradient = metric.products(first, second, count)()
+    torch.testing.assert_close(last, first[-len(last) :] @ second.T)
+    if count == 3:
+        torch.testing.assert_close(first_gradient, first @ second.T @ second)
+        torch.testing.assert_close(second_gradient, (first @ second.T).T @ first)
+
+
+def test_limits_are_judged_from_the_right_side() -> None:
+    def row(**limits: float) -> metric.Row:
+        blank = dict.fromkeys(("faster", "slower", "lighter", "megabytes"))
+        return metric.Row("", 1, 1, "", {**blank, **limits}, judged=True)
+
+    fast = dataclasses.replace(row(faster=2.0), peer_over_ours=spread([3.0]), ours_over_peer=spread([1 / 3]))
+    assert fast.time_kept
+    assert not dataclasses.replace(fast, limits={**fast.limits, "faster": 4.0}).time_kept
+    slow = dataclasses.replace(row(slower=1.4), peer_over_ours=spread([0.5]), ours_over_peer=spread([2.0]))
+    assert slow.time_kept is False
+    assert dataclasses.replace(row(lighter=1 / 4), memory={"ours": 1, "peer": 4}).memory_kept
+    assert dataclasses.replace(row(lighter=1 / 4), memory={"ours": 2, "peer": 4}).memory_kept is False
+    assert dataclasses.replace(row(megabytes=1), memory={"ours": 1 << 21}).memory_kept is False
+    assert dataclasses.replace(row(faster=2.0, megabytes=1), notes={"ours": "more than 8 GiB"}).time_kept is False
+    assert row(faster=2.0).time_kept is None
+
+
+def test_sources_that_change_during_a_run_are_noticed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    states = iter(["before", "after"])
+    monkeypatch.setattr("benchmarks.__main__.fingerprint", lambda: next(states))
+    monkeypatch.setattr(metric, "report", lambda *_: ({}, True))
+    assert main(["metric"]) == 1
+    assert "changed during the run" in capsys.readouterr().out
+
+
+@pytest.fixture
+def quiet_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others may edit while tests run."""
+    monkeypatch.setattr("benchmarks.__main__.fingerprint", lambda: "0123456789abcdef")
+
+
+@pytest.mark.usefixtures("short_rounds", "quiet_sources")
+def test_the_numbers_of_a_run_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "numbers.json"
+    names = ["triplet-all-128", "contrastive-4096"]
+    assert main(["metric", "--quick", "--seconds", "0", "--json", str(file), "--case", *names]) == 0
+    numbers = json.loads(file.read_text(encoding="utf-8"))
+    assert set(numbers) == {"benchmark", "date", "versions", "machine", "threads", "device", "sources", "rows", "scaling"}
+    assert set(numbers["versions"]) == {"torch", "python", "pytorch-metric-learning", "numpy"}
+    assert set(numbers["machine"]) == {"cpu", "cores", "architecture"}
+    assert (numbers["threads"], numbers["device"]) == (1, "cpu")
+    assert [row["name"] for row in numbers["rows"]] == names
+    for row in numbers["rows"]:
+        assert set(row["peer_over_ours"]) == {"median", "lower", "upper"}
+        assert set(row["memory"]) == {"ours", "peer"}
+        assert {"limits", "equality", "milliseconds", "rounds", "time_kept", "memory_kept", "memory_method"} <= set(row)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 140
+    assert all(name in shown for name in names)
+
+
+@pytest.mark.usefixtures("short_rounds")
+def test_the_exponents_cover_every_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metric, "SCALING_SIZES", (512, 1024))
+    found = metric.scaling(QUICK)
+    assert set(found) == set(metric.SERIES)
+    for series in found.values():
+        assert set(series["seconds"]) == {32, 64}
+        assert not series["not_run"]
+        assert series["exponent"] is not None
+    console = Console(width=140, record=True, quiet=True)
+    console.print(metric.scaling_table(found))
+
+
+def test_the_command_line_names_every_case() -> None:
+    parser = argparse.ArgumentParser()
+    metric.options(parser)
+    assert len(set(metric.NAMES)) == len(metric.CASES)
+    assert parser.parse_args(["--case", *metric.NAMES]).case == list(metric.NAMES)
