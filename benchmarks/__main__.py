@@ -1,41 +1,45 @@
-"""``python -m benchmarks overhead``: run a benchmark, print its table and, with ``--json FILE``, write the numbers."""
+"""``python -m benchmarks metric``: run a benchmark, print its table and, with ``--json FILE``, write the numbers."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks import overhead
-from benchmarks.measure import machine
+from benchmarks import metric, overhead
+from benchmarks.measure import environment, fingerprint
 
-BENCHMARKS = {"overhead": overhead}
+BENCHMARKS = {"overhead": overhead, "metric": metric}
+WIDTH = 140
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit status: 0 where everything that was measured was also equal, and of one version."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("benchmark", choices=BENCHMARKS)
-    parser.add_argument("--json", type=Path, help="file to write the numbers to")
-    arguments = parser.parse_args()
+    commands = parser.add_subparsers(dest="benchmark", required=True)
+    for name, benchmark in BENCHMARKS.items():
+        summary = (benchmark.__doc__ or "").partition("\n")[0]
+        command = commands.add_parser(name, help=summary, description=benchmark.__doc__)
+        command.add_argument("--json", type=Path, help="file to write the numbers to")
+        benchmark.options(command)
+    chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    benchmark = BENCHMARKS[arguments.benchmark]
-    results = benchmark.run()
-    table = Table(title=f"{arguments.benchmark}: forward and backward, {machine()}")
-    for column in ("loss", "losses, us", "torch.nn, us", "ratio", f"limit {benchmark.LIMIT}"):
-        table.add_column(column, justify="left" if column == "loss" else "right")
-    for name, result in results.items():
-        kept = "kept" if result.ratio <= benchmark.LIMIT else "missed"
-        table.add_row(name, f"{result.ours:.1f}", f"{result.peer:.1f}", f"{result.ratio:.2f}", kept)
-    Console(width=120).print(table)
-    if arguments.json:
-        arguments.json.write_text(
-            json.dumps({"machine": machine(), **{name: result._asdict() for name, result in results.items()}}, indent=2)
+    sources = fingerprint()
+    numbers, well = BENCHMARKS[chosen.benchmark].report(chosen, Console(width=WIDTH))
+    if fingerprint() != sources:
+        print("ERROR losses/ changed during the run: its rows may be of two versions")
+        well = False
+    if chosen.json:
+        conditions = environment(getattr(chosen, "device", "cpu"))
+        chosen.json.write_text(
+            json.dumps({"benchmark": chosen.benchmark, **conditions, "sources": sources, **numbers}, indent=2), encoding="utf-8"
         )
+    return 0 if well else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,11 +5,16 @@ Limit: 1.3 times torch.nn, forward and backward, on 8 elements.
 
 from __future__ import annotations
 
+import argparse
+from typing import Any
+
 import torch
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor, nn
 
 import losses
-from benchmarks.measure import Ratio, compare
+from benchmarks.measure import Ratio, compare, step, summary
 
 LIMIT = 1.3
 
@@ -33,7 +38,7 @@ def run() -> dict[str, Ratio]:
     results = {}
     for name, (ours, peer, output, target) in cases().items():
         output = output.requires_grad_()
-        steps = [step(loss, output, target) for loss in (ours, peer)]
+        steps = [step(loss, (output,), target) for loss in (ours, peer)]
         (value, gradient), (expected, expected_gradient) = (result() for result in steps)
         torch.testing.assert_close(value, expected)
         torch.testing.assert_close(gradient, expected_gradient)
@@ -41,13 +46,18 @@ def run() -> dict[str, Ratio]:
     return results
 
 
-def step(loss: nn.Module, output: Tensor, target: Tensor):
-    """Return a function that runs the loss forward and backward."""
+def options(parser: argparse.ArgumentParser) -> None:
+    """There is nothing to choose."""
 
-    def forward_backward() -> tuple[Tensor, Tensor | None]:
-        output.grad = None
-        value = loss(output, target)
-        value.backward()
-        return value.detach(), output.grad
 
-    return forward_backward
+def report(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any], bool]:
+    """Run, print, and return every number and whether all went well."""
+    results = run()
+    table = Table(title=f"overhead: forward and backward, {summary()}")
+    for column in ("loss", "losses, us", "torch.nn, us", "ratio", f"limit {LIMIT}"):
+        table.add_column(column, justify="left" if column == "loss" else "right")
+    for name, result in results.items():
+        kept = "kept" if result.ratio <= LIMIT else "missed"
+        table.add_row(name, f"{result.ours:.1f}", f"{result.peer:.1f}", f"{result.ratio:.2f}", kept)
+    console.print(table)
+    return {"limit": LIMIT, "rows": {name: result._asdict() for name, result in results.items()}}, True

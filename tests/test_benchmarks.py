@@ -153,6 +153,15 @@ def test_median_and_quartiles() -> None:
     assert spread([2.0]) == (2.0, 2.0, 2.0)
 
 
+def test_what_rounding_decides_about_is_counted() -> None:
+    embeddings, labels = torch.tensor([[0.0], [1.0], [1.2], [5.0]], dtype=torch.float64), torch.tensor([0, 0, 1, 1])
+    # by hand: 1 - 1.2 + 0.2 of (0, 1, 2) and 3.8 - 4 + 0.2 of (3, 2, 1) are 0; 1.0, 2.8 and 3.8 of others are surely active
+    touching, near, active = metric.peers.triplets_near_hinge(embeddings, labels, within=1e-9)
+    assert (touching, near) == (2, 2)
+    assert 3 <= active <= 5
+    assert metric.peers.pairs_near_hinge(embeddings, labels, within=1e-9, margin=1.2) == (1, 1, 1)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_nan_is_never_equal(bad: float) -> None:
     right = Outcome(torch.tensor(1.0), torch.ones(3))
