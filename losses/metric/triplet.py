@@ -18,6 +18,7 @@ from losses.core.reduction import Total
 from losses.core.registry import register
 from losses.ops.distances import pairwise_distance, rowwise_distance
 from losses.ops.soft_triplets import tiled_soft
+from losses.ops.swapped_triplets import tiled_swapped
 from losses.ops.tiles import may_read
 from losses.ops.triplets import (
     Compared,
@@ -144,7 +145,11 @@ class TripletLoss(Loss):
         kernel = self._kernel(output)
         if kernel is None or not tileable(output, weight):
             return self._composed(output, weight)
-        sums, counts = over_batch(kernel, lambda batch: self._composed(batch, weight).sum.unsqueeze(0), output, self.distance, weight)
+
+        def composed(batch: LabelledBatch) -> Tensor:
+            return self._composed(batch, weight).sum.unsqueeze(0)
+
+        sums, counts = over_batch(kernel, composed, output, self.distance, weight, whole_classes=self.swap)
         return Total(sums[0], counts[0] if self.average == "active" else counts[1])
 
     @property
@@ -156,13 +161,16 @@ class TripletLoss(Loss):
 
     def _kernel(self, batch: LabelledBatch) -> ClassKernel | None:
         """Return what sums the triplets of a batch in blocks, where that is possible."""
-        if self.swap or self.mining == "hard":
-            return None  # a swap ties the distance of a negative to the positive; the hardest are few enough as they are
+        reads = may_read(batch.anchors)
         if self.mining == "semi_hard":
-            return partial(tiled_semi_hard, margin=self._limit)
-        if self._limit is not None:
-            return partial(tiled_hinge, margin=self._limit)
-        return tiled_soft if may_read(batch.anchors) else None
+            return None if self.swap else partial(tiled_semi_hard, margin=self._limit)
+        if self.mining == "hard":
+            return None  # they are few enough as they are
+        if self.swap:
+            return partial(tiled_swapped, margin=self._limit) if reads and not batch.has_reference else None
+        if self._limit is None:
+            return tiled_soft if reads else None
+        return partial(tiled_hinge, margin=self._limit)
 
     def _composed(self, batch: LabelledBatch, weight: Tensor | None) -> Total:
         """Return the total of a batch as a plain composition."""
@@ -180,10 +188,15 @@ class TripletLoss(Loss):
         """Return the values of mined triplets, ``(N,)`` or ``(N, M)``, and which of them exist."""
         if self.mining == "semi_hard":
             return semi_hard_costs(self._compared(batch), self._limit)
-        positive, negative, exists = tiled_hardest(*tiles_of(batch, self.distance)) if tileable(batch) else hardest(self._compared(batch))
+        if tileable(batch):  # squares are in the same order, and roots take time
+            measure = "cosine" if self.distance == "cosine" else "squared_euclidean"
+            positive, negative, exists = tiled_hardest(*tiles_of(batch, measure))
+        else:
+            positive, negative, exists = hardest(self._compared(batch))
         if not len(batch.others):
             return self._compared(batch).distances.sum(1), exists
-        return self._of(batch.anchors, batch.others[positive], batch.others[negative]).masked_fill(~exists, 0), exists
+        chosen = batch.others.index_select(0, positive), batch.others.index_select(0, negative)
+        return self._of(batch.anchors, *chosen).masked_fill(~exists, 0), exists
 
     def _compared(self, batch: LabelledBatch) -> Compared:
         between = pairwise_distance(batch.others, batch.others, self.distance) if self.swap else None

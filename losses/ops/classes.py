@@ -39,6 +39,15 @@ class Classes:
         """Return a weight per row ``(N,)`` in the order of the rows, as a column ``(N, 1)``."""
         return None if weight is None else weight.index_select(0, self.rows).unsqueeze(1)
 
+    def whole(self, rows: int) -> list[slice]:
+        """Return blocks of at least so many rows that break no class apart; for rows that are the columns too."""
+        blocks, start = [], 0
+        for stop in torch.unique_consecutive(self.stop).tolist():
+            if stop - start >= rows:
+                blocks.append(slice(start, stop))
+                start = stop
+        return blocks if start == len(self.rows) else [*blocks, slice(start, len(self.rows))]
+
     def band(self, tile: Tile) -> slice:
         """Return columns of the block outside of which there are only negatives; all of them where nothing may be read."""
         if not self.reads:

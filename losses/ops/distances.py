@@ -48,7 +48,7 @@ def rowwise_cosine(first: Tensor, second: Tensor) -> Tensor:
 
 def rowwise_squared(first: Tensor, second: Tensor) -> Tensor:
     """Return the squared Euclidean distance of each row to the same row, in the precision of the accumulation."""
-    return (first.to(wide(first)) - second.to(wide(second))).square().sum(-1)
+    return (first - second).to(wide(first)).square().sum(-1)  # a difference is rounded once; its square can leave the range
 
 
 def squared_distances(first: Tensor, second: Tensor) -> Tensor:

@@ -103,6 +103,7 @@ class Tiles:
         upper: only the columns from the first row of a block on, so that every pair of a set with itself comes once.
         rows: order to take the rows in.
         columns: order to take the columns in.
+        blocks: of rows; by default of a size that suits the machine.
         outputs: how many sums the kernel makes.
         differentiable: whether the gradients of the first and of the second will be asked for.
     """
@@ -117,6 +118,7 @@ class Tiles:
         upper: bool = False,
         rows: Tensor | None = None,
         columns: Tensor | None = None,
+        blocks: Sequence[slice] | None = None,
         outputs: int = 1,
         differentiable: tuple[bool, bool] = (False, False),
     ) -> None:
@@ -129,21 +131,24 @@ class Tiles:
         self.reads = may_read(first)
         self.height, self.width = len(self.first), len(self.second)
         least = ROWS if first.device.type == "cpu" else ROWS_ON_ACCELERATOR
-        self.rows = max(1, min(self.height, max(least, BLOCK // max(1, self.width))))
+        step = max(1, min(self.height, max(least, BLOCK // max(1, self.width))))
+        self.blocks = blocks or [slice(start, min(start + step, self.height)) for start in range(0, self.height, step)]
+        self.rows = max((block.stop - block.start for block in self.blocks), default=0)
         self._scratch: list[Tensor] = []
         if measure == "similarity":
             self.left, self.right = (self.first if scale == 1 else scale * self.first), self.second
+            self.ahead, self.behind = self.second, self.first
         else:
             self._prepare_distances()
-        if differentiable:
-            self._of_first = self.left.new_zeros(outputs, self.height, self.left.shape[1])
-            self._of_second = self.left.new_zeros(outputs, self.width, self.left.shape[1])
-            self._exact_first: Tensor | None = None
-            self._exact_second: Tensor | None = None
+        if self.differentiable:
+            widths = self.ahead.shape[1], self.behind.shape[1]
+            self.of_first = first.new_zeros(outputs, self.height, widths[0])
+            self.of_second = self.of_first if self.itself else first.new_zeros(outputs, self.width, widths[1])
+            self._exactly: tuple[Tensor, Tensor] | None = None
 
     def __iter__(self) -> Iterator[Tile]:
-        for start in range(0, self.height, self.rows):
-            yield Tile(self, slice(start, min(start + self.rows, self.height)))
+        for rows in self.blocks:
+            yield Tile(self, rows)
 
     def scratch(self, number: int, like: Tensor) -> Tensor:
         """Return a buffer in the shape of a block; the same memory for every block."""
@@ -155,17 +160,19 @@ class Tiles:
         """Return the gradients ``(K, N, D)`` and ``(K, M, D)`` of the sums; the second is ``None`` where a set met itself."""
         if not self.differentiable:
             return None, None
-        of_first, of_second = self._of_first, self._of_second
+        exactly = self._exactly or (None, None)
+        of_first = self._gradient(self.of_first, self.first, exactly[0], self.row_order)
+        return of_first, None if self.itself else self._gradient(self.of_second, self.second, exactly[1], self.column_order)
+
+    def _gradient(self, sums: Tensor, points: Tensor, exactly: Tensor | None, order: Tensor | None) -> Tensor:
+        """Return what was added up for every point as its gradient, in the order in which the points came."""
         if self.measure == "similarity":
-            of_first = of_first if self.scale == 1 else of_first * self.scale
-        else:  # what was added up are [weights, weights @ second] and the like
-            of_first = of_first[..., :1] * self.first - of_first[..., 1:-1]
-            of_second = of_second[..., -1:] * self.second + of_second[..., 1:-1] / 2
-            if self._exact_first is not None and self._exact_second is not None:
-                of_first, of_second = of_first + self._exact_first, of_second + self._exact_second
-        if self.itself:
-            return in_order(of_first + of_second, self.row_order), None
-        return in_order(of_first, self.row_order), in_order(of_second, self.column_order)
+            gradient = sums if self.scale == 1 else sums.mul_(self.scale)
+        else:  # a point that pulls with weight w in the direction a - b adds [w, w b]
+            gradient = sums[..., 1:].neg_().addcmul_(sums[..., :1], points)
+            if exactly is not None:
+                gradient += exactly
+        return gradient if order is None else torch.empty_like(gradient).index_copy_(1, order, gradient)
 
     def _prepare_distances(self) -> None:
         """Prepare matrices whose product is the squared distance: [|a|^2, -2a, 1] and [1, b, |b|^2]."""
@@ -174,6 +181,10 @@ class Tiles:
             moved = self.first - centre
             self.first, self.second = moved, moved if self.itself else self.second - centre
         self.left, self.right = self._augmented(self.first, self.second)
+        self.ahead = self.right[:, :-1]  # [1, b]
+        if self.itself:
+            self.first = self.second = self.ahead[:, 1:]  # the same numbers, once
+        self.behind = self.ahead if self.itself else torch.cat([self.left[:, -1:], self.first], 1)
         self.first_norm, self.second_norm = self.left[:, 0], self.right[:, -1]
         self.share = CLOSE if self.left.dtype is not wide(self.left) else (self.first.shape[1] + 4) * torch.finfo(self.left.dtype).eps
         self.longest = self.second_norm.amax() if self.width else self.second_norm.sum()
@@ -242,9 +253,9 @@ class Tile:
         elif tiles.measure == "squared_euclidean":
             gradient *= 2
         if tiles.follows[0]:
-            tiles._of_first[output, rows].addmm_(gradient, tiles.right[there])
+            tiles.of_first[output, rows].addmm_(gradient, tiles.ahead[there])
         if tiles.follows[1]:
-            tiles._of_second[output, there].addmm_(gradient.mT, tiles.left[rows])
+            tiles.of_second[output, there].addmm_(gradient.mT, tiles.behind[rows])
 
     def _measure(self) -> None:
         """Turn squared distances into distances, in float64 where some of them are too small for the precision at hand."""
@@ -285,13 +296,8 @@ class Tile:
             weights *= 2
         left, right = tiles.wide()
         first, second = left[self.rows, 1:-1] / -2, right[there, 1:-1]
-        if tiles._exact_first is None or tiles._exact_second is None:
-            shapes = (len(tiles._of_first), tiles.height, first.shape[1]), (len(tiles._of_first), tiles.width, first.shape[1])
-            tiles._exact_first, tiles._exact_second = (tiles._of_first.new_zeros(shape) for shape in shapes)
-        tiles._exact_first[output, self.rows] += weights.sum(1, keepdim=True) * first - weights @ second
-        tiles._exact_second[output, there] += weights.sum(0).unsqueeze(1) * second - weights.mT @ first
-
-
-def in_order(gradients: Tensor, order: Tensor | None) -> Tensor:
-    """Return rows that were taken in some order where they came from."""
-    return gradients if order is None else torch.empty_like(gradients).index_copy_(1, order, gradients)
+        if tiles._exactly is None:
+            of_first = tiles.of_first.new_zeros(len(tiles.of_first), tiles.height, first.shape[1])
+            tiles._exactly = of_first, of_first if tiles.itself else of_first.new_zeros(len(of_first), tiles.width, first.shape[1])
+        tiles._exactly[0][output, self.rows] += weights.sum(1, keepdim=True) * first - weights @ second
+        tiles._exactly[1][output, there] += weights.sum(0).unsqueeze(1) * second - weights.mT @ first

@@ -18,6 +18,7 @@ from losses.ops.log_space import softplus
 from losses.ops.tiles import Tile, Tiles
 
 BLOCK = 1 << 22  # elements of the largest temporary
+GROUP = 32  # columns of which only the best takes part in a search
 COMPARED_ONE_BY_ONE = 150  # positives of an anchor above which sorting them is faster than comparing with each
 
 
@@ -252,12 +253,25 @@ def tiled_hardest(tiles: Tiles, classes: Classes) -> Chosen:
         own, band = own_distances(tile, classes)
         own.masked_fill_(band, torch.inf)
         if distances.shape[1]:
-            negative[tile.rows] = distances.argmin(1)
+            negative[tile.rows] = lowest(distances)
     exists = (classes.positives > 0) & (classes.negatives > 0)
     if not classes.width:
         return Chosen(positive, negative, exists)
     chosen = (classes.columns.take(positive), classes.columns.take(negative), exists)
     return Chosen(*(torch.empty_like(part).index_copy_(0, classes.rows, part) for part in chosen))
+
+
+def lowest(distances: Tensor) -> Tensor:
+    """Return the column of the least distance of every row, in a fraction of the time of ``argmin``: first its group, then itself."""
+    rows, width = distances.shape
+    rest = width % GROUP
+    if width < 2 * GROUP:
+        return distances.argmin(1)
+    groups = distances[:, : width - rest].reshape(rows, -1, GROUP)
+    group = groups.amin(2).argmin(1, keepdim=True)
+    within = group * GROUP + torch.arange(GROUP, device=group.device)
+    columns = torch.cat([within, torch.arange(width - rest, width, device=group.device).expand(rows, -1)], 1)
+    return columns.gather(1, distances.gather(1, columns).argmin(1, keepdim=True)).squeeze(1)
 
 
 def nothing_yet(classes: Classes, weight: Tensor | None, negatives: Tensor | None = None) -> Counted:

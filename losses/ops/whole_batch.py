@@ -12,7 +12,7 @@ from losses.core.labelled import LabelledBatch
 from losses.core.outputs import Pairs
 from losses.ops.classes import Classes
 from losses.ops.distances import direction
-from losses.ops.tiles import Tiles, may_tile, over_tiles
+from losses.ops.tiles import ROWS, Tiles, may_tile, over_tiles
 
 ClassKernel = Callable[[Tiles, Classes, Tensor | None], tuple[Sequence[Tensor], Sequence[Tensor]]]
 
@@ -37,6 +37,8 @@ def over_batch(
     batch: LabelledBatch,
     measure: str,
     weight: Tensor | None = None,
+    *,
+    whole_classes: bool = False,
     **options: Any,
 ) -> tuple[Tensor, Tensor]:
     """Return what a kernel sums ``(K,)``, differentiable, and counts ``(L,)`` over the pairs of a batch in the order of its classes.
@@ -49,9 +51,12 @@ def over_batch(
         batch: embeddings; where the measure is an angle they are brought to length 1 here.
         measure: and further options: see :class:`losses.ops.tiles.Tiles`.
         weight: of every anchor ``(N,)``.
+        whole_classes: whether a block must hold all anchors of a class.
     """
     classes, points = classes_of(batch), points_of(batch, measure)
     weight = classes.sorted(weight)
+    if whole_classes:
+        options["blocks"] = classes.whole(ROWS)
 
     def of_points(first: Tensor, second: Tensor | None = None) -> Tensor:
         return definition(batch._replace(anchors=first, others=first if second is None else second))
