@@ -61,7 +61,7 @@ def is_dual(tensor: Tensor) -> bool:
 
 def may_read(tensor: Tensor) -> bool:
     """Return whether looking at values costs nothing: on a CPU where nobody traces what is done."""
-    return tensor.device.type == "cpu" and torch._C._len_torch_dispatch_stack() == 0
+    return tensor.device.type == "cpu" and not is_compiling() and torch._C._len_torch_dispatch_stack() == 0
 
 
 class Blockwise(torch.autograd.Function):
