@@ -155,6 +155,13 @@ def require_same_device(**tensors: object) -> None:
             )
 
 
+def beside(tensor: Tensor, like: Tensor, name: str) -> Tensor:
+    """Return a tensor on the device of another, or raise where it has no values that could be moved there."""
+    if tensor.is_meta and not like.is_meta:
+        raise InputError(f"{name} lies on the meta device, which holds no values; the embeddings lie on {like.device}, make it there too")
+    return tensor.to(like.device)
+
+
 def require_between(low: float, high: float, fix: str, **tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         outside = (tensor < low) | (tensor > high)

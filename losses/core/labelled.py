@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from losses.core.checks import require_floating, require_integer, require_rank, require_same_length, require_tensor, shown
+from losses.core.checks import beside, require_floating, require_integer, require_rank, require_same_length, require_tensor, shown
 from losses.core.errors import InputError
 
 
@@ -97,7 +97,8 @@ def checked_reference(embeddings: Tensor, reference: Any) -> tuple[Tensor, Tenso
     require_same_length(reference_embeddings=others, reference_labels=labels)
     if others.shape[1] != embeddings.shape[1]:
         raise InputError(f"reference embeddings have {others.shape[1]} dimensions, the embeddings {embeddings.shape[1]}; they must agree")
-    return others.to(embeddings), labels.to(embeddings.device).long()
+    others, labels = (beside(part, embeddings, f"reference_{name}") for part, name in ((others, "embeddings"), (labels, "labels")))
+    return others.to(embeddings.dtype), labels.long()
 
 
 def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[Tensor, ...]:
@@ -111,7 +112,7 @@ def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[T
     named: dict[str, Tensor] = dict(zip(names, indices, strict=True))
     require_tensor(**named)
     require_integer(**named)
-    named = {name: index.long() for name, index in named.items()}
+    named = {name: beside(index, embeddings, name).long() for name, index in named.items()}
     require_rank(1, "of indices", **named)
     positives = {name: index for name, index in named.items() if len(indices) == 3 or name in ("anchor", "positive")}
     require_same_length(**positives)
@@ -122,4 +123,4 @@ def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[T
         # an index out of range ends a CUDA process, so it is worth one look at the values
         if index.numel() and not torch.compiler.is_compiling() and bool(((index < 0) | (index >= size)).any()):
             raise InputError(f"indices: {name} runs from {int(index.min())} to {int(index.max())}, the batch it points into holds {size}")
-    return tuple(index.to(embeddings.device) for index in named.values())
+    return tuple(named.values())

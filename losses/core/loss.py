@@ -153,6 +153,8 @@ class Loss(nn.Module, ABC):
         if weight is not None:
             require_tensor(weight=weight)
             require_real(weight=weight)
+            if due:
+                require_same_device(output=first_of(output), weight=weight)
             weight = widened(weight) if weight.dtype.is_floating_point else weight.float()
             output, target = kind.hide(self, output, target, weight)
         if due and not is_meta(output):

@@ -16,7 +16,7 @@ from losses.core.outputs import Pairs
 from losses.core.parameters import Positive, Reduction, checked
 from losses.core.reduction import Total, total_of
 from losses.core.registry import register
-from losses.ops.distances import cosine_similarity, direction
+from losses.ops.distances import cosine_similarity
 from losses.ops.log_space import softplus
 from losses.ops.pairs import tiled_info_nce, tiled_matches, tiled_supervised_contrastive
 from losses.ops.tiles import over_tiles
@@ -151,7 +151,7 @@ class InfoNCELoss(Loss):
         if self.negatives == "second":
             column = None if weight is None else weight.unsqueeze(1)
             kernel = partial(tiled_matches, weight=column, both=both)
-            sums, _ = over_tiles(kernel, composed, direction(pairs.first), direction(pairs.second), "similarity", scale=scale)
+            sums, _ = over_tiles(kernel, composed, pairs.first, pairs.second, "similarity", scale=scale)
         else:
             batch = labelled_batch(torch.cat(pairs), torch.arange(number, device=pairs.first.device).repeat(2))
             anchors = pairs.first.new_ones(number) if weight is None else weight

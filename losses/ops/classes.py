@@ -50,7 +50,7 @@ class Classes:
 
     def band(self, tile: Tile) -> slice:
         """Return columns of the block outside of which there are only negatives; all of them where nothing may be read."""
-        if not self.reads:
+        if not self.reads or tile.values.shape[0] == self.width:
             return slice(0, tile.values.shape[1])
         offset = tile.columns.start
         return slice(max(0, int(self.start[tile.rows.start]) - offset), max(0, int(self.stop[tile.rows.stop - 1]) - offset))

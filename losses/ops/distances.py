@@ -75,11 +75,6 @@ def unit(vectors: Tensor) -> Tensor:
     return vectors / length.masked_fill(length == 0, 1)
 
 
-def direction(vectors: Tensor) -> Tensor:
-    """Return the rows at length 1 in their own dtype, measured in the precision of the accumulation."""
-    return unit(vectors.to(wide(vectors))).to(vectors.dtype)
-
-
 def wide(tensor: Tensor) -> torch.dtype:
     """Return the dtype to accumulate in: float64, except where the device has none."""
     return tensor.dtype if tensor.device.type == "mps" else torch.float64

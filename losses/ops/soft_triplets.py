@@ -12,6 +12,7 @@ Source: L. N. Trefethen, Approximation Theory and Approximation Practice, 2013, 
 from __future__ import annotations
 
 import math
+import sys
 
 import torch
 from torch import Tensor
@@ -125,6 +126,7 @@ def ranges(tile: Tile, own: Tensor, band: Tensor) -> tuple[Tensor, Tensor]:
 
 def degrees_for(half: Tensor) -> int:
     """Return how many degrees reach the precision of the numbers on the widest range."""
-    share = math.pi / float(half.amax())
-    rate = math.log(share + math.sqrt(1 + share * share))
+    rate = math.asinh(math.pi / float(half.amax()))
+    if not rate > 1e-6:  # also where the range is infinite
+        return sys.maxsize
     return max(2, math.ceil(-math.log(torch.finfo(half.dtype).eps / 8) / rate) + 2)

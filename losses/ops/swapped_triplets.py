@@ -1,7 +1,8 @@
 """Triplets whose negative counts at its distance to the anchor or to the positive, whichever is less.
 
 The distance to a negative then depends on the positive, so counting does not help: there is a pass for every positive. But the
-positives of an anchor are anchors themselves, and in a block of whole classes their distances stand in the same block.
+positives of an anchor are anchors themselves, and in a block of whole classes their distances stand in the same block. Memory
+is that of N times the largest class.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ from torch.compiler import is_compiling
 from losses.ops.distances import wide
 
 BLOCK = 1 << 17  # elements of a block on a CPU: a few of them fit into its cache
+BUFFERS = 5  # of the size of a block, that a kernel may ask for
+ONE_BLOCK = 1 << 18  # elements up to which one block is best: its derivative can be added to its own transpose, and pulled once
 ROWS = 32  # below which a matrix product is slow
 ROWS_ON_ACCELERATOR = 1024
 SMALLEST = 1e-32  # squared distance below which float32 runs out of digits
@@ -43,7 +45,8 @@ def over_tiles(
         second: ``(M, D)``; ``None`` compares the first with itself.
         measure: and further options: see :class:`Tiles`.
     """
-    outputs: tuple[Tensor, Tensor] = Blockwise.apply(kernel, definition, measure, options, first, second)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    wanted = torch.is_grad_enabled()  # inside of a Function it never is
+    outputs: tuple[Tensor, Tensor] = Blockwise.apply(kernel, definition, measure, options, wanted, first, second)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return outputs
 
 
@@ -68,8 +71,11 @@ class Blockwise(torch.autograd.Function):
     """A kernel as a function whose gradient is known as soon as its value is."""
 
     @staticmethod
-    def forward(ctx: Any, kernel: Kernel, definition: Definition, measure: str, options: Any, first: Tensor, second: Tensor | None) -> Any:
-        tiles = Tiles(first, second, measure, differentiable=(ctx.needs_input_grad[4], ctx.needs_input_grad[5]), **options)
+    def forward(
+        ctx: Any, kernel: Kernel, definition: Definition, measure: str, options: Any, wanted: bool, first: Tensor, second: Tensor | None
+    ) -> Any:
+        *_, of_first, of_second = ctx.needs_input_grad
+        tiles = Tiles(first, second, measure, differentiable=(wanted and of_first, wanted and of_second), **options)
         sums, counts = (torch.stack(list(column)) for column in kernel(tiles))
         ctx.definition = definition
         ctx.itself = second is None
@@ -86,8 +92,13 @@ class Blockwise(torch.autograd.Function):
             results = iter(torch.autograd.grad(ctx.definition(*points), wanted, gradient, create_graph=True))
             of_points = [next(results) if point.requires_grad else None for point in points]
         else:
-            of_points = [None if part is None else torch.tensordot(gradient, part, 1) for part in (of_first, of_second)]
-        return None, None, None, None, of_points[0], None if ctx.itself else of_points[1]
+            of_points = [None if part is None else weighed(gradient, part) for part in (of_first, of_second)]
+        return None, None, None, None, None, of_points[0], None if ctx.itself else of_points[1]
+
+
+def weighed(gradient: Tensor, parts: Tensor) -> Tensor:
+    """Return the sum of the gradients of K sums ``(K, N, D)``, each times what comes from above ``(K,)``."""
+    return gradient * parts[0] if len(parts) == 1 else torch.tensordot(gradient, parts, 1)
 
 
 class Tiles:
@@ -97,8 +108,7 @@ class Tiles:
         first: the rows ``(N, D)``.
         second: the columns ``(M, D)``; ``None`` compares the first with itself, and no point with its own self: there the
             distance is infinite and the similarity minus infinite.
-        measure: ``"euclidean"``, ``"squared_euclidean"``, or of points at length 1 (or 0) ``"cosine"`` (1 - their product) and
-            ``"similarity"`` (their product).
+        measure: ``"euclidean"``, ``"squared_euclidean"``, ``"cosine"`` (1 - the cosine) or ``"similarity"`` (the cosine).
         scale: multiplies a similarity.
         upper: only the columns from the first row of a block on, so that every pair of a set with itself comes once.
         rows: order to take the rows in.
@@ -126,17 +136,20 @@ class Tiles:
         self.differentiable = any(differentiable)
         self.follows = (True, True) if self.itself else differentiable
         self.row_order, self.column_order = rows, columns
-        self.first = first if rows is None else first.index_select(0, rows)
-        self.second = self.first if second is None else second if columns is None else second.index_select(0, columns)
+        self._given = first, second
+        self.first, self.lengths = self._taken(first, rows, first.dtype)
+        self.second, self.other_lengths = (self.first, self.lengths) if second is None else self._taken(second, columns, first.dtype)
         self.reads = may_read(first)
         self.height, self.width = len(self.first), len(self.second)
         least = ROWS if first.device.type == "cpu" else ROWS_ON_ACCELERATOR
         step = max(1, min(self.height, max(least, BLOCK // max(1, self.width))))
+        if self.height * self.width <= ONE_BLOCK:
+            step = max(1, self.height)
         self.blocks = blocks or [slice(start, min(start + step, self.height)) for start in range(0, self.height, step)]
         self.rows = max((block.stop - block.start for block in self.blocks), default=0)
-        self._scratch: list[Tensor] = []
+        self._memory: Tensor | None = None
         if measure == "similarity":
-            self.left, self.right = (self.first if scale == 1 else scale * self.first), self.second
+            self.left, self.right = self.first, self.second
             self.ahead, self.behind = self.second, self.first
         else:
             self._prepare_distances()
@@ -150,34 +163,48 @@ class Tiles:
         for rows in self.blocks:
             yield Tile(self, rows)
 
-    def scratch(self, number: int, like: Tensor) -> Tensor:
+    def scratch(self, number: int, rows: int, columns: int) -> Tensor:
         """Return a buffer in the shape of a block; the same memory for every block."""
-        while len(self._scratch) <= number:
-            self._scratch.append(self.first.new_empty(self.rows * self.width))
-        return self._scratch[number][: like.numel()].view(like.shape)
+        if self._memory is None:  # in one piece: the allocator keeps it for the next call, where it would hand back many smaller ones
+            self._memory = self.first.new_empty(BUFFERS, self.rows * self.width)
+        return self._memory[number, : rows * columns].view(rows, columns)
 
     def gradients(self) -> tuple[Tensor | None, Tensor | None]:
         """Return the gradients ``(K, N, D)`` and ``(K, M, D)`` of the sums; the second is ``None`` where a set met itself."""
         if not self.differentiable:
             return None, None
         exactly = self._exactly or (None, None)
-        of_first = self._gradient(self.of_first, self.first, exactly[0], self.row_order)
-        return of_first, None if self.itself else self._gradient(self.of_second, self.second, exactly[1], self.column_order)
+        of_first = self._gradient(self.of_first, self.first, self.lengths, exactly[0], self.row_order)
+        if self.itself:
+            return of_first, None
+        return of_first, self._gradient(self.of_second, self.second, self.other_lengths, exactly[1], self.column_order)
 
-    def _gradient(self, sums: Tensor, points: Tensor, exactly: Tensor | None, order: Tensor | None) -> Tensor:
+    def _gradient(self, sums: Tensor, points: Tensor, lengths: Tensor | None, exactly: Tensor | None, order: Tensor | None) -> Tensor:
         """Return what was added up for every point as its gradient, in the order in which the points came."""
         if self.measure == "similarity":
-            gradient = sums if self.scale == 1 else sums.mul_(self.scale)
+            gradient = sums
         else:  # a point that pulls with weight w in the direction a - b adds [w, w b]
             gradient = sums[..., 1:].neg_().addcmul_(sums[..., :1], points)
             if exactly is not None:
                 gradient += exactly
+        if lengths is not None:  # turning a point changes its angles, moving it outwards does not
+            outwards = torch.linalg.vecdot(gradient, points).unsqueeze(-1)
+            gradient.addcmul_(outwards, points, value=-1).mul_(self.scale / lengths)
         return gradient if order is None else torch.empty_like(gradient).index_copy_(1, order, gradient)
+
+    def _taken(self, points: Tensor, order: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Return points in an order, and where angles are measured at length 1, with the lengths ``(N, 1)`` they had (or 1 for 0)."""
+        points = points if order is None else points.index_select(0, order)
+        if self.measure.endswith("euclidean"):
+            return points.to(dtype), None
+        lengths = torch.linalg.vector_norm(points, dim=1, keepdim=True, dtype=wide(points))
+        lengths = lengths.masked_fill_(lengths == 0, 1).to(dtype)
+        return points / lengths, lengths
 
     def _prepare_distances(self) -> None:
         """Prepare matrices whose product is the squared distance: [|a|^2, -2a, 1] and [1, b, |b|^2]."""
         if self.width and self.measure != "cosine":  # a translation changes no distance, and small numbers are rounded less
-            centre = self.second.mean(0)
+            centre = self.second.mean(0, dtype=wide(self.second)).to(self.second.dtype)
             moved = self.first - centre
             self.first, self.second = moved, moved if self.itself else self.second - centre
         self.left, self.right = self._augmented(self.first, self.second)
@@ -193,19 +220,26 @@ class Tiles:
     def wide(self) -> tuple[Tensor, Tensor]:
         """Return the two matrices in the precision of exact blocks."""
         if self._wide is None:
-            dtype = wide(self.left)
-            self._wide = (
-                (self.left, self.right) if dtype is self.left.dtype else self._augmented(self.first.to(dtype), self.second.to(dtype))
-            )
+            first, second = self._given  # and not what is left of them after float32 has taken their centre away
+            dtype = wide(first)
+            first, _ = self._taken(first, self.row_order, dtype)
+            second = first if second is None else self._taken(second, self.column_order, dtype)[0]
+            if self.width and self.measure != "cosine":
+                centre = second.mean(0)
+                first, second = first - centre, second - centre
+            self._wide = self._augmented(first, second)
         return self._wide
 
     def _augmented(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Return [|a|^2, -2a, 1] and [1, b, |b|^2]; where angles are meant the squares of rows of zeros are 1 too."""
-        squares = [points.square().sum(1, keepdim=True) for points in (first, second)]
+        (squares, ones), (other_squares, other_ones) = self._squares(first), self._squares(second)
+        return torch.cat([squares, -2 * first, ones], 1), torch.cat([other_ones, second, other_squares], 1)
+
+    def _squares(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        squares = torch.linalg.vecdot(points, points).unsqueeze(1)
         if self.measure == "cosine":
-            squares = [square.masked_fill(square == 0, 1) for square in squares]
-        ones = [points.new_ones(len(points), 1) for points in (first, second)]
-        return torch.cat([squares[0], -2 * first, ones[0]], 1), torch.cat([ones[1], second, squares[1]], 1)
+            squares = squares.masked_fill(squares == 0, 1)
+        return squares, torch.ones_like(squares)
 
 
 class Tile:
@@ -215,9 +249,8 @@ class Tile:
         self.tiles, self.rows = tiles, rows
         self.columns = slice(rows.start if tiles.upper else 0, tiles.width)
         left, right = tiles.left[rows], tiles.right[self.columns]
-        shape = torch.Size((len(left), len(right)))
-        self.values = tiles.scratch(0, torch.empty(shape, device="meta"))
-        torch.mm(left, right.mT, out=self.values)
+        self.values = tiles.scratch(0, len(left), len(right))
+        torch.addmm(self.values, left, right.mT, beta=0, alpha=tiles.scale, out=self.values)
         self.exact: Tensor | None = None
         if tiles.measure == "similarity":
             self.at_itself(self.values, -torch.inf)
@@ -226,7 +259,7 @@ class Tile:
 
     def scratch(self, number: int) -> Tensor:
         """Return a buffer in the shape of the block: 1, 2, ..."""
-        return self.tiles.scratch(number, self.values)
+        return self.tiles.scratch(number, *self.values.shape)
 
     def at_itself(self, values: Tensor, value: float) -> None:
         """Set the entries of a block where a point of a set meets itself."""
@@ -252,6 +285,10 @@ class Tile:
             gradient.div_(self.values[:, columns])
         elif tiles.measure == "squared_euclidean":
             gradient *= 2
+        if tiles.itself and gradient.shape == (tiles.width, tiles.height):
+            both = torch.add(gradient, gradient.mT, out=self.scratch(BUFFERS - 1))
+            tiles.of_first[output].addmm_(both, tiles.ahead)
+            return
         if tiles.follows[0]:
             tiles.of_first[output, rows].addmm_(gradient, tiles.ahead[there])
         if tiles.follows[1]:
@@ -265,7 +302,7 @@ class Tile:
             left, right = tiles.wide()
             exact = left[self.rows] @ right[self.columns].mT
             rounding = (tiles.first.shape[1] + 4) * torch.finfo(exact.dtype).eps
-            exact.masked_fill_(exact <= rounding * (left[self.rows, :1] + right[self.columns, -1]), 0)
+            exact.masked_fill_(exact <= torch.add(left[self.rows, :1], right[self.columns, -1]).mul_(rounding), 0)
             self.at_itself(exact, torch.inf)
             self.exact = self._root(exact)
             self.values.copy_(exact)

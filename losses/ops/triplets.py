@@ -87,11 +87,22 @@ def hinge_of_all(compared: Compared, margin: float) -> AnchorSums:
         rivals = distances.masked_fill(~negative, torch.inf)
         below = torch.searchsorted(rivals.sort(1).values, thresholds)
         above = distances.shape[1] - torch.searchsorted(thresholds.sort(1).values, rivals, right=True)
-        # every anchor has as many c_ap as c_an, so a constant may be taken from its distances: smaller numbers, less rounding
-        centre = distances.mean(1, keepdim=True) if distances.shape[1] else 0
+        centre = top(thresholds)
     centred = distances - centre
     gain = below.to(distances.dtype) * (centred + margin) - above.to(distances.dtype) * centred
     return AnchorSums(gain.sum(1), below.sum(1), positive.sum(1) * negative.sum(1))
+
+
+def top(thresholds: Tensor) -> Tensor:
+    """Return the highest threshold of every row ``(N, 1)``, 0 where there is none.
+
+    Every anchor has as many c_ap as c_an, so a constant may be taken from its distances. From here no distance that counts is far:
+    what is left to add up are small numbers, with small errors.
+    """
+    if not thresholds.shape[1]:
+        return thresholds.new_zeros(len(thresholds), 1)
+    highest = thresholds.amax(1, keepdim=True)
+    return highest.masked_fill(highest == -torch.inf, 0)
 
 
 def blocks_of_all(compared: Compared, margin: float | None) -> AnchorSums:
@@ -185,7 +196,7 @@ def tiled_hinge(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin
         thresholds = (positives + margin).masked_fill_(~near.exists, -torch.inf)
         above, below = counts(distances, thresholds, tile)
         restore(tile, own, band, near, positives)
-        centre = distances.mean(1, keepdim=True)
+        centre = top(thresholds)
         gain = (below * (positives - centre + margin)).masked_fill_(~near.exists, 0).sum(1, keepdim=True)
         gain -= torch.sub(distances, centre, out=tile.scratch(2)).mul_(above).sum(1, keepdim=True)
         counted.cost.add_(total(gain, tile, weight))
@@ -246,12 +257,12 @@ def tiled_hardest(tiles: Tiles, classes: Classes) -> Chosen:
     """Return the choice of :func:`hardest`, over blocks of anchors."""
     positive, negative = (torch.zeros_like(classes.rows) for _ in range(2))
     for tile in tiles:
-        distances, near = tile.values, classes.near(tile)
+        distances, near = tile.values if tile.exact is None else tile.exact, classes.near(tile)
         if near.column.numel():
             farthest = distances.gather(1, near.column).masked_fill_(~near.exists, -torch.inf).argmax(1, keepdim=True)
             positive[tile.rows] = near.column.gather(1, farthest).squeeze(1)
-        own, band = own_distances(tile, classes)
-        own.masked_fill_(band, torch.inf)
+        band = classes.band(tile)
+        distances[:, band].masked_fill_(classes.own(tile, band), torch.inf)
         if distances.shape[1]:
             negative[tile.rows] = lowest(distances)
     exists = (classes.positives > 0) & (classes.negatives > 0)

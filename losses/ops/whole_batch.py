@@ -11,7 +11,6 @@ from torch import Tensor
 from losses.core.labelled import LabelledBatch
 from losses.core.outputs import Pairs
 from losses.ops.classes import Classes
-from losses.ops.distances import direction
 from losses.ops.tiles import ROWS, Tiles, may_tile, over_tiles
 
 ClassKernel = Callable[[Tiles, Classes, Tensor | None], tuple[Sequence[Tensor], Sequence[Tensor]]]
@@ -27,8 +26,8 @@ def tileable(batch: LabelledBatch | Pairs, weight: Tensor | None = None) -> bool
 @torch.no_grad()
 def tiles_of(batch: LabelledBatch, measure: str) -> tuple[Tiles, Classes]:
     """Return the blocks of a batch in the order of its classes, to look at and not to differentiate."""
-    classes, points = classes_of(batch), points_of(batch, measure)
-    return Tiles(points[0], points[1] if batch.has_reference else None, measure, rows=classes.rows, columns=classes.columns), classes
+    classes = classes_of(batch)
+    return Tiles(batch.anchors, batch.others if batch.has_reference else None, measure, rows=classes.rows, columns=classes.columns), classes
 
 
 def over_batch(
@@ -48,12 +47,12 @@ def over_batch(
     Args:
         kernel: from tiles, classes and a weight per row ``(N, 1)`` to sums and counts.
         definition: the same sums as a plain composition.
-        batch: embeddings; where the measure is an angle they are brought to length 1 here.
+        batch: embeddings and labels.
         measure: and further options: see :class:`losses.ops.tiles.Tiles`.
         weight: of every anchor ``(N,)``.
         whole_classes: whether a block must hold all anchors of a class.
     """
-    classes, points = classes_of(batch), points_of(batch, measure)
+    classes = classes_of(batch)
     weight = classes.sorted(weight)
     if whole_classes:
         options["blocks"] = classes.whole(ROWS)
@@ -61,11 +60,11 @@ def over_batch(
     def of_points(first: Tensor, second: Tensor | None = None) -> Tensor:
         return definition(batch._replace(anchors=first, others=first if second is None else second))
 
-    second = points[1] if batch.has_reference else None
+    second = batch.others if batch.has_reference else None
     sums, counts = over_tiles(
         lambda tiles: kernel(tiles, classes, weight),
         of_points,
-        points[0],
+        batch.anchors,
         second,
         measure,
         rows=classes.rows,
@@ -77,9 +76,3 @@ def over_batch(
 
 def classes_of(batch: LabelledBatch) -> Classes:
     return Classes(batch.labels, batch.other_labels if batch.has_reference else None)
-
-
-def points_of(batch: LabelledBatch, measure: str) -> list[Tensor]:
-    """Return the anchors and, if there is one, the reference set, at length 1 where angles are measured."""
-    points = [batch.anchors, batch.others] if batch.has_reference else [batch.anchors]
-    return points if measure.endswith("euclidean") else [direction(point) for point in points]

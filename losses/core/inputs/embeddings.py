@@ -30,7 +30,7 @@ class Embeddings(Kind):
         check.require_floating(embeddings=embeddings)
         check.require_integer(labels=labels)
         check.require_same_length(embeddings=embeddings, labels=labels)
-        labels = labels.to(embeddings.device).long()
+        labels = check.beside(labels, embeddings, "labels").long()
         return Batch(labelled_batch(widened(embeddings), labels, indices, reference), labels)
 
     def inspect(self, loss: Any, output: LabelledBatch, target: Tensor) -> None:
