@@ -128,6 +128,30 @@ class Loss(nn.Module, ABC):
         output, target, weight = self._accepted(output, target, weight, context)
         return self.summed(output, target, weight)
 
+    @torch.no_grad()
+    def readings(self, output: Any, target: Any = None, **context: Any) -> dict[str, Tensor]:
+        """Return what a batch tells beside its loss, by name: scalars without gradient, none of which is read here.
+
+        Losses of embeddings have them; for other losses the mapping is empty.
+
+        - ``active_fraction``: share of the items that still cost something, or count in the mean where a cost never ends.
+        - ``positive_distance``, ``negative_distance``: mean distance within a class and between classes.
+        - ``margin_violations``: share of the anchors whose nearest negative is not farther than the farthest positive by the
+          margin; of triplets and pairs that are given, the share of those that cost something.
+        - ``collapse``: the loss over that of the same batch with all embeddings at one point. A training that stays at 1 is stuck.
+        - ``effective_rank``: how many directions the embeddings use (Roy & Vetterli 2007).
+
+        Raises:
+            InputError: the batch is not what the loss takes.
+        """
+        with torch.autocast(device_of(output), enabled=False):
+            output, target, _ = self._accepted(output, target, None, context)
+            return self.observed(output, target)
+
+    def observed(self, output: Any, target: Any) -> dict[str, Tensor]:
+        """Return the readings of an accepted batch."""
+        return {}
+
     def config(self) -> dict[str, Any]:
         """Return the configuration that :func:`losses.create` turns into this loss again."""
         names = [parameter.name for parameter in declared_once(type(self).__init__)]

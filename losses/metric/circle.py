@@ -21,6 +21,7 @@ from losses.core.registry import register
 from losses.ops.distances import cosine_similarity, rowwise_cosine
 from losses.ops.log_space import softplus
 from losses.ops.pairs import tiled_circle
+from losses.ops.readings import Readings, readings_of, share
 from losses.ops.whole_batch import over_batch, tileable
 
 
@@ -127,6 +128,12 @@ class CircleLoss(Loss):
             )
             return Total(sums[0], counts[0])
         return self._composed(output, target, weight)
+
+    def observed(self, output: LabelledBatch | Pairs, target: Tensor) -> Readings:
+        counted = torch.as_tensor(self.summed(output, target, None).weight)
+        anchors = len(output.anchors) if isinstance(output, LabelledBatch) else 1
+        # similar by 1 - margin and no more than by margin: that far apart in cosine distance
+        return readings_of(self, output, target, active=share(counted, anchors), distance="cosine", gap=1 - 2 * self.margin)
 
     def _composed(self, output: LabelledBatch | Pairs, target: Tensor, weight: Tensor | None) -> Total:
         """Return the total as a plain composition."""

@@ -18,6 +18,7 @@ from losses.core.reduction import Total, total_of
 from losses.core.registry import register
 from losses.ops.distances import pairwise_distance, rowwise_distance
 from losses.ops.pairs import tiled_contrastive
+from losses.ops.readings import Readings, averaged, readings_of, share
 from losses.ops.whole_batch import over_batch, tileable
 
 
@@ -149,6 +150,11 @@ class ContrastiveLoss(Loss):
         positive, negative = (total_of(items * side, weight, mass * side) for side in (same, ~same))
         counts = torch.stack([torch.as_tensor(positive.weight), torch.as_tensor(negative.weight)])
         return Total(torch.stack([positive.sum, negative.sum]), counts)
+
+    def observed(self, output: LabelledBatch | Pairs, target: Tensor) -> Readings:
+        counts = [averaged(self, over).summed(output, target, None).weight for over in ("active", "all")]
+        active = share(torch.as_tensor(counts[0]), counts[1])
+        return readings_of(self, output, target, active=active, distance=self.distance, gap=self.margin - self.positive_margin)
 
     def _of_pairs(self, distances: Tensor, same: Tensor) -> Tensor:
         return contrastive(distances, same, margin=self.margin, positive_margin=self.positive_margin, power=self.power)

@@ -19,6 +19,7 @@ from losses.core.registry import register
 from losses.ops.distances import cosine_similarity
 from losses.ops.log_space import softplus
 from losses.ops.pairs import tiled_info_nce, tiled_matches, tiled_supervised_contrastive
+from losses.ops.readings import Readings, readings_of, share, views_of
 from losses.ops.tiles import over_tiles
 from losses.ops.whole_batch import over_batch, tileable
 
@@ -134,6 +135,11 @@ class InfoNCELoss(Loss):
             scale=1 / self.temperature,
         )
         return Total(sums[0], counts[0])
+
+    def observed(self, output: LabelledBatch | Pairs, target: Tensor | None) -> Readings:
+        batch = views_of(output) if isinstance(output, Pairs) else output
+        anchors = (batch.occurrences()[0] > 0).any(1) if batch.indices is not None else batch.positive.any(1)
+        return readings_of(self, output, target, active=share(anchors.sum(), len(anchors)), distance="cosine", gap=0.0)
 
     def _composed(self, batch: LabelledBatch, weight: Tensor | None) -> Total:
         """Return the total of a labelled batch as a plain composition."""

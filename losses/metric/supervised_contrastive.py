@@ -14,6 +14,7 @@ from losses.core.reduction import Total
 from losses.core.registry import register
 from losses.ops.distances import cosine_similarity
 from losses.ops.pairs import tiled_supervised_contrastive
+from losses.ops.readings import Readings, readings_of, share
 from losses.ops.whole_batch import over_batch, tileable
 
 
@@ -105,6 +106,10 @@ class SupervisedContrastiveLoss(Loss):
             scale=1 / self.temperature,
         )
         return Total(sums[0], counts[0])
+
+    def observed(self, output: LabelledBatch, target: Tensor) -> Readings:
+        counted = torch.as_tensor(self.summed(output, target, None).weight)
+        return readings_of(self, output, target, active=share(counted, len(output.anchors)), distance="cosine", gap=0.0)
 
 
 def comparisons(batch: LabelledBatch) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from losses.core.parameters import Average, Distance, NonNegative, Reduction, ch
 from losses.core.reduction import Total
 from losses.core.registry import register
 from losses.ops.distances import pairwise_distance, rowwise_distance
+from losses.ops.readings import Readings, averaged, readings_of, share
 from losses.ops.soft_triplets import tiled_soft
 from losses.ops.swapped_triplets import tiled_swapped
 from losses.ops.tiles import may_read
@@ -151,6 +152,11 @@ class TripletLoss(Loss):
 
         sums, counts = over_batch(kernel, composed, output, self.distance, weight, whole_classes=self.swap)
         return Total(sums[0], counts[0] if self.average == "active" else counts[1])
+
+    def observed(self, output: LabelledBatch | Triplets, target: Tensor | None) -> Readings:
+        counts = [averaged(self, over).summed(output, target, None).weight for over in ("active", "all")]
+        active = share(torch.as_tensor(counts[0]), counts[1])
+        return readings_of(self, output, target, active=active, distance=self.distance, gap=self._limit or 0.0)
 
     @property
     def _limit(self) -> float | None:
