@@ -280,6 +280,26 @@ class SilentlyOnceDifferentiable(Squares):
         return Square.apply(prediction - target, lambda upstream, saved, kept: 2 * upstream * kept)
 
 
+class BackwardOnly(Squares):
+    """Has a backward of its own and no forward mode."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return Square.apply(prediction - target, lambda upstream, saved, kept: 2 * upstream * saved)
+
+
+class SquareWithTangent(Square):
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        return ctx.kept * tangent
+
+
+class WrongTangent(Squares):
+    """Forgets the 2 in a forward mode of its own."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return SquareWithTangent.apply(prediction - target, lambda upstream, saved, kept: 2 * upstream * saved)
+
+
 class UpstreamIgnored(Squares):
     """Has a backward that takes the gradient of what follows for 1."""
 
@@ -830,6 +850,8 @@ MUTANTS = [
     Mutant("first_derivative", WrongBackward(), "Jacobian mismatch"),
     Mutant("second_derivative", OnceDifferentiable(), "Jacobian mismatch"),
     Mutant("second_derivative", SilentlyOnceDifferentiable(), "Jacobian mismatch"),
+    Mutant("forward_mode", BackwardOnly(), "forward AD|forward mode"),
+    Mutant("forward_mode", WrongTangent(), "forward mode"),
     Mutant("backward_twice", UpstreamIgnored(), "grad_output of -3"),
     Mutant("backward_twice", BackwardInPlace(), "the second backward"),
     Mutant("equal_points", UnguardedRoot(), "gradient .*nan"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
+from torch.autograd import forward_ad
 
 from losses.checking.case import Case, leaves_of, require_same
 from losses.checking.clause import clause
@@ -21,6 +23,25 @@ def first_derivative(case: Case) -> None:
 def second_derivative(case: Case) -> None:
     """second derivatives equal finite differences: create_graph=True is never silently wrong"""
     differentiate(case, torch.autograd.gradgradcheck)
+
+
+@clause()
+def forward_mode(case: Case) -> None:
+    """forward-mode differentiation gives the directional derivative that backward gives"""
+    batch = case.batch()
+    leaves, rebuild = leaves_of(batch.output)
+    gradients = torch.autograd.grad(case.loss(rebuild(leaves), batch.target).sum(), leaves, materialize_grads=True)
+    generator = torch.Generator().manual_seed(0)
+    directions = [torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype) for leaf in leaves]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)  # torch scripts rules of its own on first use
+        with forward_ad.dual_level():
+            # torch leaves both functions untyped
+            duals = [forward_ad.make_dual(leaf.detach(), way) for leaf, way in zip(leaves, directions, strict=True)]  # type: ignore[no-untyped-call]
+            tangent = forward_ad.unpack_dual(case.loss(rebuild(duals), batch.target).sum()).tangent  # type: ignore[no-untyped-call]
+    products = [(gradient * direction).sum() for gradient, direction in zip(gradients, directions, strict=True)]
+    expected = torch.stack(products).sum()
+    require_same("forward mode", torch.zeros_like(expected) if tangent is None else tangent, expected)
 
 
 @clause()

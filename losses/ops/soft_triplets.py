@@ -129,4 +129,4 @@ def degrees_for(half: Tensor) -> int:
     rate = math.asinh(math.pi / float(half.amax()))
     if not rate > 1e-6:  # also where the range is infinite
         return sys.maxsize
-    return max(2, math.ceil(-math.log(torch.finfo(half.dtype).eps / 8) / rate) + 2)
+    return max(2, math.ceil(-math.log(torch.finfo(half.dtype).eps) / rate))

@@ -253,6 +253,7 @@ def tiled_semi_hard(tiles: Tiles, classes: Classes, weight: Tensor | None, *, ma
     return counted.outputs()
 
 
+@torch.no_grad()
 def tiled_hardest(tiles: Tiles, classes: Classes) -> Chosen:
     """Return the choice of :func:`hardest`, over blocks of anchors."""
     positive, negative = (torch.zeros_like(classes.rows) for _ in range(2))
