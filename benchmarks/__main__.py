@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from benchmarks import metric, overhead
+from benchmarks import metric, overhead, training
 from benchmarks.measure import environment, fingerprint
 
-BENCHMARKS = {"overhead": overhead, "metric": metric}
+BENCHMARKS = {"overhead": overhead, "metric": metric, "training": training}
 WIDTH = 140
 
 
