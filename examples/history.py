@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 
+class Reading(NamedTuple):
+    """What a loss tells beside its value, on data that are trained on and on data that are not."""
+
+    training: float
+    validation: float
+
+
 class Evaluation(NamedTuple):
-    """The loss on data that are trained on and on data that are not, both measured alike after ``step`` steps."""
+    """The loss on data that are trained on and on data that are not, both measured alike after ``step`` steps, and its readings."""
 
     step: int
     training: float
     validation: float
+    readings: Mapping[str, Reading]
 
     @property
     def gap(self) -> float:
@@ -31,8 +40,12 @@ class History:
         return len(self.training)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"training": list(self.training), "evaluations": [list(evaluation) for evaluation in self.evaluations]}
+        evaluations = [[*losses, {name: list(reading) for name, reading in readings.items()}] for *losses, readings in self.evaluations]
+        return {"training": list(self.training), "evaluations": evaluations}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.training = list(state["training"])
-        self.evaluations = [Evaluation(*evaluation) for evaluation in state["evaluations"]]
+        self.evaluations = [
+            Evaluation(*losses, {name: Reading(*reading) for name, reading in readings.items()})
+            for *losses, readings in state["evaluations"]
+        ]

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
 
 import numpy
 from history import History
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 TRAINED, HELD_OUT, WRONG, FAINT = "#1f5fa8", "#d9730d", "#c0272d", "#9aa5b1"
 RIGHT = "#2e8b57"
 DOTS_PER_INCH = 120
+COLUMNS = 3  # of panels
 
 
 def draw_losses(history: History, title: str, path: Path) -> None:
     """Draw the loss on training and validation data over the steps, with the gap between them."""
     figure, axes = page(7.5, 4.8)
-    steps, training, validation = map(numpy.array, zip(*history.evaluations, strict=True))
+    steps, training, validation = (numpy.array(column) for column in list(zip(*history.evaluations, strict=True))[:3])
     gap = f"generalisation gap, at last {history.evaluations[-1].gap:+.3g}"
     axes.plot(range(1, history.steps + 1), history.training, color=FAINT, linewidth=0.7, alpha=0.6, label="single training batches")
     axes.plot(steps, training, color=TRAINED, marker="o", markersize=3, label="training data")
@@ -33,6 +36,35 @@ def draw_losses(history: History, title: str, path: Path) -> None:
     axes.set_ylim(shown.min() - margin, shown.max() + margin)
     axes.set(title=title, xlabel="step", ylabel="loss")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    save(figure, path)
+
+
+def draw_readings(history: History, title: str, path: Path) -> None:
+    """Draw every reading of the loss on training and validation data over the steps, each in a panel of its own."""
+    names = list(history.evaluations[-1].readings)
+    rows = ceil(len(names) / COLUMNS)
+    figure = Figure(figsize=(3.6 * COLUMNS, 2.6 * rows + 0.8), layout="constrained")
+    panels = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True).flatten()
+    steps = [evaluation.step for evaluation in history.evaluations]
+    legend: dict[object, Line2D] = {}
+    for position, (axes, name) in enumerate(zip(panels, names, strict=False)):
+        training, validation = zip(*(evaluation.readings[name] for evaluation in history.evaluations), strict=True)
+        lines = [
+            *axes.plot(steps, training, color=TRAINED, marker="o", markersize=3, label="training data"),
+            *axes.plot(steps, validation, color=HELD_OUT, marker="o", markersize=3, label="validation data"),
+        ]
+        if name == "collapse":
+            mark = axes.axhline(1, color=WRONG, linestyle="--", linewidth=1, zorder=1, label="collapse = 1: all embeddings at one point")
+            axes.set_ylim(top=max(1.1, axes.get_ylim()[1]))
+            lines.append(mark)
+        legend |= {line.get_label(): line for line in lines}
+        axes.set(title=name.replace("_", " "), xlabel="step" if position >= len(names) - COLUMNS else "")
+        axes.set_ylim(bottom=0)
+        unboxed(axes)
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    figure.suptitle(f"Readings of {title}")
+    figure.legend(handles=list(legend.values()), loc="outside lower center", ncols=len(legend), frameon=False)
     save(figure, path)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from history import Reading
+from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -63,3 +65,31 @@ def cell(value: float | None, best: bool) -> Text:
         return Text("")
     decimals = 4 if abs(value) < 2 else 2 if abs(value) < 100 else 1
     return Text(f"{value:.{decimals}f}", "bold" if best else "")
+
+
+def readings_table(runs: Mapping[str, Mapping[str, Reading]]) -> Table:
+    """Return a table of the last readings of every run by its name: on training data, and below on validation data."""
+    names = list(dict.fromkeys(name for readings in runs.values() for name in readings))
+    sheet = Table(title="Readings of the loss on training data", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    sheet.add_column(overflow="fold", min_width=len(VALIDATION))
+    for name in names:
+        sheet.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
+    for run, readings in runs.items():
+        given = [readings.get(name, Reading(None, None)) for name in names]
+        sheet.add_row(run, *(cell(reading.training, False) for reading in given))
+        sheet.add_row(VALIDATION, *(cell(reading.validation, False) for reading in given), style="dim")
+    return sheet
+
+
+def collapse_warnings(runs: Mapping[str, Mapping[str, Reading]]) -> Iterator[str]:
+    """Return a line for every run whose loss on training data is that of embeddings which are all one point."""
+    for run, readings in runs.items():
+        if "collapse" in readings and abs(readings["collapse"].training - 1) <= STUCK:
+            yield (
+                f"{run}: collapse is {readings['collapse'].training:.3f}, the loss of embeddings that are all one point; "
+                "try a lower learning rate, semi-hard instead of hard mining, a bigger margin or bigger batches"
+            )
+
+
+VALIDATION = "  validation"
+STUCK = 0.01  # as near to 1 as this, the reading ``collapse`` warns

@@ -24,9 +24,9 @@ import checkpoint
 import torch
 import yaml
 from batches import Batch, Batches
-from history import Evaluation, History
-from pictures import draw_losses
-from report import progress, table
+from history import Evaluation, History, Reading
+from pictures import draw_losses, draw_readings
+from report import collapse_warnings, progress, readings_table, table
 from rich.console import Console
 from run_config import Run, planned
 from tasks.task import Figures
@@ -92,6 +92,11 @@ class Learner(nn.Module):
     def forward(self, inputs: tuple[Tensor, ...], target: Tensor | None) -> Tensor:
         return self.loss(self.network(*inputs), target)
 
+    def seen(self, inputs: tuple[Tensor, ...], target: Tensor | None) -> dict[str, float]:
+        """Return the loss of a batch as ``loss``, and its readings by their names."""
+        output = self.network(*inputs)
+        return {name: value.item() for name, value in {"loss": self.loss(output, target), **self.loss.readings(output, target)}.items()}
+
 
 def train(name: str, run: Run, folder: Path, *, resume: bool) -> Result:
     """Train one run and leave in its folder what came of it."""
@@ -131,7 +136,10 @@ def train(name: str, run: Run, folder: Path, *, resume: bool) -> Result:
     result = Result(baselines, figures_of(learner, run), history, time.perf_counter() - started)
 
     (folder / "metrics.json").write_text(json.dumps(summary(result), indent=2))
-    draw_losses(history, f"{run.loss['name']} on {run.task.name}", folder / "loss.png")
+    title = f"{run.loss['name']} on {run.task.name}"
+    draw_losses(history, title, folder / "loss.png")
+    if history.evaluations[-1].readings:
+        draw_readings(history, title, folder / "readings.png")
     with fixed_randomness(run.seed):
         run.task.draw(learner.network, folder / run.task.picture)
     return result
@@ -149,11 +157,13 @@ def trained_on(batch: Batch, learner: Learner, optimiser: Optimizer) -> float:
 
 @torch.no_grad()
 def evaluation(learner: Learner, run: Run, monitored: Sequence[Batches], step: int) -> Evaluation:
-    """Return the loss on training and on validation data, on as many batches of the same make, as the network is used."""
+    """Return loss and readings on training and on validation data, on as many batches of the same make, as the network is used."""
     learner.eval()
     with fixed_randomness(run.seed):
-        values = [fmean(learner(*batches(run.seed, index)).item() for index in range(run.validation_batches)) for batches in monitored]
-    return Evaluation(step, *values)
+        seen = [[learner.seen(*batches(run.seed, index)) for index in range(run.validation_batches)] for batches in monitored]
+    training, validation = ({name: fmean(each[name] for each in part) for name in part[0]} for part in seen)
+    loss = training.pop("loss"), validation.pop("loss")
+    return Evaluation(step, *loss, {name: Reading(training[name], validation[name]) for name in training})
 
 
 def figures_of(learner: Learner, run: Run) -> Figures:
@@ -176,6 +186,7 @@ def summary(result: Result) -> dict[str, object]:
         "figures": result.figures,
         "baselines": result.baselines,
         "loss": {"training": last.training, "validation": last.validation, "gap": last.gap},
+        "readings": {name: reading._asdict() for name, reading in last.readings.items()},
         "steps": last.step,
         "seconds": round(result.seconds, 2),
     }
@@ -191,6 +202,11 @@ def show(runs: Mapping[str, Run], results: Mapping[str, Result], output: Path) -
     }
     console = Console()
     console.print(table(task.question, task.better, baselines, trained))
+    readings = {name: last for name, result in results.items() if (last := result.history.evaluations[-1].readings)}
+    if readings:
+        console.print(readings_table(readings))
+    for line in collapse_warnings(readings):
+        console.print(line, style="yellow")
     console.print(f"Pictures, metrics and checkpoints: {', '.join(str(output / name) for name in results)}", soft_wrap=True)
 
 

@@ -15,19 +15,24 @@ sys.path.insert(0, str(EXAMPLES))  # as Python does for `python examples/train.p
 
 import batches  # noqa: E402  (after the path)
 import glyph_data  # noqa: E402  (after the path)
+import history  # noqa: E402  (after the path)
+import networks  # noqa: E402  (after the path)
+import report  # noqa: E402  (after the path)
 import run_config  # noqa: E402  (after the path)
 import train  # noqa: E402  (after the path)
 from pytorch_metric_learning.utils import common_functions  # noqa: E402  (after the path)
 
+import losses  # noqa: E402  (after the path)
 from losses.core.inputs import EMBEDDINGS, PAIRS, TRIPLETS  # noqa: E402  (after the path)
 
 RUNS = sorted(file.stem for file in (EXAMPLES / "configs").glob("*.yaml"))
+OF_EMBEDDINGS = ("glyphs", "siamese", "triplet_network")
 SMALL = ["--set", "steps=4", "--set", "validate_every=2", "--set", "validation_batches=1", "--set", "batch_size=16"]
 TINY_GLYPHS = ["--set", "network.channels=[2,2,2]", "--set", "task.verify_on=[hebrew]"]
 
 
 def small(run: str, output: Path, *more: str) -> int:
-    size = TINY_GLYPHS if run in ("glyphs", "siamese", "triplet_network") else []
+    size = TINY_GLYPHS if run in OF_EMBEDDINGS else []
     return train.main([run, *SMALL, *size, "--output", str(output), *more])
 
 
@@ -56,8 +61,10 @@ def test_run_leaves_everything_behind(run, tmp_path, capsys):
     assert small(run, tmp_path) == 0
     folder = tmp_path / run
     plan = run_config.planned(str(folder / "config.yaml"))["config"]
-    assert {file.name for file in folder.iterdir()} == {"config.yaml", "metrics.json", "checkpoint.pt", "loss.png", plan.task.picture}
     metrics = json.loads((folder / "metrics.json").read_text())
+    pictures = {"loss.png", plan.task.picture} | ({"readings.png"} if metrics["readings"] else set())
+    assert {file.name for file in folder.iterdir()} == {"config.yaml", "metrics.json", "checkpoint.pt"} | pictures
+    assert bool(metrics["readings"]) == (run in OF_EMBEDDINGS)
     assert metrics["figures"].keys() == plan.task.better.keys() == metrics["baselines"]["untrained"].keys()
     assert metrics["steps"] == 4
     assert saved(folder)["run"] == plan.values() == yaml.safe_load((folder / "config.yaml").read_text())
@@ -78,6 +85,61 @@ def test_resumed_run_equals_uninterrupted_run(run, tmp_path):
     figures = [json.loads((tmp_path / part / run / "metrics.json").read_text()) for part in ("whole", "parts")]
     assert figures[0]["figures"] == figures[1]["figures"]
     assert figures[0]["loss"] == figures[1]["loss"]
+    assert figures[0]["readings"] == figures[1]["readings"]
+    assert bool(figures[0]["readings"]) == (run in OF_EMBEDDINGS)
+
+
+@pytest.mark.parametrize("run", OF_EMBEDDINGS)
+def test_readings_are_those_of_the_batches_that_are_evaluated(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    assert small(run, tmp_path, "--set", "validation_batches=2") == 0
+    metrics, state = json.loads((tmp_path / run / "metrics.json").read_text()), saved(tmp_path / run)
+    assert [evaluation[0] for evaluation in state["history"]["evaluations"]] == [0, 2, 4]
+    assert all(evaluation[3].keys() == metrics["readings"].keys() for evaluation in state["history"]["evaluations"])
+    plan = run_config.planned(str(tmp_path / run / "config.yaml"))["config"]
+    learner = train.Learner(plan)
+    learner.load_state_dict(state["learner"])
+    learner.eval()
+    for part in ("training", "validation"):
+        drawn = [plan.task.batches(part, plan.kind, plan.batch_size)(plan.seed, index) for index in range(2)]
+        with torch.no_grad():
+            first, second = (learner.loss.readings(learner.network(*batch.inputs), batch.target) for batch in drawn)
+        for name, reading in metrics["readings"].items():
+            assert reading[part] == pytest.approx(float(first[name] + second[name]) / 2)
+
+
+def test_readings_do_not_change_the_training(tmp_path, monkeypatch):
+    assert small("glyphs", tmp_path / "with") == 0
+    monkeypatch.setattr(losses.Loss, "readings", lambda *_: {})
+    assert small("glyphs", tmp_path / "without") == 0
+    one, other = (saved(tmp_path / part / "glyphs") for part in ("with", "without"))
+    for key in ("learner", "optimiser", "random"):
+        assert_equal(one[key], other[key])
+    assert one["history"]["training"] == other["history"]["training"]
+    assert [evaluation[:3] for evaluation in one["history"]["evaluations"]] == [
+        evaluation[:3] for evaluation in other["history"]["evaluations"]
+    ]
+
+
+def test_last_readings_are_shown_where_there_are_any_within_a_hundred_columns(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert small("glyphs", tmp_path, "--loss", "contrastive", "--loss", "cross_entropy") == 0
+    table = capsys.readouterr().out.split("Readings of the loss")[1].split("Pictures")[0]
+    assert all(word in table for word in ("active", "distance", "violations", "collapse", "effective", "glyphs-contrastive", "validation"))
+    assert "cross_entropy" not in table
+    assert all(len(line) <= 100 for line in table.splitlines())
+    assert small("digits", tmp_path) == 0
+    assert "Readings" not in capsys.readouterr().out
+
+
+def test_only_a_run_that_is_as_if_collapsed_is_warned_of(tmp_path, capsys, monkeypatch):
+    told = [{"collapse": history.Reading(value, 0.5)} for value in (0.5, 0.98, 0.991, 1.0, 1.009, 1.02)]
+    lines = list(report.collapse_warnings({str(number): readings for number, readings in enumerate(told)} | {"none": {}}))
+    assert [line.split(":")[0] for line in lines] == ["2", "3", "4"]
+    assert "lower learning rate" in lines[0]
+    monkeypatch.setattr(networks.F, "normalize", lambda features, dim: torch.ones_like(features) + 0 * features)
+    assert small("glyphs", tmp_path, "--set", "loss.mining=hard") == 0
+    assert "glyphs: collapse is 1.000" in capsys.readouterr().out
 
 
 def test_stopped_run_goes_on_from_its_last_checkpoint(tmp_path, monkeypatch):

@@ -138,7 +138,8 @@ class Loss(nn.Module, ABC):
         - ``positive_distance``, ``negative_distance``: mean distance within a class and between classes.
         - ``margin_violations``: share of the anchors whose nearest negative is not farther than the farthest positive by the
           margin; of triplets and pairs that are given, the share of those that cost something.
-        - ``collapse``: the loss over that of the same batch with all embeddings at one point. A training that stays at 1 is stuck.
+        - ``collapse``: the loss, averaged over all items, over that of the same batch with all embeddings at one point. A training
+          that stays at 1 is stuck.
         - ``effective_rank``: how many directions the embeddings use (Roy & Vetterli 2007).
 
         Raises:
@@ -174,6 +175,8 @@ class Loss(nn.Module, ABC):
             output, target = kind.accept(self, output, target, **context)
         else:
             output, target = kind.accept(self, output, target)
+        if due and isinstance(output, tuple) and hasattr(output, "_asdict"):
+            require_same_device(**output._asdict())
         if weight is not None:
             require_tensor(weight=weight)
             require_real(weight=weight)

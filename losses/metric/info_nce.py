@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from losses.core.inputs import EMBEDDINGS, MATCHES
-from losses.core.labelled import LabelledBatch, labelled_batch
+from losses.core.labelled import LabelledBatch
 from losses.core.laws import NON_NEGATIVE, SCALE_INVARIANT
 from losses.core.loss import Loss
 from losses.core.outputs import Pairs
@@ -18,10 +18,10 @@ from losses.core.reduction import Total, total_of
 from losses.core.registry import register
 from losses.ops.distances import cosine_similarity
 from losses.ops.log_space import softplus
-from losses.ops.pairs import tiled_info_nce, tiled_matches, tiled_supervised_contrastive
+from losses.ops.pairs import MODEST, tiled_info_nce, tiled_matches, tiled_supervised_contrastive, tiled_views
 from losses.ops.readings import Readings, readings_of, share, views_of
 from losses.ops.tiles import over_tiles
-from losses.ops.whole_batch import over_batch, tileable
+from losses.ops.whole_batch import classes_of, over_batch, tileable
 
 
 def info_nce(positive: Tensor, similarity: Tensor, negative: Tensor, *, temperature: float = 0.1) -> Tensor:
@@ -138,7 +138,7 @@ class InfoNCELoss(Loss):
 
     def observed(self, output: LabelledBatch | Pairs, target: Tensor | None) -> Readings:
         batch = views_of(output) if isinstance(output, Pairs) else output
-        anchors = (batch.occurrences()[0] > 0).any(1) if batch.indices is not None else batch.positive.any(1)
+        anchors = classes_of(batch).positives > 0 if batch.indices is None else (batch.occurrences()[0] > 0).any(1)
         return readings_of(self, output, target, active=share(anchors.sum(), len(anchors)), distance="cosine", gap=0.0)
 
     def _composed(self, batch: LabelledBatch, weight: Tensor | None) -> Total:
@@ -148,30 +148,28 @@ class InfoNCELoss(Loss):
         return total_of(values.masked_fill(positive == 0, 0) * positive, weight, positive)
 
     def _summed_over_rows(self, pairs: Pairs, weight: Tensor | None) -> Total:
-        """Return the total of matching rows in blocks: of SimCLR as one batch with classes of two, else of one set against the other."""
-        both, scale, number = self.direction == "both", 1 / self.temperature, len(pairs.first)
+        """Return the total of matching rows in blocks: of two views on top of each other, or of one set against the other."""
+        both, scale = self.direction == "both", 1 / self.temperature
 
         def composed(*points: Tensor) -> Tensor:
-            return super(InfoNCELoss, self).summed(Pairs(*points), None, weight).sum.unsqueeze(0)
+            given = points if len(points) == 2 else points[0].chunk(2)
+            return super(InfoNCELoss, self).summed(Pairs(*given), None, weight).sum.unsqueeze(0)
 
+        share = pairs.first.new_ones(len(pairs.first)) if weight is None else weight
         if self.negatives == "second":
-            column = None if weight is None else weight.unsqueeze(1)
-            kernel = partial(tiled_matches, weight=column, both=both)
-            sums, _ = over_tiles(kernel, composed, pairs.first, pairs.second, "similarity", scale=scale)
+            kernel = partial(tiled_matches, share=share.unsqueeze(1), both=both)
+            sums, counts = over_tiles(kernel, composed, *pairs, "similarity", scale=scale)
+        elif scale <= MODEST:
+            shares = torch.cat([share, share if both else torch.zeros_like(share)]).unsqueeze(1)
+            kernel = partial(tiled_views, share=shares)
+            sums, counts = over_tiles(kernel, composed, torch.cat(pairs), None, "similarity", scale=scale, upper=True)
         else:
-            batch = labelled_batch(torch.cat(pairs), torch.arange(number, device=pairs.first.device).repeat(2))
-            anchors = pairs.first.new_ones(number) if weight is None else weight
-            anchors = torch.cat([anchors, anchors if both else torch.zeros_like(anchors)])
-            sums, _ = over_batch(
-                tiled_supervised_contrastive,
-                lambda batch: composed(*batch.anchors.chunk(2)),
-                batch,
-                "similarity",
-                anchors,
-                scale=scale,
+            views = views_of(pairs)
+            shares = torch.cat([share, share if both else torch.zeros_like(share)])
+            sums, counts = over_batch(
+                tiled_supervised_contrastive, lambda batch: composed(batch.anchors), views, "similarity", shares, scale=scale
             )
-        ways = 2 if both else 1
-        return Total(sums[0], ways * (number if weight is None else weight.sum()))
+        return Total(sums[0], counts[0].to(share.dtype))
 
     def _items_of_pairs(self, pairs: Pairs) -> Tensor:
         """Return the loss of every row of the pairs, in one direction after the other."""

@@ -13,7 +13,7 @@ from losses.core.parameters import Positive, Reduction, checked
 from losses.core.reduction import Total
 from losses.core.registry import register
 from losses.ops.distances import cosine_similarity
-from losses.ops.pairs import tiled_supervised_contrastive
+from losses.ops.pairs import MODEST, tiled_supervised_contrastive, tiled_supervised_contrastive_by_pairs
 from losses.ops.readings import Readings, readings_of, share
 from losses.ops.whole_batch import over_batch, tileable
 
@@ -97,13 +97,15 @@ class SupervisedContrastiveLoss(Loss):
     def summed(self, output: LabelledBatch, target: Tensor, weight: Tensor | None) -> Total:
         if not tileable(output, weight):
             return super().summed(output, target, weight)
+        by_pairs = not output.has_reference and 1 / self.temperature <= MODEST
         sums, counts = over_batch(
-            tiled_supervised_contrastive,
+            tiled_supervised_contrastive_by_pairs if by_pairs else tiled_supervised_contrastive,
             lambda batch: super(SupervisedContrastiveLoss, self).summed(batch, target, weight).sum.unsqueeze(0),
             output,
             "similarity",
             weight,
             scale=1 / self.temperature,
+            upper=by_pairs,
         )
         return Total(sums[0], counts[0])
 

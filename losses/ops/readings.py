@@ -36,14 +36,17 @@ def readings_of(
         apart, points = separation(output, distance, gap), output.anchors
     elif isinstance(output, Triplets):
         near, far = (rowwise_distance(output.anchor, other, distance) for other in (output.positive, output.negative))
-        apart, points = figures(near.sum(), len(near), far.sum(), len(far), (near + gap > far).sum(), len(near)), torch.cat(output)
+        apart, points = figures(near.sum(), len(near), far.sum(), len(far), active, 1), torch.cat(output)
     elif target is None:
         apart, points = separation(views_of(output), distance, gap), torch.cat(output)
     else:
         distances, same = rowwise_distance(*output, distance), target > 0
         sums = (distances * same).sum(), same.sum(), (distances * ~same).sum(), (~same).sum()
         apart, points = figures(*sums, active, 1), torch.cat(output)
-    value, at_one_point = loss.mean(output, target), loss.mean(at_one(output), target)
+    overall = (
+        averaged(loss, "all") if hasattr(loss, "average") else loss
+    )  # what still costs something costs about a margin, collapsed or not
+    value, at_one_point = overall.mean(output, target), overall.mean(at_one(output), target)
     return {"active_fraction": active, **apart, "collapse": share(value, at_one_point), "effective_rank": effective_rank(points)}
 
 

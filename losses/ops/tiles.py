@@ -159,6 +159,11 @@ class Tiles:
             self.of_second = self.of_first if self.itself else first.new_zeros(outputs, self.width, widths[1])
             self._exactly: tuple[Tensor, Tensor] | None = None
 
+    @property
+    def is_one_block(self) -> bool:
+        """Whether a set meets itself in a single block."""
+        return self.itself and len(self.blocks) == 1
+
     def __iter__(self) -> Iterator[Tile]:
         for rows in self.blocks:
             yield Tile(self, rows)
@@ -267,18 +272,21 @@ class Tile:
             start = self.rows.start - self.columns.start
             values[:, start : start + len(values)].fill_diagonal_(value)
 
-    def pull(self, gradient: Tensor, output: int = 0, columns: slice | None = None) -> None:
+    def pull(self, gradient: Tensor, output: int = 0, columns: slice | None = None, *, symmetric: bool = False) -> None:
         """Add the derivative of a sum by the values of this block, which is overwritten, to the gradient of the points.
 
         Args:
             gradient: derivative by the values, 0 where a point meets itself; distances are still in ``values``.
             output: number of the sum.
             columns: of the block, if the derivative is 0 elsewhere.
+            symmetric: a set meets itself in one block, and the derivative is that of each pair, written down in both its places.
         """
         tiles, rows = self.tiles, self.rows
         columns = columns or slice(0, self.values.shape[1])
         there = slice(self.columns.start + columns.start, self.columns.start + columns.stop)
         if self.exact is not None:
+            if symmetric:
+                gradient.triu_()
             self._pull_exactly(gradient, output, columns, there)
             return
         if tiles.measure == "euclidean":
@@ -286,8 +294,9 @@ class Tile:
         elif tiles.measure == "squared_euclidean":
             gradient *= 2
         if tiles.itself and gradient.shape == (tiles.width, tiles.height):
-            both = torch.add(gradient, gradient.mT, out=self.scratch(BUFFERS - 1))
-            tiles.of_first[output].addmm_(both, tiles.ahead)
+            if not symmetric:
+                gradient = self.scratch(BUFFERS - 1).copy_(gradient.mT).add_(gradient)
+            tiles.of_first[output].addmm_(gradient, tiles.ahead)
             return
         if tiles.follows[0]:
             tiles.of_first[output, rows].addmm_(gradient, tiles.ahead[there])

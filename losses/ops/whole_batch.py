@@ -75,4 +75,5 @@ def over_batch(
 
 
 def classes_of(batch: LabelledBatch) -> Classes:
+    """Return the classes of a batch, of anchors and of what they are compared with."""
     return Classes(batch.labels, batch.other_labels if batch.has_reference else None)
