@@ -158,18 +158,18 @@ class InfoNCELoss(Loss):
         share = pairs.first.new_ones(len(pairs.first)) if weight is None else weight
         if self.negatives == "second":
             kernel = partial(tiled_matches, share=share.unsqueeze(1), both=both)
-            sums, counts = over_tiles(kernel, composed, *pairs, "similarity", scale=scale)
+            sums, _ = over_tiles(kernel, composed, *pairs, "similarity", scale=scale)
         elif scale <= MODEST:
             shares = torch.cat([share, share if both else torch.zeros_like(share)]).unsqueeze(1)
             kernel = partial(tiled_views, share=shares)
-            sums, counts = over_tiles(kernel, composed, torch.cat(pairs), None, "similarity", scale=scale, upper=True)
+            sums, _ = over_tiles(kernel, composed, torch.cat(pairs), None, "similarity", scale=scale, upper=True)
         else:
             views = views_of(pairs)
             shares = torch.cat([share, share if both else torch.zeros_like(share)])
-            sums, counts = over_batch(
+            sums, _ = over_batch(
                 tiled_supervised_contrastive, lambda batch: composed(batch.anchors), views, "similarity", shares, scale=scale
             )
-        return Total(sums[0], counts[0].to(share.dtype))
+        return Total(sums[0], (2 if both else 1) * (len(share) if weight is None else share.sum()))
 
     def _items_of_pairs(self, pairs: Pairs) -> Tensor:
         """Return the loss of every row of the pairs, in one direction after the other."""

@@ -24,7 +24,8 @@ from losses.ops.distances import wide
 BLOCK = 1 << 17  # elements of a block on a CPU: a few of them fit into its cache
 BUFFERS = 5  # of the size of a block, that a kernel may ask for
 ONE_BLOCK = 1 << 18  # elements up to which one block is best: its derivative can be added to its own transpose, and pulled once
-ROWS = 32  # below which a matrix product is slow
+STRIPS = 2  # of rows, in which a symmetric block is made
+ROWS = 64  # below which a matrix product is slow
 ROWS_ON_ACCELERATOR = 1024
 SMALLEST = 1e-32  # squared distance below which float32 runs out of digits
 CLOSE = 1e-3  # a squared distance below this share of the points' squared lengths has lost more than 1e-4 of itself in float32
@@ -255,7 +256,15 @@ class Tile:
         self.columns = slice(rows.start if tiles.upper else 0, tiles.width)
         left, right = tiles.left[rows], tiles.right[self.columns]
         self.values = tiles.scratch(0, len(left), len(right))
-        torch.addmm(self.values, left, right.mT, beta=0, alpha=tiles.scale, out=self.values)
+        # a matrix that is symmetric is multiplied out above its diagonal and copied below
+        step = max(1, -(-len(left) // (STRIPS if tiles.is_one_block else 1)))
+        for start in range(0, len(left), step):
+            strip = self.values[start : start + step, start if tiles.is_one_block else 0 :]
+            torch.addmm(
+                strip, left[start : start + step], right[start if tiles.is_one_block else 0 :].mT, beta=0, alpha=tiles.scale, out=strip
+            )
+            if tiles.is_one_block:
+                self.values[start + step :, start : start + step].copy_(strip[:, step:].mT)
         self.exact: Tensor | None = None
         if tiles.measure == "similarity":
             self.at_itself(self.values, -torch.inf)
