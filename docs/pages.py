@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from contract_pages import peers, support
+from performance_page import performance
 
 from losses.configuration import available
 from losses.core.registry import find
@@ -51,6 +52,7 @@ PAGES: dict[Path, Callable[[str], str]] = {
     ROOT / "losses" / "__init__.py": between("    # begin exports", exports, "    # end exports"),
     ROOT / "docs" / "support.md": lambda _: support(),
     ROOT / "docs" / "peers.md": lambda _: peers(),
+    ROOT / "docs" / "performance.md": lambda _: performance(),
 }
 
 

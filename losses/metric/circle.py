@@ -20,7 +20,7 @@ from losses.core.reduction import Total, total_of
 from losses.core.registry import register
 from losses.ops.distances import cosine_similarity, rowwise_cosine
 from losses.ops.log_space import softplus
-from losses.ops.pairs import tiled_circle
+from losses.ops.log_sums import tiled_circle
 from losses.ops.readings import Readings, readings_of, share
 from losses.ops.whole_batch import over_batch, tileable
 

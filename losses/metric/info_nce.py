@@ -18,7 +18,7 @@ from losses.core.reduction import Total, total_of
 from losses.core.registry import register
 from losses.ops.distances import cosine_similarity
 from losses.ops.log_space import softplus
-from losses.ops.pairs import MODEST, tiled_info_nce, tiled_matches, tiled_supervised_contrastive, tiled_views
+from losses.ops.log_sums import MODEST, tiled_info_nce, tiled_matches, tiled_supervised_contrastive, tiled_views
 from losses.ops.readings import Readings, readings_of, share, views_of
 from losses.ops.tiles import over_tiles
 from losses.ops.whole_batch import classes_of, over_batch, tileable

@@ -13,7 +13,7 @@ from losses.core.parameters import Positive, Reduction, checked
 from losses.core.reduction import Total
 from losses.core.registry import register
 from losses.ops.distances import cosine_similarity
-from losses.ops.pairs import MODEST, tiled_supervised_contrastive, tiled_supervised_contrastive_by_pairs
+from losses.ops.log_sums import MODEST, tiled_supervised_contrastive, tiled_supervised_contrastive_by_pairs
 from losses.ops.readings import Readings, readings_of, share
 from losses.ops.whole_batch import over_batch, tileable
 

@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from losses.core.checks import require_no_nan, require_same_length
+from losses.core.checks import require_same_length
 from losses.core.errors import ConfigError, InputError, Problem
 from losses.core.inputs import Kind
 from losses.core.inputs.kind import widened
 from losses.core.loss import Loss
 from losses.core.parameters import EXACT
 from losses.core.registry import SPECS, build
+from losses.diagnostics import verification
 from losses.ops.distances import rowwise_distance
 
 
@@ -65,7 +66,8 @@ class SharedEncoder(nn.Module):
         """Choose the distance up to which two inputs count as the same, keep it with the network and return it.
 
         The threshold is the one with the greatest difference between the share of same pairs it accepts and the share of
-        different pairs it accepts (Youden's J), halfway to the next distance seen.
+        different pairs it accepts (Youden's J), halfway to the next distance seen; minus infinity, which accepts nothing, where no
+        threshold tells them apart better than chance.
 
         Args:
             pairs: two batches of inputs; row i of one is compared with row i of the other.
@@ -79,19 +81,7 @@ class SharedEncoder(nn.Module):
         alike = same.to(first.device) > 0
         if bool(alike.all()) or not bool(alike.any()):
             raise InputError(f"calibration needs same and different pairs, got {int(alike.sum())} same of {len(alike)}")
-        distances, order = self._evaluated(first, second).sort()
-        require_no_nan(distances=distances)
-        alike = alike[order]
-        gain = alike.cumsum(0) / alike.sum() - (~alike).cumsum(0) / (~alike).sum()
-        last_of_value = torch.cat([distances[1:] > distances[:-1], distances.new_ones(1, dtype=torch.bool)])
-        best = int(gain.masked_fill(~last_of_value, -torch.inf).argmax())
-        if gain[best] < 0:  # accepting nothing, a gain of 0, is better
-            self.threshold.copy_(distances[0] - 1)
-        else:
-            beyond = distances[min(best + 1, len(distances) - 1)]
-            between = (distances[best] + beyond) / 2
-            # two neighbouring floating point numbers have none between them
-            self.threshold.copy_(between if between < beyond else distances[best])
+        self.threshold.fill_(verification(self._evaluated(first, second), alike, far=()).threshold)
         return float(self.threshold)
 
     @torch.no_grad()

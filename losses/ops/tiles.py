@@ -27,6 +27,7 @@ ONE_BLOCK = 1 << 18  # elements up to which one block is best: its derivative ca
 STRIPS = 2  # of rows, in which a symmetric block is made
 ROWS = 64  # below which a matrix product is slow
 ROWS_ON_ACCELERATOR = 1024
+SMALL = 1 << 12  # pairs up to which float64 costs less than to find out whether float32 would do
 SMALLEST = 1e-32  # squared distance below which float32 runs out of digits
 CLOSE = 1e-3  # a squared distance below this share of the points' squared lengths has lost more than 1e-4 of itself in float32
 
@@ -76,11 +77,15 @@ class Blockwise(torch.autograd.Function):
         ctx: Any, kernel: Kernel, definition: Definition, measure: str, options: Any, wanted: bool, first: Tensor, second: Tensor | None
     ) -> Any:
         *_, of_first, of_second = ctx.needs_input_grad
-        tiles = Tiles(first, second, measure, differentiable=(wanted and of_first, wanted and of_second), **options)
+        others = first if second is None else second
+        dtype = wide(first) if len(first) * len(others) <= SMALL else first.dtype
+        points = first.to(dtype), None if second is None else second.to(dtype)
+        tiles = Tiles(*points, measure, differentiable=(wanted and of_first, wanted and of_second), **options)
         sums, counts = (torch.stack(list(column)) for column in kernel(tiles))
         ctx.definition = definition
         ctx.itself = second is None
-        ctx.save_for_backward(first, second, *tiles.gradients())
+        gradients = (None if part is None else part.to(first.dtype) for part in tiles.gradients())
+        ctx.save_for_backward(first, second, *gradients)
         ctx.mark_non_differentiable(counts)
         return sums.to(first.dtype), counts
 
@@ -225,6 +230,8 @@ class Tiles:
 
     def wide(self) -> tuple[Tensor, Tensor]:
         """Return the two matrices in the precision of exact blocks."""
+        if self.left.dtype is wide(self.left):
+            return self.left, self.right
         if self._wide is None:
             first, second = self._given  # and not what is left of them after float32 has taken their centre away
             dtype = wide(first)
@@ -266,6 +273,7 @@ class Tile:
             if tiles.is_one_block:
                 self.values[start + step :, start : start + step].copy_(strip[:, step:].mT)
         self.exact: Tensor | None = None
+        self.may_be_zero = False
         if tiles.measure == "similarity":
             self.at_itself(self.values, -torch.inf)
         else:
@@ -299,7 +307,8 @@ class Tile:
             self._pull_exactly(gradient, output, columns, there)
             return
         if tiles.measure == "euclidean":
-            gradient.div_(self.values[:, columns])
+            distances = self.values[:, columns]
+            gradient.div_(distances.masked_fill(distances == 0, torch.inf) if self.may_be_zero else distances)
         elif tiles.measure == "squared_euclidean":
             gradient *= 2
         if tiles.itself and gradient.shape == (tiles.width, tiles.height):
@@ -316,16 +325,21 @@ class Tile:
         """Turn squared distances into distances, in float64 where some of them are too small for the precision at hand."""
         tiles = self.tiles
         self.at_itself(self.values, torch.inf)
-        if not tiles.reads or self._holds_close_pairs():
-            left, right = tiles.wide()
-            exact = left[self.rows] @ right[self.columns].mT
-            rounding = (tiles.first.shape[1] + 4) * torch.finfo(exact.dtype).eps
-            exact.masked_fill_(exact <= torch.add(left[self.rows, :1], right[self.columns, -1]).mul_(rounding), 0)
-            self.at_itself(exact, torch.inf)
-            self.exact = self._root(exact)
-            self.values.copy_(exact)
-        else:
+        if tiles.reads and not self._holds_close_pairs():
             self._root(self.values)
+            return
+        exact = self.values
+        left, right = tiles.wide()
+        if left.dtype is not exact.dtype:
+            exact = left[self.rows] @ right[self.columns].mT
+            self.at_itself(exact, torch.inf)
+        rounding = (tiles.first.shape[1] + 4) * torch.finfo(exact.dtype).eps
+        exact.masked_fill_(exact <= torch.add(left[self.rows, :1], right[self.columns, -1]).mul_(rounding), 0)
+        self._root(exact)
+        if exact is not self.values:
+            self.exact = exact
+            self.values.copy_(exact)
+        self.may_be_zero = True
 
     def _root(self, squared: Tensor) -> Tensor:
         """Turn squared distances into what is measured, in place."""

@@ -131,12 +131,13 @@ def test_the_threshold_lies_halfway_between_the_distances_it_separates() -> None
     assert network.verify(*line(2.9, 3.1)).tolist() == [True, False]
 
 
-def test_verify_uses_the_threshold_in_the_precision_of_the_distances() -> None:
-    """Different pairs nearer than same ones: the best is to accept everything, the farthest pair too."""
+@pytest.mark.parametrize("scale", [1.0, 1e8])
+def test_where_no_threshold_is_better_than_chance_nothing_is_accepted(scale: float) -> None:
+    """Different pairs nearer than same ones."""
     network = SiameseNetwork(nn.Identity())
-    pairs = line(0.1, 0.7)
-    network.calibrate(pairs, torch.tensor([0, 1]))
-    assert network.verify(*pairs).tolist() == [True, True]
+    pairs = line(0.1 * scale, 0.7 * scale)
+    assert network.calibrate(pairs, torch.tensor([0, 1])) == -torch.inf
+    assert network.verify(*pairs).tolist() == [False, False]
 
 
 @pytest.mark.parametrize(
