@@ -18,6 +18,7 @@ from losses.ops.log_space import softplus
 from losses.ops.tiles import Tile, Tiles
 
 BLOCK = 1 << 22  # elements of the largest temporary
+SEARCHED_ONE_BY_ONE = 100  # positives of an anchor above which sorting all negatives is faster than a search for each
 GROUP = 32  # columns of which only the best takes part in a search
 COMPARED_ONE_BY_ONE = 150  # positives of an anchor above which sorting them is faster than comparing with each
 
@@ -235,11 +236,9 @@ def tiled_semi_hard(tiles: Tiles, classes: Classes, weight: Tensor | None, *, ma
         positives = distances.gather(1, near.column)
         own, band = own_distances(tile, classes)
         own.masked_fill_(band, torch.inf)
-        rivals, order = distances.sort(1)
-        last = classes.negatives[tile.rows].unsqueeze(1) - 1
-        chosen = torch.minimum(torch.searchsorted(rivals, just_beyond(positives), right=True), last).clamp_(min=0)
-        exists = near.exists & (last >= 0)
-        difference = (positives - rivals.gather(1, chosen)).masked_fill_(~exists, 0)
+        exists = near.exists & (classes.negatives[tile.rows] > 0).unsqueeze(1)
+        chosen = semi_hard_columns(distances, just_beyond(positives), classes.negatives[tile.rows].unsqueeze(1))
+        difference = (positives - distances.gather(1, chosen)).masked_fill_(~exists, 0)
         values = cost(difference, margin).masked_fill_(~exists, 0)
         slope = difference.sigmoid() if margin is None else (values > 0).to(values.dtype)
         slope.masked_fill_(~exists, 0)
@@ -249,8 +248,29 @@ def tiled_semi_hard(tiles: Tiles, classes: Classes, weight: Tensor | None, *, ma
             slope = slope if weight is None else slope.mul_(weight[tile.rows])
             restore(tile, own, band, near, positives)
             gradient = tile.scratch(1).zero_().scatter_add_(1, near.column, slope)
-            tile.pull(gradient.scatter_add_(1, order.gather(1, chosen), -slope))
+            tile.pull(gradient.scatter_add_(1, chosen, -slope))
     return counted.outputs()
+
+
+def semi_hard_columns(distances: Tensor, thresholds: Tensor, negatives: Tensor) -> Tensor:
+    """Return the column of the nearest negative beyond each threshold ``(B, P)``, else of the farthest one.
+
+    Args:
+        distances: ``(B, M)``, infinite but for the negatives.
+        thresholds: ``(B, P)``.
+        negatives: how many each row has, ``(B, 1)``.
+    """
+    if thresholds.shape[1] > SEARCHED_ONE_BY_ONE or not distances.shape[1]:
+        rivals, order = distances.sort(1)
+        beyond = torch.searchsorted(rivals, thresholds, right=True)
+        return order.gather(1, torch.minimum(beyond, negatives - 1).clamp_(min=0))
+    farthest = lowest(torch.neg(distances).masked_fill_(distances == torch.inf, torch.inf))
+    columns, ahead = torch.empty_like(thresholds, dtype=torch.long), torch.empty_like(distances)
+    for place in range(thresholds.shape[1]):
+        threshold = thresholds[:, place : place + 1]
+        column = lowest(torch.threshold_(torch.sub(distances, threshold, out=ahead), 0, torch.inf))
+        columns[:, place] = torch.where(ahead.gather(1, column.unsqueeze(1)).squeeze(1) < torch.inf, column, farthest)
+    return columns
 
 
 @torch.no_grad()
