@@ -245,7 +245,8 @@ class Tiles:
 
     def _augmented(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Return [|a|^2, -2a, 1] and [1, b, |b|^2]; where angles are meant the squares of rows of zeros are 1 too."""
-        (squares, ones), (other_squares, other_ones) = self._squares(first), self._squares(second)
+        squares, ones = self._squares(first)
+        other_squares, other_ones = (squares, ones) if second is first else self._squares(second)
         return torch.cat([squares, -2 * first, ones], 1), torch.cat([other_ones, second, other_squares], 1)
 
     def _squares(self, points: Tensor) -> tuple[Tensor, Tensor]:
