@@ -10,9 +10,11 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from torch import Tensor
 import losses
 
 Function = Callable[[], object]
+Result = TypeVar("Result")
 
 LEAST_ROUNDS, CHEAP_ROUNDS, MOST_ROUNDS = 3, 5, 31
 SLOT = 0.02  # seconds that one measurement lasts at least: a short function is called often enough to fill it
@@ -221,3 +224,13 @@ def summary(device: str = "cpu") -> str:
     threads = torch.get_num_threads()
     where = torch.cuda.get_device_name() if device == "cuda" else f"{processor()} ({platform.machine()})"
     return f"torch {torch.__version__}, Python {platform.python_version()}, {where}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def alone(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Return what a function returns in a process of its own, on one thread.
+
+    There, memory that earlier cases left to the allocator neither helps nor hinders: a large block that was handed back to the
+    system has to be filled in anew, page by page, and that can take longer than what is done in it.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (1,)) as processes:
+        return processes.submit(function, *arguments).result()

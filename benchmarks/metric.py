@@ -28,6 +28,7 @@ from benchmarks.measure import (
     Outcome,
     Spread,
     UnequalError,
+    alone,
     difference,
     exponent,
     ratio,
@@ -371,8 +372,8 @@ def measured(case: Case, settings: Settings) -> Row:
     try:
         batch = case.batch(size, per_class, settings.device)
         row.equality = equality(case, batch, settings)
-        measure_time(row, case, batch, settings)
         del batch
+        row = alone(timed_row, row, settings) if settings.fresh else timed_row(row, settings, case)
         measure_memory(row, case, settings)
     except OursTooLargeError as error:
         row.notes["ours"] = str(error)
@@ -447,6 +448,13 @@ def widened(tolerance: Difference, hinge: Callable[..., tuple[int, int, int]], b
 def outcome(value: peers.Value, batch: Batch) -> Outcome:
     """Return value and gradient on a batch."""
     return step(value, batch.leaves, *batch.constants)()
+
+
+def timed_row(row: Row, settings: Settings, case: Case | None = None) -> Row:
+    """Return a row with its times; called by itself, it finds its case by name and makes the batch again."""
+    case = case or CASES[NAMES.index(row.name)]
+    measure_time(row, case, case.batch(row.size, row.per_class, settings.device), settings)
+    return row
 
 
 def measure_time(row: Row, case: Case, batch: Batch, settings: Settings) -> None:
@@ -531,25 +539,33 @@ def products(first: Tensor, second: Tensor, count: int) -> Callable[[], tuple[Te
 
 def scaling(settings: Settings, unequal: Container[str] = ()) -> dict[str, dict[str, Any]]:
     """Return for each series the time at every size and the exponent with which it grows; nothing for losses that were unequal."""
-    most = memory.allowed(settings.device)
-    found: dict[str, dict[str, Any]] = {}
+    found = {}
     for name, case in SERIES.items():
-        times: dict[int, float] = {}
-        notes: dict[int, str] = {}
-        for full in SCALING_SIZES if case.loss not in unequal else ():
-            size, per_class = case.shape(full, quick=settings.quick)
-            batch = case.batch(size, per_class, settings.device)
-            function = step(case.ours(), batch.leaves, *batch.constants)
-            try:
-                with memory.limited(most, settings.device):
-                    rounds = timed({"ours": function}, budget=0.1 if settings.quick else settings.seconds / 5, device=settings.device)
-            except TooLargeError as error:
-                notes[size] = str(error)
-                continue
-            times[size] = statistics.median(rounds["ours"])
-        slope = exponent(list(times), list(times.values())) if len(times) > 1 else None
-        found[name] = {"exponent": slope, "seconds": times, "not_run": notes}
+        if case.loss in unequal:
+            found[name] = {"exponent": None, "seconds": {}, "not_run": {}}
+        else:
+            found[name] = alone(growth, name, settings) if settings.fresh else growth(name, settings)
     return found
+
+
+def growth(name: str, settings: Settings) -> dict[str, Any]:
+    """Return the time of one series at every size, and its exponent."""
+    case, most = SERIES[name], memory.allowed(settings.device)
+    times: dict[int, float] = {}
+    notes: dict[int, str] = {}
+    for full in SCALING_SIZES:
+        size, per_class = case.shape(full, quick=settings.quick)
+        batch = case.batch(size, per_class, settings.device)
+        function = step(case.ours(), batch.leaves, *batch.constants)
+        try:
+            with memory.limited(most, settings.device):
+                rounds = timed({"ours": function}, budget=0.1 if settings.quick else settings.seconds / 5, device=settings.device)
+        except TooLargeError as error:
+            notes[size] = str(error)
+            continue
+        times[size] = statistics.median(rounds["ours"])
+    slope = exponent(list(times), list(times.values())) if len(times) > 1 else None
+    return {"exponent": slope, "seconds": times, "not_run": notes}
 
 
 def table(rows: Iterable[Row], settings: Settings) -> Table:
@@ -586,7 +602,7 @@ def title(settings: Settings) -> str:
 CAPTION = """\
 times: peer / ours, ours / peer where the limit is <=; median of interleaved pairs. MiB: peak of a step, beyond imports and the batch.
 of mm: ours / the bare matrix products of the loss, in the same turns; below 1 where each pair is
-looked at once, which halves them. "N / 2" is ours at half the size."""
+looked at once, which halves them. "N / 2" is ours at half the size. Every case is timed in a process of its own."""
 
 
 def cells(row: Row) -> list[str]:

@@ -314,7 +314,9 @@ class Tile:
             gradient *= 2
         if tiles.itself and gradient.shape == (tiles.width, tiles.height):
             if not symmetric:
-                gradient = self.scratch(BUFFERS - 1).copy_(gradient.mT).add_(gradient)
+                # the values have had their use; unless the kernel has turned them into their own derivative
+                free = self.values if gradient.data_ptr() != self.values.data_ptr() else self.scratch(BUFFERS - 1)
+                gradient = free.copy_(gradient.mT).add_(gradient)
             tiles.of_first[output].addmm_(gradient, tiles.ahead)
             return
         if tiles.follows[0]:
