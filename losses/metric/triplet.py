@@ -93,7 +93,7 @@ class TripletLoss(Loss):
 
     >>> embeddings = tensor([[0.0], [1.0], [3.0]])
     >>> TripletLoss(margin=2.5, average="all")(embeddings, tensor([0, 0, 1]))  # (1 - 3 + 2.5), (1 - 2 + 2.5)
-    tensor(1.0000)
+    tensor(1.)
     """
 
     @checked
