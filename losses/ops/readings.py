@@ -10,7 +10,7 @@ from torch import Tensor
 
 from losses.core.labelled import LabelledBatch, labelled_batch
 from losses.core.outputs import Pairs, Triplets
-from losses.ops.distances import pairwise_distance, rowwise_distance
+from losses.ops.distances import pairwise_distance, rowwise_distance, wide
 from losses.ops.spectrum import effective_rank
 from losses.ops.whole_batch import tileable, tiles_of
 
@@ -72,7 +72,8 @@ def views_of(pairs: Pairs) -> LabelledBatch:
 def separation(batch: LabelledBatch, distance: str, gap: float) -> Readings:
     """Return mean distances within and between classes, and the share of anchors whose classes are not a gap apart."""
     if not tileable(batch):
-        distances = pairwise_distance(batch.anchors, batch.others, distance).double()
+        distances = pairwise_distance(batch.anchors, batch.others, distance)
+        distances = distances.to(wide(distances))
         positive, negative = batch.occurrences()
         none = distances.new_full((len(distances), 1), torch.inf)  # so that a batch without others has a nearest one too
         farthest = torch.cat([distances.masked_fill(positive == 0, -torch.inf), -none], 1).amax(1)
@@ -110,5 +111,6 @@ def figures(
 
 def share(part: Tensor, whole: Tensor | float) -> Tensor:
     """Return part / whole in float64, 0 where there is nothing."""
-    whole = torch.as_tensor(whole, device=part.device).double()
-    return (part.double() / whole.masked_fill(whole == 0, 1)).masked_fill(whole == 0, 0)
+    dtype = wide(part.float())
+    whole = torch.as_tensor(whole, device=part.device).to(dtype)
+    return (part.to(dtype) / whole.masked_fill(whole == 0, 1)).masked_fill(whole == 0, 0)

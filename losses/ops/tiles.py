@@ -53,10 +53,13 @@ def over_tiles(
 
 
 def may_tile(*tensors: Tensor | None) -> bool:
-    """Return whether blocks can stand in for the plain composition: nobody traces, transforms or differentiates forward."""
+    """Return whether blocks can stand in for the plain composition: nobody traces, transforms or differentiates forward.
+
+    They add up in float64, so not on a device without it either.
+    """
     if is_compiling() or torch._C._are_functorch_transforms_active():
         return False
-    return not any(tensor is not None and (tensor.is_meta or is_dual(tensor)) for tensor in tensors)
+    return not any(tensor is not None and (tensor.device.type in ("meta", "mps") or is_dual(tensor)) for tensor in tensors)
 
 
 def is_dual(tensor: Tensor) -> bool:
