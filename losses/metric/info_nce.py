@@ -57,7 +57,7 @@ class InfoNCELoss(Loss):
                    = \log\Big(1 + \sum_n e^{(s_{an} - s_{ap}) / T}\Big)
 
     :math:`s` are cosine similarities. On a labelled batch this is the value of ``NTXentLoss`` in pytorch-metric-learning, in
-    memory of N x M and not of positive pairs times negative pairs.
+    memory that grows with N, where that one lists every positive pair with every negative pair.
 
     Args:
         temperature: :math:`T`; the lower, the more the hardest negatives dominate.

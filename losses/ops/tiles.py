@@ -270,10 +270,9 @@ class Tile:
         # a matrix that is symmetric is multiplied out above its diagonal and copied below
         step = max(1, -(-len(left) // (STRIPS if tiles.is_one_block else 1)))
         for start in range(0, len(left), step):
-            strip = self.values[start : start + step, start if tiles.is_one_block else 0 :]
-            torch.addmm(
-                strip, left[start : start + step], right[start if tiles.is_one_block else 0 :].mT, beta=0, alpha=tiles.scale, out=strip
-            )
+            known = start if tiles.is_one_block else 0
+            strip = self.values[start : start + step, known:]
+            torch.addmm(strip, left[start : start + step], right[known:].mT, beta=0, alpha=tiles.scale, out=strip)
             if tiles.is_one_block:
                 self.values[start + step :, start : start + step].copy_(strip[:, step:].mT)
         self.exact: Tensor | None = None
