@@ -1,1 +1,2 @@
-"""Measurements: every speed claim is a ratio to a peer in the same run, after both were seen to give the same result."""
+"""Measurements: every speed claim is a ratio to a peer in the same run, after both were seen to give the same
+result."""

@@ -36,7 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.json:
         conditions = environment(getattr(chosen, "device", "cpu"))
         chosen.json.write_text(
-            json.dumps({"benchmark": chosen.benchmark, **conditions, "sources": sources, **numbers}, indent=2), encoding="utf-8"
+            json.dumps({"benchmark": chosen.benchmark, **conditions, "sources": sources, **numbers}, indent=2),
+            encoding="utf-8",
         )
     return 0 if well else 1
 

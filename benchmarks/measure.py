@@ -1,4 +1,5 @@
-"""How things are measured: on one thread, in turns with the peer, as the median of many ratios; and only what is equal."""
+"""How things are measured: on one thread, in turns with the peer, as the median of many ratios; and only what is
+equal."""
 
 from __future__ import annotations
 
@@ -75,11 +76,13 @@ def compare(ours: Function, peer: Function, *, rounds: int = 31, calls: int = 20
     )
 
 
-def timed(functions: Mapping[str, Function], *, budget: float, device: str = "cpu", least: int = LEAST_ROUNDS) -> dict[str, list[float]]:
+def timed(
+    functions: Mapping[str, Function], *, budget: float, device: str = "cpu", least: int = LEAST_ROUNDS
+) -> dict[str, list[float]]:
     """Time functions in turns for about ``budget`` seconds and return the seconds per call of every round.
 
-    A peer may take a thousand times as long as we do, so the number of calls in a round is chosen for each function, and
-    the number of rounds from what a round costs: never fewer than ``least``, and five where that is cheap.
+    A peer may take a thousand times as long as we do, so the number of calls in a round is chosen for each function,
+    and the number of rounds from what a round costs: never fewer than ``least``, and five where that is cheap.
     """
     calls = {}
     cost = 0.0
@@ -94,8 +97,11 @@ def timed(functions: Mapping[str, Function], *, budget: float, device: str = "cp
     return in_turns(functions, calls, max(least, min(rounds, MOST_ROUNDS)), device)
 
 
-def in_turns(functions: Mapping[str, Function], calls: Mapping[str, int], rounds: int, device: str = "cpu") -> dict[str, list[float]]:
-    """Return the seconds per call of each function in every round; a disturbance of the machine then hits all of them alike."""
+def in_turns(
+    functions: Mapping[str, Function], calls: Mapping[str, int], rounds: int, device: str = "cpu"
+) -> dict[str, list[float]]:
+    """Return the seconds per call of each function in every round; a disturbance of the machine then hits all of them
+    alike."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
@@ -133,7 +139,8 @@ def spread(numbers: Sequence[float]) -> Spread:
 
 
 def exponent(sizes: Sequence[float], times: Sequence[float]) -> float:
-    """Return the power of the size that the time grows with: the slope of the least-squares line through the logarithms."""
+    """Return the power of the size that the time grows with: the slope of the least-squares line through the
+    logarithms."""
     return statistics.linear_regression([math.log(size) for size in sizes], [math.log(time) for time in times]).slope
 
 
@@ -169,14 +176,17 @@ def difference(outcome: Outcome, expected: Outcome) -> Difference:
 def require_equal(name: str, outcome: Outcome, expected: Outcome, tolerance: Difference) -> Difference:
     """Return how far an outcome is from the expected one, or raise where that is more than the tolerance."""
     if outcome.value.shape != expected.value.shape or outcome.gradient.shape != expected.gradient.shape:
-        raise UnequalError(f"{name}: shapes {[tuple(part.shape) for part in outcome]} and {[tuple(part.shape) for part in expected]}")
+        raise UnequalError(
+            f"{name}: shapes {[tuple(part.shape) for part in outcome]} and {[tuple(part.shape) for part in expected]}"
+        )
     if not expected.gradient.any():
         raise UnequalError(f"{name}: the expected gradient is 0, so that equality would say nothing")
     found = difference(outcome, expected)
     for part, allowed in tolerance._asdict().items():
         if not getattr(found, part) <= allowed:
             raise UnequalError(
-                f"{name}: the {part} is {getattr(found, part):.1e} away, allowed is {allowed:.0e} (values {outcome.value:.7g}, "
+                f"{name}: the {part} is {getattr(found, part):.1e} away, allowed is {allowed:.0e} (values "
+                f"{outcome.value:.7g}, "
                 f"{expected.value:.7g})"
             )
     return found
@@ -200,7 +210,8 @@ def environment(device: str = "cpu") -> dict[str, object]:
 def fingerprint() -> str:
     """Return what tells one state of our sources from another.
 
-    Fresh processes load what is on the disk by then, so a run during which the sources change measures two packages in one.
+    Fresh processes load what is on the disk by then, so a run during which the sources change measures two packages in
+    one.
     """
     root = Path(losses.__file__).parent
     digest = hashlib.sha256()
@@ -223,14 +234,15 @@ def summary(device: str = "cpu") -> str:
     """Return the environment in one line."""
     threads = torch.get_num_threads()
     where = torch.cuda.get_device_name() if device == "cuda" else f"{processor()} ({platform.machine()})"
-    return f"torch {torch.__version__}, Python {platform.python_version()}, {where}, {threads} thread{'s' if threads > 1 else ''}"
+    count = f"{threads} thread{'s' if threads > 1 else ''}"
+    return f"torch {torch.__version__}, Python {platform.python_version()}, {where}, {count}"
 
 
 def alone(function: Callable[..., Result], *arguments: Any) -> Result:
     """Return what a function returns in a process of its own, on one thread.
 
-    There, memory that earlier cases left to the allocator neither helps nor hinders: a large block that was handed back to the
-    system has to be filled in anew, page by page, and that can take longer than what is done in it.
+    There, memory that earlier cases left to the allocator neither helps nor hinders: a large block that was handed back
+    to the system has to be filled in anew, page by page, and that can take longer than what is done in it.
     """
     with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (1,)) as processes:
         return processes.submit(function, *arguments).result()

@@ -1,7 +1,8 @@
 """How much memory a step needs: the peak of a fresh process beyond what it held when the batch was ready.
 
-``python -m benchmarks.memory MODULE FUNCTION LIMIT ARGUMENT ...`` calls a function that returns a step already warmed up,
-runs the step once and prints the peak. Every side is measured so: same allocator settings, one thread, a process of its own.
+``python -m benchmarks.memory MODULE FUNCTION LIMIT ARGUMENT ...`` calls a function that returns a step already warmed
+up, runs the step once and prints the peak. Every side is measured so: same allocator settings, one thread, a process of
+its own.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def fields(path: Path) -> dict[str, int]:
 
 @contextmanager
 def limited(extra: int, device: str = "cpu") -> Iterator[None]:
-    """Let the process grow by so many bytes at most; beyond, allocating raises :class:`TooLargeError` instead of swapping.
+    """Let the process grow by so many bytes at most; beyond, allocating raises :class:`TooLargeError` instead of
+    swapping.
 
     On a GPU the driver reserves addresses beyond measure, so there only its own refusal counts.
     """
@@ -85,8 +87,8 @@ def limited(extra: int, device: str = "cpu") -> Iterator[None]:
 def here(function: Callable[[], object], device: str = "cpu") -> Peak:
     """Return the peak of a step in this process, beyond what the process holds now.
 
-    Code pages of libraries that the step touches for the first time are resident too; they are no memory of the loss and
-    are taken off.
+    Code pages of libraries that the step touches for the first time are resident too; they are no memory of the loss
+    and are taken off.
     """
     gc.collect()
     if device == "cuda":
@@ -111,7 +113,8 @@ def here(function: Callable[[], object], device: str = "cpu") -> Peak:
 
 
 def reset() -> bool:
-    """Give freed memory back and lower the high-water mark to what is resident; return whether the system permits it."""
+    """Give freed memory back and lower the high-water mark to what is resident; return whether the system permits
+    it."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -124,7 +127,9 @@ def fresh(module: str, function: str, *arguments: Any, limit: int = MOST, timeou
     """Return the peak of the step that ``module.function(*arguments)`` makes, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.memory", module, function, str(limit), *map(str, arguments)]
     environment = {**os.environ, **ALLOCATOR, **ONE_THREAD}
-    outcome = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+    outcome = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
     if outcome.returncode:
         raise RuntimeError(f"{' '.join(command[2:])} ended with {outcome.returncode}: {outcome.stderr.strip()[-500:]}")
     answer = json.loads(outcome.stdout.splitlines()[-1])

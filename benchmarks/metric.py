@@ -1,6 +1,8 @@
-"""Whole-batch metric losses against pytorch-metric-learning and plain torch: time, memory, and how both grow with the batch.
+"""Whole-batch metric losses against pytorch-metric-learning and plain torch: time, memory, and how both grow with the
+batch.
 
-float32, 128 dimensions, forward and backward. Nothing is timed before its value and gradient were seen to be the peer's.
+float32, 128 dimensions, forward and backward. Nothing is timed before its value and gradient were seen to be the
+peer's.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ from benchmarks.memory import GIBIBYTE, MEBIBYTE, TooLargeError
 DIMENSIONS = 128
 # float32 against float32, relative to the value, and to the largest entry of the gradient
 TOLERANCE = Difference(value=1e-5, gradient=1e-4)
-# float32 makes up to 3e-7 of a distance of 1.4 in torch.cdist, twice of d_ap - d_an: nearer to the hinge, rounding decides
+# float32 makes up to 3e-7 of a distance of 1.4 in torch.cdist, twice of d_ap - d_an: nearer to the hinge, rounding
+# decides
 NEAR = 1e-6
 # float64 against float64, where nothing is that near to the hinge: whether it is the same mathematics
 EXACT = Difference(value=1e-9, gradient=1e-7)
@@ -224,9 +227,36 @@ BALANCED = {"power": 1, "average": "balanced", "margin": 1.4}
 
 CASES = (
     Case("triplet-all-128", 128, 4, "triplet", peer=PML_TRIPLET, faster=2.5, hinge=peers.triplets_near_hinge),
-    Case("triplet-all-256", 256, 32, "triplet", peer=PML_TRIPLET, faster=18, lighter=1 / 20, hinge=peers.triplets_near_hinge),
-    Case("triplet-all-512", 512, 4, "triplet", peer=PML_TRIPLET, faster=45, lighter=1 / 25, hinge=peers.triplets_near_hinge),
-    Case("triplet-all-1024", 1024, 32, "triplet", peer=PML_TRIPLET, faster=110, lighter=1 / 150, hinge=peers.triplets_near_hinge),
+    Case(
+        "triplet-all-256",
+        256,
+        32,
+        "triplet",
+        peer=PML_TRIPLET,
+        faster=18,
+        lighter=1 / 20,
+        hinge=peers.triplets_near_hinge,
+    ),
+    Case(
+        "triplet-all-512",
+        512,
+        4,
+        "triplet",
+        peer=PML_TRIPLET,
+        faster=45,
+        lighter=1 / 25,
+        hinge=peers.triplets_near_hinge,
+    ),
+    Case(
+        "triplet-all-1024",
+        1024,
+        32,
+        "triplet",
+        peer=PML_TRIPLET,
+        faster=110,
+        lighter=1 / 150,
+        hinge=peers.triplets_near_hinge,
+    ),
     Case("triplet-all-128-cube", 128, 4, "triplet", peer=CUBE, hinge=peers.triplets_near_hinge),
     Case("triplet-all-256-cube", 256, 32, "triplet", peer=CUBE, hinge=peers.triplets_near_hinge),
     Case("triplet-all-512-cube", 512, 4, "triplet", peer=CUBE, hinge=peers.triplets_near_hinge),
@@ -261,7 +291,17 @@ CASES = (
     Case("triplet-soft-1024", 1024, 32, "triplet", {"margin": "soft"}, PML_SOFT, faster=60, lighter=1 / 50),
     Case("triplet-hard-512", 512, 4, "triplet", {"mining": "hard"}, PML_HARD, products=1, faster=3, lighter=1 / 2),
     Case("triplet-hard-2048", 2048, 4, "triplet", {"mining": "hard"}, PML_HARD, products=1, faster=6, lighter=1 / 10),
-    Case("contrastive-4096", 4096, 4, "contrastive", BALANCED, PML_CONTRASTIVE, hinge=NEAR_PAIRS, faster=5, lighter=1 / 25),
+    Case(
+        "contrastive-4096",
+        4096,
+        4,
+        "contrastive",
+        BALANCED,
+        PML_CONTRASTIVE,
+        hinge=NEAR_PAIRS,
+        faster=5,
+        lighter=1 / 25,
+    ),
     Case("contrastive-default-4096", 4096, 4, "contrastive", {"margin": 1.4}, NAIVE_CONTRASTIVE),
     Case("circle-4096", 4096, 4, "circle", {"margin": 0.4, "scale": 80}, PML_CIRCLE, faster=12, lighter=1 / 50),
     Case("supcon-4096", 4096, 4, "supervised_contrastive", {"temperature": 0.1}, PML_SUPCON, faster=5, lighter=1 / 40),
@@ -291,7 +331,8 @@ class Settings:
         seconds: that timing one case takes, about.
         quick: batches a sixteenth of the size.
         device: ``"cpu"`` or ``"cuda"``.
-        fresh: whether memory is the peak of a fresh process; else of this one, as on a GPU, whose allocator counts exactly.
+        fresh: whether memory is the peak of a fresh process; else of this one, as on a GPU, whose allocator counts
+            exactly.
     """
 
     seconds: float = 10.0
@@ -390,8 +431,8 @@ def measured(case: Case, settings: Settings) -> Row:
 def equality(case: Case, batch: Batch, settings: Settings) -> dict[str, Any]:
     """Return how far value and gradient are from what they should be, or raise where that is too far.
 
-    They are compared on the batch that is timed; on a smaller one only where the peer does not fit, or computes something
-    else and the definition takes too long.
+    They are compared on the batch that is timed; on a smaller one only where the peer does not fit, or computes
+    something else and the definition takes too long.
     """
     reference = case.definition or case.peer
     assert reference is not None, f"{case.name} has nothing to be equal to"
@@ -432,7 +473,9 @@ def contained(value: peers.Value, batch: Batch, *, most: int, device: str) -> Ou
         return outcome(value, batch)
 
 
-def widened(tolerance: Difference, hinge: Callable[..., tuple[int, int, int]], batch: Batch, expected: Outcome) -> Difference:
+def widened(
+    tolerance: Difference, hinge: Callable[..., tuple[int, int, int]], batch: Batch, expected: Outcome
+) -> Difference:
     """Return the tolerance with room for everything of which rounding decides whether it is active, counted in float64.
 
     Each may change the number that the mean divides by, and gives or takes a gradient of at most 2 at one embedding.
@@ -466,7 +509,11 @@ def measure_time(row: Row, case: Case, batch: Batch, settings: Settings) -> None
         if about > most:
             row.notes["peer"] = f"about {about / GIBIBYTE:.1f} GiB"
         else:
-            other = batch if case.peer.shrink == 1 else case.batch(row.size // case.peer.shrink, row.per_class, settings.device)
+            other = (
+                batch
+                if case.peer.shrink == 1
+                else case.batch(row.size // case.peer.shrink, row.per_class, settings.device)
+            )
             functions["peer"] = step(case.peer.make(), other.leaves, *other.constants)
     functions["products"] = products(*batch.compared(), case.products)
     for first in ("ours", "peer"):  # alone, so that whoever does not fit is known by name
@@ -507,8 +554,11 @@ def measure_memory(row: Row, case: Case, settings: Settings) -> None:
         row.memory_method = peak.method
 
 
-def prepared(name: str, side: Side, size: int | str, per_class: int | str, device: str = "cpu") -> Callable[[], Outcome]:
-    """Return a step of one side of a case whose batch is built, after a small step has set up all that is set up once."""
+def prepared(
+    name: str, side: Side, size: int | str, per_class: int | str, device: str = "cpu"
+) -> Callable[[], Outcome]:
+    """Return a step of one side of a case whose batch is built, after a small step has set up all that is set up
+    once."""
     case = CASES[NAMES.index(name)]
     value = case.value(side)
     batch = case.batch(int(size), int(per_class), device)
@@ -517,7 +567,8 @@ def prepared(name: str, side: Side, size: int | str, per_class: int | str, devic
 
 
 def products(first: Tensor, second: Tensor, count: int) -> Callable[[], tuple[Tensor, Tensor, Tensor]]:
-    """Return a function that does the matrix products of a loss of all pairs and nothing else, into buffers made beforehand.
+    """Return a function that does the matrix products of a loss of all pairs and nothing else, into buffers made
+    beforehand.
 
     One is the similarities; three are these, and the products of a matrix of their size with both sides: the gradients.
     """
@@ -538,7 +589,8 @@ def products(first: Tensor, second: Tensor, count: int) -> Callable[[], tuple[Te
 
 
 def scaling(settings: Settings, unequal: Container[str] = ()) -> dict[str, dict[str, Any]]:
-    """Return for each series the time at every size and the exponent with which it grows; nothing for losses that were unequal."""
+    """Return for each series the time at every size and the exponent with which it grows; nothing for losses that were
+    unequal."""
     found = {}
     for name, case in SERIES.items():
         if case.loss in unequal:
@@ -559,7 +611,9 @@ def growth(name: str, settings: Settings) -> dict[str, Any]:
         function = step(case.ours(), batch.leaves, *batch.constants)
         try:
             with memory.limited(most, settings.device):
-                rounds = timed({"ours": function}, budget=0.1 if settings.quick else settings.seconds / 5, device=settings.device)
+                rounds = timed(
+                    {"ours": function}, budget=0.1 if settings.quick else settings.seconds / 5, device=settings.device
+                )
         except TooLargeError as error:
             notes[size] = str(error)
             continue
@@ -570,7 +624,9 @@ def growth(name: str, settings: Settings) -> dict[str, Any]:
 
 def table(rows: Iterable[Row], settings: Settings) -> Table:
     """Return the rows as a table of at most 140 columns."""
-    shown = Table(title=title(settings), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    shown = Table(
+        title=title(settings), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     shown.add_column("case", no_wrap=True)
     shown.add_column("N/class", no_wrap=True)
     shown.add_column("peer", no_wrap=True)
@@ -600,8 +656,8 @@ def title(settings: Settings) -> str:
 
 
 CAPTION = """\
-times: peer / ours, ours / peer where the limit is <=; median of interleaved pairs. MiB: peak of a step, beyond imports and the batch.
-of mm: ours / the bare matrix products of the loss, in the same turns; below 1 where each pair is
+times: peer / ours, ours / peer where the limit is <=; median of interleaved pairs. MiB: peak of a step, beyond imports
+and the batch. of mm: ours / the bare matrix products of the loss, in the same turns; below 1 where each pair is
 looked at once, which halves them. "N / 2" is ours at half the size. Every case is timed in a process of its own."""
 
 
@@ -623,7 +679,8 @@ def cells(row: Row) -> list[str]:
         verdict(row.time_kept),
         *(short(row.memory[side] / MEBIBYTE) if side in row.memory else "" for side in ("ours", "peer")),
         share(row.memory["ours"] / max(1, row.memory["peer"])) if len(row.memory) == 2 else "",
-        limit(row.limits["megabytes"], "<=", " MB") or (f"<={share(row.limits['lighter'])}" if row.limits["lighter"] else ""),
+        limit(row.limits["megabytes"], "<=", " MB")
+        or (f"<={share(row.limits['lighter'])}" if row.limits["lighter"] else ""),
         verdict(row.memory_kept),
         short(row.ours_over_products.median) if row.ours_over_products else "",
     ]
@@ -633,7 +690,9 @@ def short(number: float | None) -> str:
     """Return three digits of a number, all of those before the point."""
     if number is None:
         return ""
-    return f"{number:.0f}" if number >= 1000 else f"{number:.2f}" if number < 0.1 else f"{number:#.3g}".removesuffix(".")
+    return (
+        f"{number:.0f}" if number >= 1000 else f"{number:.2f}" if number < 0.1 else f"{number:#.3g}".removesuffix(".")
+    )
 
 
 def limit(number: float | None, sign: str, unit: str = "") -> str:
@@ -654,7 +713,11 @@ def verdict(kept: bool | None) -> str:
 def scaling_table(found: dict[str, dict[str, Any]]) -> Table:
     """Return exponents and the times they come from as a table."""
     shown = Table(
-        title="ours: time grows with N to the power of", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+        title="ours: time grows with N to the power of",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
     sizes = sorted({size for series in found.values() for size in (*series["seconds"], *series["not_run"])})
     shown.add_column("loss")
@@ -670,10 +733,20 @@ def scaling_table(found: dict[str, dict[str, Any]]) -> Table:
 def options(parser: argparse.ArgumentParser) -> None:
     """Add what can be chosen on the command line."""
     parser.add_argument(
-        "--case", nargs="+", choices=NAMES, metavar="NAME", help=f"run only these, without the exponents: {', '.join(NAMES)}"
+        "--case",
+        nargs="+",
+        choices=NAMES,
+        metavar="NAME",
+        help=f"run only these, without the exponents: {', '.join(NAMES)}",
     )
-    parser.add_argument("--quick", action="store_true", help="batches a sixteenth of the size, few rounds: does everything run and agree?")
-    parser.add_argument("--seconds", type=float, default=Settings.seconds, help="time for each case, about (default: %(default)s)")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="batches a sixteenth of the size, few rounds: does everything run and agree?",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=Settings.seconds, help="time for each case, about (default: %(default)s)"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
 
 
@@ -688,7 +761,11 @@ def report(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, A
     console.print(CAPTION, highlight=False)
     for row in rows:
         for side, note in row.notes.items():
-            console.print(f"{row.name}: {'ours' if side == 'ours' else row.peer} was not run: {note}", highlight=False, markup=False)
+            console.print(
+                f"{row.name}: {'ours' if side == 'ours' else row.peer} was not run: {note}",
+                highlight=False,
+                markup=False,
+            )
         if row.error is not None:
             console.print(f"ERROR {row.name}: {row.error}", highlight=False, markup=False)
     unequal = {case.loss for case, row in zip(chosen, rows, strict=True) if row.error is not None}

@@ -84,8 +84,11 @@ def triplet_definition(margin: float = 0.2) -> Value:
 
 
 @torch.no_grad()
-def triplets_near_hinge(embeddings: Tensor, labels: Tensor, *, within: float, margin: float = 0.2) -> tuple[int, int, int]:
-    """Return how many triplets lie within so much of the hinge: of one embedding at most, and in all; and how many are active."""
+def triplets_near_hinge(
+    embeddings: Tensor, labels: Tensor, *, within: float, margin: float = 0.2
+) -> tuple[int, int, int]:
+    """Return how many triplets lie within so much of the hinge: of one embedding at most, and in all; and how many are
+    active."""
     between = torch.cdist(embeddings, embeddings)
     touching = torch.zeros_like(labels)
     near = active = 0
@@ -108,7 +111,8 @@ def pairs_near_hinge(embeddings: Tensor, labels: Tensor, *, within: float, margi
 
 
 def cdist() -> Value:
-    """All distances and nothing else: what a loss of all distances cannot do without. Its backward gets a matrix of ones."""
+    """All distances and nothing else: what a loss of all distances cannot do without. Its backward gets a matrix of
+    ones."""
     return lambda embeddings, _: torch.cdist(embeddings, embeddings)
 
 

@@ -1,11 +1,13 @@
-"""A whole training with our triplet loss, and the same with pytorch-metric-learning's: does it come to the same, and how fast?
+"""A whole training with our triplet loss, and the same with pytorch-metric-learning's: does it come to the same, and
+how fast?
 
-The default run of examples/train.py, with its own code: network, batches, optimiser, step and figures. All that is compared is
-trained in turns, a step of one and a step of the other, on the same batches from the same initial weights.
+The default run of examples/train.py, with its own code: network, batches, optimiser, step and figures. All that is
+compared is trained in turns, a step of one and a step of the other, on the same batches from the same initial weights.
 
-A training amplifies rounding, in float32 so soon that on two seeds of three even PML leaves itself by 4e-4 within 20 steps if a
-single weight starts one unit in the last place away. So the first steps are compared twice: in float64, where they must be equal
-in proportion, and in float32, where they must be equal to 1e-4 and PML's distance from itself is shown next to our distance from it.
+A training amplifies rounding, in float32 so soon that on two seeds of three even PML leaves itself by 4e-4 within 20
+steps if a single weight starts one unit in the last place away. So the first steps are compared twice: in float64,
+where they must be equal in proportion, and in float32, where they must be equal to 1e-4 and PML's distance from itself
+is shown next to our distance from it.
 """
 
 from __future__ import annotations
@@ -45,8 +47,9 @@ NUDGED = "nudged"  # PML once more, one weight one unit in the last place away
 COMPARED = 20  # steps whose losses are compared
 TOLERANCE = 1e-4  # of a loss in float32: as it is, required; relative to that of PML, shown
 EQUAL = 1e-7  # of a loss in float64, relative to that of PML: required
-# On the embeddings that are timed, against PML in float64: whether it is the same mathematics. Batches hold images twice where a
-# letter has too few, and torch.cdist, which PML takes, makes up to 4e-8 of a distance of 0 (in float32, 7e-4)
+# On the embeddings that are timed, against PML in float64: whether it is the same mathematics. Batches hold images
+# twice where a letter has too few, and torch.cdist, which PML takes, makes up to 4e-8 of a distance of 0 (in float32,
+# 7e-4)
 ROUNDED = Difference(value=1e-5, gradient=1e-4)
 EXACT = Difference(value=1e-7, gradient=1e-6)
 WARM_UP = 3  # steps that are not timed
@@ -57,7 +60,8 @@ WIDTH = 120
 def examples() -> SimpleNamespace:
     """Return the modules of examples/ that train.
 
-    They are imported only when needed: they bring matplotlib and scikit-learn along, which other benchmarks have no use for.
+    They are imported only when needed: they bring matplotlib and scikit-learn along, which other benchmarks have no use
+    for.
     """
     if str(EXAMPLES) not in sys.path:
         sys.path.insert(0, str(EXAMPLES))  # as Python does for `python examples/train.py`
@@ -75,7 +79,14 @@ def peer(run: Run) -> nn.Module:
 
     The run's network returns unit vectors already; to let PML normalise them once more would be another gradient.
     """
-    same = {"name": "triplet", "distance": "euclidean", "mining": "all", "average": "all", "swap": False, "reduction": "mean"}
+    same = {
+        "name": "triplet",
+        "distance": "euclidean",
+        "mining": "all",
+        "average": "all",
+        "swap": False,
+        "reduction": "mean",
+    }
     if changed := {key: run.loss[key] for key in same if run.loss[key] != same[key]}:
         raise SystemExit(f"{RUN}.yaml trains with {changed}, for which no peer is written here")
     return pml.TripletMarginLoss(margin=run.loss["margin"], distance=euclidean(), reducer=MeanReducer())
@@ -124,7 +135,11 @@ class Trained:
 
     def distances(self) -> list[float]:
         """Return how far our losses are from PML's in float32, step by step, not in proportion."""
-        return [abs(ours - other) for ours, other in zip(self.losses["ours"], self.losses["PML"], strict=True)] if self.losses else []
+        return (
+            [abs(ours - other) for ours, other in zip(self.losses["ours"], self.losses["PML"], strict=True)]
+            if self.losses
+            else []
+        )
 
     def differences(self, side: str = "ours") -> list[float]:
         """Return how far the losses of a side are from PML's in float32, step by step."""
@@ -133,7 +148,10 @@ class Trained:
 
 def relative(values: Sequence[float], expected: Sequence[float]) -> list[float]:
     """Return how far values are from the expected ones, relative to those; NaN and infinity are as far as can be."""
-    found = (abs(value - other) / abs(other) if other else float(value != other) for value, other in zip(values, expected, strict=True))
+    found = (
+        abs(value - other) / abs(other) if other else float(value != other)
+        for value, other in zip(values, expected, strict=True)
+    )
     return [far if math.isfinite(far) else math.inf for far in found]
 
 
@@ -153,7 +171,11 @@ def trained(run: Run, other: nn.Module, *, seconds: float, say: Console | None =
     """
     found = Trained(run.seed)
     double = {side: learner_with(loss, run, torch.float64) for side, loss in (("ours", None), ("PML", other))}
-    learners = {"ours": learner_with(None, run), "PML": learner_with(other, run), NUDGED: nudged(learner_with(other, run))}
+    learners = {
+        "ours": learner_with(None, run),
+        "PML": learner_with(other, run),
+        NUDGED: nudged(learner_with(other, run)),
+    }
     try:
         found.double, _ = in_turns(double, run, range(min(COMPARED, run.steps)))
         if number := parted(relative(*found.double.values()), EQUAL):
@@ -171,8 +193,11 @@ def trained(run: Run, other: nn.Module, *, seconds: float, say: Console | None =
     return found
 
 
-def in_turns(learners: dict[str, Learner], run: Run, steps: Iterable[int]) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Train learners step by step with train.py's own step; return the loss of every step, and the seconds of those after the warm-up.
+def in_turns(
+    learners: dict[str, Learner], run: Run, steps: Iterable[int]
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Train learners step by step with train.py's own step; return the loss of every step, and the seconds of those
+    after the warm-up.
 
     Who begins changes with every step, since whoever does is the one that loads the batch into the cache.
     """
@@ -204,7 +229,8 @@ def progress(run: Run, say: Console | None) -> Iterable[int]:
 
 
 def time_alone(found: Trained, state: str, learners: dict[str, Learner], run: Run, seconds: float) -> None:
-    """Time both losses on the embeddings that our network makes of one batch, after seeing that they are equal there."""
+    """Time both losses on the embeddings that our network makes of one batch, after seeing that they are equal
+    there."""
     (images,), labels = run.task.batches("training", run.kind, run.batch_size)(run.seed, 0)
     with torch.no_grad():
         embeddings = learners["ours"].network.eval()(images)
@@ -224,10 +250,10 @@ def time_alone(found: Trained, state: str, learners: dict[str, Learner], run: Ru
 class Judged:
     """One figure of one seed on both sides, and by how much it moves where only the seed is another.
 
-    The rule: the difference of the two sides at one seed lies within the spread where it is at most the range (largest minus
-    smallest) of PML's figure over all seeds. PML's range alone, since a range over both sides would hold every difference, and
-    ours would excuse whatever is unsteady about us. A few seeds measure a spread roughly, so this is shown, not required; and so
-    is how far PML gets from itself by a nudge, which is rounding and nothing else.
+    The rule: the difference of the two sides at one seed lies within the spread where it is at most the range (largest
+    minus smallest) of PML's figure over all seeds. PML's range alone, since a range over both sides would hold every
+    difference, and ours would excuse whatever is unsteady about us. A few seeds measure a spread roughly, so this is
+    shown, not required; and so is how far PML gets from itself by a nudge, which is rounding and nothing else.
     """
 
     figure: str
@@ -286,7 +312,8 @@ def first_steps(seeds: Sequence[Trained]) -> Table:
 
 
 def together(seed: Trained) -> dict[str, dict[str, Any]]:
-    """Return how long, and how closely, the first steps stay together: in both precisions, and PML with itself nudged."""
+    """Return how long, and how closely, the first steps stay together: in both precisions, and PML with itself
+    nudged."""
     rows = {
         "ours - PML, float32": (seed.distances(), TOLERANCE),
         "ours / PML - 1, float64": (relative(*seed.double.values()) if seed.double else [], EQUAL),
@@ -318,7 +345,14 @@ def together_table(seeds: Sequence[Trained]) -> Table:
             if name in rows:
                 row = rows[name]
                 beyond = f"none of {row['steps']}" if row["parted"] is None else str(row["parted"])
-                shown.add_row(name, str(number), f"{row['largest']:.1e}", f"{row['tolerance']:.0e}", yes_or_no(row["kept"]), beyond)
+                shown.add_row(
+                    name,
+                    str(number),
+                    f"{row['largest']:.1e}",
+                    f"{row['tolerance']:.0e}",
+                    yes_or_no(row["kept"]),
+                    beyond,
+                )
     return shown
 
 
@@ -336,7 +370,9 @@ def figures_table(rows: Sequence[Judged], steps: int) -> Table:
     for row in rows:
         spread = "" if row.spread is None else f"{row.spread:.4f}"
         numbers = (f"{row.ours:.4f}", f"{row.other:.4f}", f"{row.ours - row.other:+.4f}")
-        shown.add_row(row.figure, str(row.seed), *numbers, spread, yes_or_no(row.within), f"{row.nudged - row.other:+.4f}")
+        shown.add_row(
+            row.figure, str(row.seed), *numbers, spread, yes_or_no(row.within), f"{row.nudged - row.other:+.4f}"
+        )
     return shown
 
 
@@ -345,7 +381,9 @@ def pooled(seeds: Sequence[Trained]) -> dict[str, dict[str, list[float]]]:
     complete = [seed for seed in seeds if seed.error is None]
     found = {"training step": {side: [spent for seed in complete for spent in seed.steps[side]] for side in SIDES}}
     for state in complete[0].alone if complete else ():
-        found[f"loss alone, {state}"] = {side: [spent for seed in complete for spent in seed.alone[state][side]] for side in SIDES}
+        found[f"loss alone, {state}"] = {
+            side: [spent for seed in complete for spent in seed.alone[state][side]] for side in SIDES
+        }
     return {name: times for name, times in found.items() if times["ours"]}
 
 
@@ -374,7 +412,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add what can be chosen on the command line."""
     parser.add_argument("--steps", type=at_least_one, help="steps of training (default: those of the run)")
     parser.add_argument("--seeds", type=at_least_one, help="how many seeds, from 0 (default: 3)")
-    parser.add_argument("--quick", action="store_true", help="30 steps of one seed, unless told otherwise: is it equal?")
+    parser.add_argument(
+        "--quick", action="store_true", help="30 steps of one seed, unless told otherwise: is it equal?"
+    )
 
 
 def at_least_one(text: str) -> int:
@@ -391,7 +431,9 @@ def report(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, A
     say = Console(stderr=True)
     seeds = [trained(run, peer(run), seconds=0.1 if arguments.quick else 2.0, say=say) for run in runs]
     rows, times = judged(seeds), pooled(seeds)
-    console.print(f"training: the run {RUN!r} of examples/, {runs[0].loss}; float32, batches of {runs[0].batch_size}", width=WIDTH)
+    console.print(
+        f"training: the run {RUN!r} of examples/, {runs[0].loss}; float32, batches of {runs[0].batch_size}", width=WIDTH
+    )
     console.print(summary(), width=WIDTH)
     started = [seed for seed in seeds if seed.losses]
     for start in range(0, len(started), ABREAST):
@@ -410,7 +452,9 @@ def report(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, A
         "compared_steps": COMPARED,
         "seeds": [{**vars(seed), "together": together(seed)} for seed in seeds],
         "judged": [{**vars(row), "within": row.within} for row in rows],
-        "milliseconds": {name: {side: 1000 * statistics.median(both[side]) for side in SIDES} for name, both in times.items()},
+        "milliseconds": {
+            name: {side: 1000 * statistics.median(both[side]) for side in SIDES} for name, both in times.items()
+        },
         "peer_over_ours": {name: ratio(both["PML"], both["ours"])._asdict() for name, both in times.items()},
     }
     return numbers, all(seed.error is None for seed in seeds)

@@ -1,4 +1,5 @@
-"""The contract as pages: ``support.md``, every clause on every loss, and ``peers.md``, the same clauses on other libraries."""
+"""The contract as pages: ``support.md``, every clause on every loss, and ``peers.md``, the same clauses on other
+libraries."""
 
 from __future__ import annotations
 
@@ -29,7 +30,11 @@ MARKS = {"kept": "✓", "broken": "✗", "declared": "declared", "not applicable
 @cache
 def support() -> str:
     """Return the support matrix: loss x clause x precision."""
-    reports = {name: report_of(name) for name in losses.available() if type(losses.create(name)).__module__.startswith("losses.")}
+    reports = {
+        name: report_of(name)
+        for name in losses.available()
+        if type(losses.create(name)).__module__.startswith("losses.")
+    }
     counts = counted(reports.values())
     reasons = [
         f"- `{name}`, `{verdict.clause}`: {verdict.seen}."
@@ -41,7 +46,8 @@ def support() -> str:
         [
             "# What every loss promises, and keeps",
             "",
-            "Made by `make pages` from `losses.check_loss`, which runs on your own losses too; a test fails when this page is stale.",
+            "Made by `make pages` from `losses.check_loss`, which runs on your own losses too; a test fails when this "
+            "page is stale.",
             "A class is checked with every option of every parameter, so one mark stands for many cases.",
             "",
             f"**{counts['kept']} kept, {counts['declared']} declared, {counts['broken']} broken**, "
@@ -62,7 +68,8 @@ def peers() -> str:
     reports = {}
     for name, (module, kind) in PEERS.items():
         torch.manual_seed(0)
-        with warnings.catch_warnings(), redirect_stderr(StringIO()):  # a peer's warnings, and torch's tracebacks of it, are its own
+        # a peer's warnings, and torch's tracebacks of it, are its own
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             reports[name] = check_loss(module, inputs=kind)
     counts = counted(reports.values())
@@ -70,10 +77,13 @@ def peers() -> str:
         [
             "# The same clauses on other libraries",
             "",
-            f"Made by `make pages`, with torch {torch.__version__.partition('+')[0]} and pytorch-metric-learning {version_of_pml()}. "
+            f"Made by `make pages`, with torch {torch.__version__.partition('+')[0]} and pytorch-metric-learning "
+            f"{version_of_pml()}. "
             "Each module is called as its own documentation says, on the batches that our losses are checked on.",
-            "A mark says what was seen, not what its authors promise: nobody promised most of this. Clauses on weights, totals and",
-            "configuration are about a call that these modules do not have (-). Our own side of the table is [support.md](support.md).",
+            "A mark says what was seen, not what its authors promise: nobody promised most of this. Clauses on "
+            "weights, totals and",
+            "configuration are about a call that these modules do not have (-). Our own side of the table is "
+            "[support.md](support.md).",
             "",
             f"{counts['kept']} kept, {counts['broken']} not kept (✗), {counts['not offered']} not offered (-), "
             f"{counts['not applicable']} not applicable (·).",
@@ -86,7 +96,9 @@ def peers() -> str:
 def matrix(reports: Mapping[str, Report]) -> list[str]:
     """Return tables of clause and precision against loss, one for each file of clauses."""
     marks = {
-        (name, verdict.clause, verdict.precision): MARKS[verdict.outcome] for name, report in reports.items() for verdict in report.verdicts
+        (name, verdict.clause, verdict.precision): MARKS[verdict.outcome]
+        for name, report in reports.items()
+        for verdict in report.verdicts
     }
     lines = []
     for module in dict.fromkeys(clause.check.__module__ for clause in CLAUSES.values()):
@@ -101,7 +113,9 @@ def matrix(reports: Mapping[str, Report]) -> list[str]:
             for index, precision in enumerate(clause.precisions):
                 promise = f"`{clause.name}`: {clause.promise}" if index == 0 else ""
                 where = precision.name if len(clause.precisions) > 1 else ""
-                lines.append(f"| {promise} | {where} | {' | '.join(marks[name, clause.name, where] for name in reports)} |")
+                lines.append(
+                    f"| {promise} | {where} | {' | '.join(marks[name, clause.name, where] for name in reports)} |"
+                )
         lines.append("")
     return lines
 
@@ -121,16 +135,24 @@ def report_of(name: str) -> Report:
         for verdict in check_loss(loss, inputs=kind, oracle=oracle, clauses=["equals_its_oracle"]).verdicts
     ]
     worst = next((answer for answer in answers if answer.outcome == "broken"), answers[0])
-    return Report(report.loss, tuple(worst if verdict.clause == worst.clause else verdict for verdict in report.verdicts))
+    return Report(
+        report.loss, tuple(worst if verdict.clause == worst.clause else verdict for verdict in report.verdicts)
+    )
 
 
 def oracles_of(name: str) -> Iterable[tuple[losses.Loss, Kind, Callable[[Any, Any], Tensor]]]:
-    """Yield, for each kind of input, a loss with an oracle that autograd goes through; the simplest parameters come first."""
+    """Yield, for each kind of input, a loss with an oracle that autograd goes through; the simplest parameters come
+    first."""
     tests, seen = oracles(), set()
     for case in sorted(tests.ORACLES[name], key=lambda case: len(case.parameters)):
         loss, drawn = losses.create(name, **case.parameters), case.draw(torch.Generator().manual_seed(0))
         kind = next((kind for kind in loss.spec.inputs if kind.claims(drawn.output)), None)
-        if kind is not None and kind not in seen and case.differentiable and not (drawn.options or drawn.leaves or case.tangent):
+        if (
+            kind is not None
+            and kind not in seen
+            and case.differentiable
+            and not (drawn.options or drawn.leaves or case.tangent)
+        ):
             seen.add(kind)
             yield loss, kind, lambda output, target, case=case: case.mean(tests.Batch(output, target))
 

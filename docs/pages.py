@@ -1,4 +1,5 @@
-"""Write what is derived from the registry and from the contract: tables in the README, typed exports, the pages of ``docs/``.
+"""Write what is derived from the registry and from the contract: tables in the README, typed exports, the pages of
+``docs/``.
 
 ``make pages`` runs this; ``tests/test_structure.py`` fails where a page is stale.
 """
@@ -36,7 +37,9 @@ def exports() -> str:
     classes = sorted((find(name).cls for name in available()), key=lambda cls: (cls.__module__, cls.__name__))
     # "as" makes each a re-export under strict typing; the last, empty line is the formatter's
     lines = [
-        f"    from {cls.__module__} import {cls.__name__} as {cls.__name__}" for cls in classes if cls.__module__.startswith("losses.")
+        f"    from {cls.__module__} import {cls.__name__} as {cls.__name__}"
+        for cls in classes
+        if cls.__module__.startswith("losses.")
     ]
     return "\n".join([*lines, ""])
 

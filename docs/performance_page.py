@@ -1,4 +1,5 @@
-"""The page of measured times and memory, from what ``python -m benchmarks ... --json`` wrote to ``benchmarks/results/``."""
+"""The page of measured times and memory, from what ``python -m benchmarks ... --json`` wrote to
+``benchmarks/results/``."""
 
 from __future__ import annotations
 
@@ -24,17 +25,23 @@ PEERS = {
 
 def performance() -> str:
     """Return the page."""
-    metric, training = (json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("metric", "training"))
+    metric, training = (
+        json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("metric", "training")
+    )
     machine, versions = metric["machine"], metric["versions"]
     names = ", ".join(f"{name} {version}" for name, version in versions.items())
     return "\n".join(
         [
             "# Measured: whole-batch losses",
             "",
-            f"One thread of an {machine['cpu']} ({machine['architecture']}), {names}; {metric['date'][:10]}. float32, 128 dimensions, "
-            "forward and backward. Value and gradient of a row were seen to be the peer's before it was timed. Times are medians of "
-            "interleaved pairs, memory is the peak of a step in a fresh process, beyond imports and the batch. *Products* is our time "
-            "over that of the bare matrix products of the loss: 1 is the limit of its arithmetic, and losses that look at each pair "
+            f"One thread of an {machine['cpu']} ({machine['architecture']}), {names}; {metric['date'][:10]}. float32, "
+            "128 dimensions, "
+            "forward and backward. Value and gradient of a row were seen to be the peer's before it was timed. Times "
+            "are medians of "
+            "interleaved pairs, memory is the peak of a step in a fresh process, beyond imports and the batch. "
+            "*Products* is our time "
+            "over that of the bare matrix products of the loss: 1 is the limit of its arithmetic, and losses that "
+            "look at each pair "
             "once can be below it. Written by `make pages` from `benchmarks/results/metric.json`.",
             "",
             f"| {' | '.join(COLUMNS)} |",
@@ -61,10 +68,20 @@ def line(row: dict[str, Any]) -> str:
     """Return a row of the table."""
     limits, times, memory = row["limits"], row["milliseconds"], row["memory"]
     ratio = row["peer_over_ours"]
-    faster = f"{number(ratio['median'])} ({number(ratio['lower'])}-{number(ratio['upper'])})" if ratio else row["notes"].get("peer", "")
-    time_limit = f">= {limits['faster']}" if limits["faster"] else f">= 1 / {limits['slower']}" if limits["slower"] else ""
+    faster = (
+        f"{number(ratio['median'])} ({number(ratio['lower'])}-{number(ratio['upper'])})"
+        if ratio
+        else row["notes"].get("peer", "")
+    )
+    time_limit = (
+        f">= {limits['faster']}" if limits["faster"] else f">= 1 / {limits['slower']}" if limits["slower"] else ""
+    )
     space_limit = (
-        f"<= 1/{1 / limits['lighter']:.0f}" if limits["lighter"] else f"<= {limits['megabytes']} MB" if limits["megabytes"] else ""
+        f"<= 1/{1 / limits['lighter']:.0f}"
+        if limits["lighter"]
+        else f"<= {limits['megabytes']} MB"
+        if limits["megabytes"]
+        else ""
     )
     cells = [
         row["name"],
@@ -85,7 +102,10 @@ def line(row: dict[str, Any]) -> str:
 def growth(scaling: dict[str, Any]) -> list[str]:
     """Return the table of exponents."""
     sizes = list(dict.fromkeys(size for found in scaling.values() for size in found["seconds"]))
-    lines = [f"| loss | exponent | {' | '.join(f'N = {size}' for size in sizes)} |", f"|---|---:|{'---:|' * len(sizes)}"]
+    lines = [
+        f"| loss | exponent | {' | '.join(f'N = {size}' for size in sizes)} |",
+        f"|---|---:|{'---:|' * len(sizes)}",
+    ]
     for name, found in scaling.items():
         times = [number(found["seconds"][size] * 1e3) if size in found["seconds"] else "" for size in sizes]
         lines.append(f"| {name} | {number(found['exponent'])} | {' | '.join(times)} |")
@@ -101,12 +121,18 @@ def whole_training(training: dict[str, Any]) -> list[str]:
     for row in training["judged"]:
         figures = (f"{row[key]:.4f}" for key in ("ours", "other", "spread"))
         rows.append(f"| {row['figure']} | {row['seed']} | {' | '.join(figures)} | {'yes' if row['within'] else 'no'} |")
-    step, alone = ({side: number(times[what][side]) for side in ("ours", "PML")} for what in ("training step", "loss alone, trained"))
+    step, alone = (
+        {side: number(times[what][side]) for side in ("ours", "PML")}
+        for what in ("training step", "loss alone, trained")
+    )
     return [
-        f"The default run of `examples/train.py`, batches of {training['run']['batch_size']}, with our triplet loss and with "
-        f"pytorch-metric-learning's from the same seed. The losses of the first {training['compared_steps']} steps differ by at most "
+        f"The default run of `examples/train.py`, batches of {training['run']['batch_size']}, with our triplet loss "
+        "and with "
+        f"pytorch-metric-learning's from the same seed. The losses of the first {training['compared_steps']} steps "
+        "differ by at most "
         f"{apart:.1e} in float32, and in float64 by at most {exact:.1e} of themselves. Median time of a training step: "
-        f"{step['ours']} ms with ours, {step['PML']} ms with theirs; of the loss alone, on a trained network: {alone['ours']} ms "
+        f"{step['ours']} ms with ours, {step['PML']} ms with theirs; of the loss alone, on a trained network: "
+        f"{alone['ours']} ms "
         f"and {alone['PML']} ms.",
         "",
         "| figure on unseen alphabets | seed | ours | theirs | their range over seeds | within |",

@@ -60,7 +60,8 @@ def grouped(inputs: Tensor, labels: Tensor, size: int, per_class: int) -> Batche
 
 
 def pairs(labelled: Batches, per_class: int) -> Batches:
-    """Return the samples of grouped batches in pairs: every other one of two samples of one class, the rest of two classes."""
+    """Return the samples of grouped batches in pairs: every other one of two samples of one class, the rest of two
+    classes."""
 
     def draw(seed: int, step: int) -> Batch:
         anchor, positive, negative = _halves(labelled(seed, step), per_class)

@@ -41,7 +41,9 @@ def restore(path: Path, run: Run, parts: Mapping[str, Stateful]) -> None:
     before, now = saved["run"], run.values()
     different = [key for key in now if key != "steps" and before.get(key) != now[key]]
     if different:
-        raise ConfigError(*(Problem((key,), f"got {now[key]!r}, {path} was trained with {before.get(key)!r}") for key in different))
+        raise ConfigError(
+            *(Problem((key,), f"got {now[key]!r}, {path} was trained with {before.get(key)!r}") for key in different)
+        )
     for name, part in parts.items():
         part.load_state_dict(saved[name])
     torch.set_rng_state(saved["random"])

@@ -2,10 +2,11 @@
 
 Nothing is downloaded. A class is one letter, its samples are its renderings in up to 16 faces.
 
-Homoglyphs are dropped: the Greek and Cyrillic capital A are the Latin one to the last pixel, so asking to tell them apart, or
-counting one as unseen after training on the other, would be a mistake of the data set. Two letters are homoglyphs if in some
-face their images differ by less than ``HOMOGLYPH_DISTANCE`` of their ink; the first in the order of ``ALPHABETS`` stays. The
-rendering decides, not Unicode's list of confusables, because the images are all that a network sees.
+Homoglyphs are dropped: the Greek and Cyrillic capital A are the Latin one to the last pixel, so asking to tell them
+apart, or counting one as unseen after training on the other, would be a mistake of the data set. Two letters are
+homoglyphs if in some face their images differ by less than ``HOMOGLYPH_DISTANCE`` of their ink; the first in the order
+of ``ALPHABETS`` stays. The rendering decides, not Unicode's list of confusables, because the images are all that a
+network sees.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def glyphs() -> Glyphs:
         del drawings[letter]
     samples = [(image, label, face) for label, images in enumerate(drawings.values()) for face, image in images.items()]
     images, labels, faces = zip(*samples, strict=True)
-    return Glyphs(torch.from_numpy(numpy.stack(images)).unsqueeze(1), torch.tensor(labels), torch.tensor(faces), tuple(drawings))
+    return Glyphs(
+        torch.from_numpy(numpy.stack(images)).unsqueeze(1), torch.tensor(labels), torch.tensor(faces), tuple(drawings)
+    )
 
 
 def letters() -> list[str]:
@@ -101,7 +104,8 @@ def letters() -> list[str]:
 
 
 def drawing(letter: str, font: ImageFont.FreeTypeFont) -> numpy.ndarray:
-    """Return the image of a letter, centred: its place on the line would tell letters apart without a look at their shape."""
+    """Return the image of a letter, centred: its place on the line would tell letters apart without a look at their
+    shape."""
     image = Image.new("L", (SIDE, SIDE))
     pen = ImageDraw.Draw(image)
     left, top, right, bottom = pen.textbbox((0, 0), letter, font=font)

@@ -15,7 +15,8 @@ class Reading(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """The loss on data that are trained on and on data that are not, both measured alike after ``step`` steps, and its readings."""
+    """The loss on data that are trained on and on data that are not, both measured alike after ``step`` steps, and its
+    readings."""
 
     step: int
     training: float
@@ -40,7 +41,10 @@ class History:
         return len(self.training)
 
     def state_dict(self) -> dict[str, Any]:
-        evaluations = [[*losses, {name: list(reading) for name, reading in readings.items()}] for *losses, readings in self.evaluations]
+        evaluations = [
+            [*losses, {name: list(reading) for name, reading in readings.items()}]
+            for *losses, readings in self.evaluations
+        ]
         return {"training": list(self.training), "evaluations": evaluations}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

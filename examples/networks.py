@@ -142,12 +142,21 @@ class CNN(Encoder):
         stages: list[nn.Module] = []
         for before, after in pairwise([shape[0], *self.channels]):
             # ceil_mode: an image of odd size keeps its border
-            stages += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
+            stages += [
+                nn.Conv2d(before, after, 3, padding=1),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+                nn.MaxPool2d(2, ceil_mode=True),
+            ]
         sides = [ceil(side / 2 ** len(self.channels)) for side in shape[1:]]
         return nn.Sequential(*stages, nn.Flatten(), nn.Linear(self.channels[-1] * prod(sides), self.dimension))
 
     def misfit(self, shape: Shape) -> str | None:
-        return None if len(shape) == 3 else f"'cnn' takes images (channels, height, width), the task has samples of shape {shape}"
+        return (
+            None
+            if len(shape) == 3
+            else f"'cnn' takes images (channels, height, width), the task has samples of shape {shape}"
+        )
 
 
 class MLP(Encoder):

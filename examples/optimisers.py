@@ -42,7 +42,9 @@ class SGD(OptimiserSettings):
     momentum: Probability = 0.9
 
     def build(self, parameters: Iterable[Parameter]) -> Optimizer:
-        return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay)
+        return torch.optim.SGD(
+            parameters, lr=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
+        )
 
 
 OPTIMISERS: Mapping[str, type[OptimiserSettings]] = {"adam": Adam, "sgd": SGD}

@@ -25,7 +25,14 @@ def draw_losses(history: History, title: str, path: Path) -> None:
     figure, axes = page(7.5, 4.8)
     steps, training, validation = (numpy.array(column) for column in list(zip(*history.evaluations, strict=True))[:3])
     gap = f"generalisation gap, at last {history.evaluations[-1].gap:+.3g}"
-    axes.plot(range(1, history.steps + 1), history.training, color=FAINT, linewidth=0.7, alpha=0.6, label="single training batches")
+    axes.plot(
+        range(1, history.steps + 1),
+        history.training,
+        color=FAINT,
+        linewidth=0.7,
+        alpha=0.6,
+        label="single training batches",
+    )
     axes.plot(steps, training, color=TRAINED, marker="o", markersize=3, label="training data")
     axes.plot(steps, validation, color=HELD_OUT, marker="o", markersize=3, label="validation data")
     axes.fill_between(steps, training, validation, color=HELD_OUT, alpha=0.15, label=gap)
@@ -54,7 +61,9 @@ def draw_readings(history: History, title: str, path: Path) -> None:
             *axes.plot(steps, validation, color=HELD_OUT, marker="o", markersize=3, label="validation data"),
         ]
         if name == "collapse":
-            mark = axes.axhline(1, color=WRONG, linestyle="--", linewidth=1, zorder=1, label="collapse = 1: all embeddings at one point")
+            mark = axes.axhline(
+                1, color=WRONG, linestyle="--", linewidth=1, zorder=1, label="collapse = 1: all embeddings at one point"
+            )
             axes.set_ylim(top=max(1.1, axes.get_ylim()[1]))
             lines.append(mark)
         legend |= {line.get_label(): line for line in lines}
@@ -76,7 +85,12 @@ def draw_confusion(counts: Tensor, classes: Sequence[str], title: str, path: Pat
     for row, column in numpy.ndindex(*counts.shape):
         count = int(counts[row, column])
         axes.text(
-            column, row, str(count) if count else "·", ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black"
+            column,
+            row,
+            str(count) if count else "·",
+            ha="center",
+            va="center",
+            color="white" if shares[row, column] > 0.5 else "black",
         )
     axes.set_xticks(range(len(classes)), classes)
     axes.set_yticks(range(len(classes)), classes)
@@ -93,15 +107,28 @@ def draw_outlier_fit(
     fit, test = figure.subplots(1, 2)
     measured, target = seen
     fit.scatter(measured[~wrong], target[~wrong], s=14, color=FAINT, label="targets as they are")
-    fit.scatter(measured[wrong], target[wrong], s=28, color=WRONG, marker="x", label="outliers: the decimal point slipped")
+    fit.scatter(
+        measured[wrong], target[wrong], s=28, color=WRONG, marker="x", label="outliers: the decimal point slipped"
+    )
     fit.plot(*line, color=TRAINED, linewidth=2.5, label="prediction for an average patient")
-    fit.set(title="What it was trained on", xlabel="body mass index, standardised", ylabel="progression of the disease", yscale="log")
+    fit.set(
+        title="What it was trained on",
+        xlabel="body mass index, standardised",
+        ylabel="progression of the disease",
+        yscale="log",
+    )
     predicted, actual = tested
     limits = [float(min(predicted.min(), actual.min())) - 20, float(max(predicted.max(), actual.max())) + 20]
     test.plot(limits, limits, color=FAINT, linestyle="--", label="perfect")
     test.scatter(predicted, actual, s=16, color=TRAINED, label="patients")
     error = float((predicted - actual).abs().mean())
-    test.set(title=f"Patients it was not trained on: MAE {error:.1f}", xlabel="predicted", ylabel="actual", xlim=limits, ylim=limits)
+    test.set(
+        title=f"Patients it was not trained on: MAE {error:.1f}",
+        xlabel="predicted",
+        ylabel="actual",
+        xlim=limits,
+        ylim=limits,
+    )
     test.set_aspect("equal")
     figure.legend(loc="outside lower center", ncols=5, frameon=False)
     for axes in (fit, test):
@@ -121,7 +148,9 @@ def draw_reconstructions(images: Tensor, reconstructions: Tensor, samples: Tenso
             sheet[row * side :, column * side :][: picture.shape[0], : picture.shape[1]] = picture
     axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=1)
     axes.set_xticks([])
-    axes.set_yticks([(row + 0.5) * side - 1 for row in range(len(rows))], ["not trained on", "reconstructed", "made up"])
+    axes.set_yticks(
+        [(row + 0.5) * side - 1 for row in range(len(rows))], ["not trained on", "reconstructed", "made up"]
+    )
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title("Reconstructions and samples")
@@ -165,7 +194,14 @@ def draw_verification(
         sheet[top + gap // 2 :, left + gap // 2 :][: side - gap, : side - gap] = images[index]
         if column:
             hit = bool(labels[index] == labels[grid[row, 0]])
-            frame = Rectangle((left + 0.5, top + 0.5), side - 2, side - 2, fill=False, linewidth=1.8, edgecolor=RIGHT if hit else WRONG)
+            frame = Rectangle(
+                (left + 0.5, top + 0.5),
+                side - 2,
+                side - 2,
+                fill=False,
+                linewidth=1.8,
+                edgecolor=RIGHT if hit else WRONG,
+            )
             rows.add_patch(frame)
     rows.imshow(sheet, cmap="gray_r", vmin=0, vmax=1)
     rows.set(title="Query, and its nearest neighbours (green: the same letter, red: another)", xticks=[], yticks=[])

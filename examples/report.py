@@ -70,7 +70,9 @@ def cell(value: float | None, best: bool) -> Text:
 def readings_table(runs: Mapping[str, Mapping[str, Reading]]) -> Table:
     """Return a table of the last readings of every run by its name: on training data, and below on validation data."""
     names = list(dict.fromkeys(name for readings in runs.values() for name in readings))
-    sheet = Table(title="Readings of the loss on training data", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    sheet = Table(
+        title="Readings of the loss on training data", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     sheet.add_column(overflow="fold", min_width=len(VALIDATION))
     for name in names:
         sheet.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
@@ -86,7 +88,8 @@ def collapse_warnings(runs: Mapping[str, Mapping[str, Reading]]) -> Iterator[str
     for run, readings in runs.items():
         if "collapse" in readings and abs(readings["collapse"].training - 1) <= STUCK:
             yield (
-                f"{run}: collapse is {readings['collapse'].training:.3f}, the loss of embeddings that are all one point; "
+                f"{run}: collapse is {readings['collapse'].training:.3f}, the loss of embeddings that are all one "
+                "point; "
                 "try a lower learning rate, semi-hard instead of hard mining, a bigger margin or bigger batches"
             )
 

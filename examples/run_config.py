@@ -1,4 +1,5 @@
-"""What a run is: one file of data, with what the command line changes about it, checked as a whole before anything starts."""
+"""What a run is: one file of data, with what the command line changes about it, checked as a whole before anything
+starts."""
 
 from __future__ import annotations
 
@@ -29,12 +30,18 @@ class Run(Settings):
     """Everything that decides what a run does."""
 
     task: Annotated[Task, one_of("task", TASKS), Says("the name of a task or a mapping with a name")]
-    network: Annotated[NetworkSettings, one_of("network", NETWORKS), Says("the name of a network or a mapping with a name")]
+    network: Annotated[
+        NetworkSettings, one_of("network", NETWORKS), Says("the name of a network or a mapping with a name")
+    ]
     loss: Annotated[
-        dict[str, Any], BeforeValidator(lambda value: create(value).config()), Says("the name of a loss or a mapping with a name")
+        dict[str, Any],
+        BeforeValidator(lambda value: create(value).config()),
+        Says("the name of a loss or a mapping with a name"),
     ]
     input: Annotated[str | None, Says("a kind of input, for a loss that takes several")] = None
-    optimiser: Annotated[OptimiserSettings, one_of("optimiser", OPTIMISERS), Says("the name of an optimiser or a mapping with a name")]
+    optimiser: Annotated[
+        OptimiserSettings, one_of("optimiser", OPTIMISERS), Says("the name of an optimiser or a mapping with a name")
+    ]
     batch_size: Size
     steps: Count
     validate_every: Size
@@ -70,16 +77,21 @@ class Run(Settings):
         if reason := self.network.misfit(self.task.shape):
             yield Problem(("network",), reason)
         if self.loss.get("reduction") == "none":
-            yield Problem(("loss", "reduction"), "got 'none', expected 'mean' or 'sum': a training step needs one number")
+            yield Problem(
+                ("loss", "reduction"), "got 'none', expected 'mean' or 'sum': a training step needs one number"
+            )
         loss = find(self.loss["name"])
         if not self.kinds:
             hint = suggestion(self.input, map(word, self.task.feeds))
-            yield Problem(("input",), f"got {self.input!r}, the task {self.task.name!r} feeds {words(self.task.feeds)}.{hint}")
+            yield Problem(
+                ("input",), f"got {self.input!r}, the task {self.task.name!r} feeds {words(self.task.feeds)}.{hint}"
+            )
         elif not set(self.kinds) & set(loss.inputs):
             fitting = sorted(spec.name for spec in SPECS.values() if set(spec.inputs) & set(self.kinds))
             yield Problem(
                 ("loss",),
-                f"{loss.name!r} takes {words(loss.inputs)}, this run of the task {self.task.name!r} feeds {words(self.kinds)}; "
+                f"{loss.name!r} takes {words(loss.inputs)}, this run of the task {self.task.name!r} feeds "
+                f"{words(self.kinds)}; "
                 f"losses that fit are {', '.join(fitting)}",
             )
         elif self.kind.returns not in self.network.returns:
@@ -134,7 +146,10 @@ def located(name: str) -> Path:
         return path
     known = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
     if name not in known:
-        raise ConfigError(f"unknown run {name!r}, available are {', '.join(known)}, or the path of a YAML file.{suggestion(name, known)}")
+        raise ConfigError(
+            f"unknown run {name!r}, available are {', '.join(known)}, or the path of a YAML "
+            f"file.{suggestion(name, known)}"
+        )
     return CONFIGS / f"{name}.yaml"
 
 
@@ -145,7 +160,9 @@ def label(loss: object) -> str:
     'triplet-margin=0.1'
     """
     parts = (
-        [loss] if not isinstance(loss, dict) else [loss.get("name"), *(f"{key}={value}" for key, value in loss.items() if key != "name")]
+        [loss]
+        if not isinstance(loss, dict)
+        else [loss.get("name"), *(f"{key}={value}" for key, value in loss.items() if key != "name")]
     )
     return re.sub(r"[^\w.=-]+", "_", "-".join(map(str, parts)))
 
@@ -168,7 +185,9 @@ def changed(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
                 inner[parent] = {"name": inner[parent]}
             inner = inner.get(parent)
             if not isinstance(inner, dict):
-                raise ConfigError(Problem(tuple(parents[: depth + 1]), f"--set {change}: got {inner!r} there, expected a mapping"))
+                raise ConfigError(
+                    Problem(tuple(parents[: depth + 1]), f"--set {change}: got {inner!r} there, expected a mapping")
+                )
         inner[last] = parsed(text, f"--set {change}")
     return values
 

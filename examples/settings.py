@@ -52,7 +52,11 @@ def one_of(what: str, models: Mapping[str, type[Settings]]) -> BeforeValidator:
             raise ConfigError(Problem(("name",), f"is missing, expected one of {', '.join(models)}"))
         name = values["name"]
         if not isinstance(name, str) or name not in models:
-            raise ConfigError(Problem(("name",), f"unknown {what} {name!r}, available are {', '.join(models)}.{suggestion(name, models)}"))
+            raise ConfigError(
+                Problem(
+                    ("name",), f"unknown {what} {name!r}, available are {', '.join(models)}.{suggestion(name, models)}"
+                )
+            )
         return read(models[name], values)
 
     return BeforeValidator(choose)

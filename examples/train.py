@@ -60,11 +60,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", default="glyphs", help="name of a file in configs/, or the path of one (default: glyphs)")
-    parser.add_argument("--loss", action="append", default=[], help="train with this loss instead, a name or a mapping in YAML; repeatable")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the run; repeatable")
+    parser.add_argument(
+        "run", nargs="?", default="glyphs", help="name of a file in configs/, or the path of one (default: glyphs)"
+    )
+    parser.add_argument(
+        "--loss",
+        action="append",
+        default=[],
+        help="train with this loss instead, a name or a mapping in YAML; repeatable",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the run; repeatable"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    parser.add_argument("--output", type=Path, default=Path("runs"), help="folder that gets a folder for every run (default: runs)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs"), help="folder that gets a folder for every run (default: runs)"
+    )
     return parser.parse_args(arguments)
 
 
@@ -95,7 +106,10 @@ class Learner(nn.Module):
     def seen(self, inputs: tuple[Tensor, ...], target: Tensor | None) -> dict[str, float]:
         """Return the loss of a batch as ``loss``, and its readings by their names."""
         output = self.network(*inputs)
-        return {name: value.item() for name, value in {"loss": self.loss(output, target), **self.loss.readings(output, target)}.items()}
+        return {
+            name: value.item()
+            for name, value in {"loss": self.loss(output, target), **self.loss.readings(output, target)}.items()
+        }
 
 
 def train(name: str, run: Run, folder: Path, *, resume: bool) -> Result:
@@ -110,7 +124,9 @@ def train(name: str, run: Run, folder: Path, *, resume: bool) -> Result:
     if resume:
         checkpoint.restore(folder / "checkpoint.pt", run, parts)
         if history.steps > run.steps:
-            raise ConfigError(Problem(("steps",), f"got {run.steps}, the checkpoint in {folder} has done {history.steps} already"))
+            raise ConfigError(
+                Problem(("steps",), f"got {run.steps}, the checkpoint in {folder} has done {history.steps} already")
+            )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(run.values(), sort_keys=False))
 
@@ -124,7 +140,9 @@ def train(name: str, run: Run, folder: Path, *, resume: bool) -> Result:
         for step in range(history.steps, run.steps):
             loss = trained_on(batches(run.seed, step), learner, optimiser)
             if not math.isfinite(loss):
-                raise DivergedError(f"{name}: the loss became {loss} in step {step + 1}; try a smaller optimiser.learning_rate")
+                raise DivergedError(
+                    f"{name}: the loss became {loss} in step {step + 1}; try a smaller optimiser.learning_rate"
+                )
             history.training.append(loss)
             bar.update(shown, advance=1, loss=loss)
             if history.steps % run.validate_every == 0:
@@ -157,10 +175,14 @@ def trained_on(batch: Batch, learner: Learner, optimiser: Optimizer) -> float:
 
 @torch.no_grad()
 def evaluation(learner: Learner, run: Run, monitored: Sequence[Batches], step: int) -> Evaluation:
-    """Return loss and readings on training and on validation data, on as many batches of the same make, as the network is used."""
+    """Return loss and readings on training and on validation data, on as many batches of the same make, as the network
+    is used."""
     learner.eval()
     with fixed_randomness(run.seed):
-        seen = [[learner.seen(*batches(run.seed, index)) for index in range(run.validation_batches)] for batches in monitored]
+        seen = [
+            [learner.seen(*batches(run.seed, index)) for index in range(run.validation_batches)]
+            for batches in monitored
+        ]
     training, validation = ({name: fmean(each[name] for each in part) for name in part[0]} for part in seen)
     loss = training.pop("loss"), validation.pop("loss")
     return Evaluation(step, *loss, {name: Reading(training[name], validation[name]) for name in training})
@@ -173,7 +195,8 @@ def figures_of(learner: Learner, run: Run) -> Figures:
 
 @contextmanager
 def fixed_randomness(seed: int) -> Iterator[None]:
-    """Draw the same random numbers every time, and none from the run's own: looking at a network must not change its training."""
+    """Draw the same random numbers every time, and none from the run's own: looking at a network must not change its
+    training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -207,7 +230,9 @@ def show(runs: Mapping[str, Run], results: Mapping[str, Result], output: Path) -
         console.print(readings_table(readings))
     for line in collapse_warnings(readings):
         console.print(line, style="yellow")
-    console.print(f"Pictures, metrics and checkpoints: {', '.join(str(output / name) for name in results)}", soft_wrap=True)
+    console.print(
+        f"Pictures, metrics and checkpoints: {', '.join(str(output / name) for name in results)}", soft_wrap=True
+    )
 
 
 if __name__ == "__main__":

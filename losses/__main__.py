@@ -1,4 +1,5 @@
-"""``python -m losses``: what there is, and where this package lies (a local ``losses.py`` would stand in front of it)."""
+"""``python -m losses``: what there is, and where this package lies (a local ``losses.py`` would stand in front of
+it)."""
 
 from pathlib import Path
 

@@ -62,7 +62,8 @@ def load(path: str | PathLike[str], key: str | None = None) -> Loss:
         if not isinstance(content, Mapping) or part not in content:
             known = [str(name) for name in content] if isinstance(content, Mapping) else []
             raise ConfigError(
-                f"{path}: there is no key {dotted(parts[: depth + 1])!r}, the keys there are {', '.join(known) or 'none'}."
+                f"{path}: there is no key {dotted(parts[: depth + 1])!r}, the keys there are "
+                f"{', '.join(known) or 'none'}."
                 f"{suggestion(part, known)}"
             )
         content = content[part]
@@ -96,7 +97,9 @@ def read_mapping(path: str | PathLike[str]) -> dict[str, Any]:
     if content is None:
         raise ConfigError(f"{file}: is empty, expected a mapping such as 'name: huber'")
     if not isinstance(content, dict):
-        raise ConfigError(f"{file}: holds {type(content).__name__} {quoted(content)}, expected a mapping such as 'name: huber'")
+        raise ConfigError(
+            f"{file}: holds {type(content).__name__} {quoted(content)}, expected a mapping such as 'name: huber'"
+        )
     return content
 
 
@@ -130,10 +133,16 @@ class Description:
     source: str
 
     def __str__(self) -> str:
-        lines = [f"{self.name} ({', '.join((*self.aliases, self.cls.__name__))}): {self.summary}", f"  for     {self.suits}"]
+        lines = [
+            f"{self.name} ({', '.join((*self.aliases, self.cls.__name__))}): {self.summary}",
+            f"  for     {self.suits}",
+        ]
         lines += [f"  takes   {output}  against  {target}" for output, target in self.inputs]
         for parameter in self.parameters:
-            lines += [f"  {parameter.name}={parameter.default!r}: {parameter.accepts}", f"      {self.meanings.get(parameter.name, '')}"]
+            lines += [
+                f"  {parameter.name}={parameter.default!r}: {parameter.accepts}",
+                f"      {self.meanings.get(parameter.name, '')}",
+            ]
         lines += [f"  law     {law}" for law in self.laws]
         return "\n".join([*lines, f"  source  {self.source}"])
 
@@ -187,7 +196,9 @@ def schema() -> dict[str, Any]:
         properties: dict[str, Any] = {"name": {"enum": [spec.name, *spec.aliases]}}
         for name, rule in body.get("properties", {}).items():
             rule = {"$ref": "#/$defs/loss"} if rule.items() >= ANY_LOSS.items() else rule
-            properties[name] = {key: value for key, value in rule.items() if key != "title"} | {"description": meanings.get(name, "")}
+            properties[name] = {key: value for key, value in rule.items() if key != "title"} | {
+                "description": meanings.get(name, "")
+            }
         definitions[spec.name] = {
             "description": spec.summary,
             "type": "object",
@@ -211,7 +222,8 @@ def from_yaml(text: str) -> Any:
         raise ConfigError(f"is not plain YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise
-    except Exception as error:  # what the parser itself stumbles over: a tag on text that it does not fit, a date of month 99
+    # what the parser itself stumbles over: a tag on text that it does not fit, a date of month 99
+    except Exception as error:
         raise ConfigError(f"is not plain YAML: {type(error).__name__}: {error}") from None
 
 
@@ -223,7 +235,9 @@ def _loader() -> type[yaml.SafeLoader]:
             keys = [key.value for key, _ in node.value]
             for key in keys:
                 if keys.count(key) > 1:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands there twice", node.start_mark)
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key!r} stands there twice", node.start_mark
+                    )
             return super().construct_mapping(node, deep)
 
     number = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")

@@ -166,7 +166,24 @@ NUMBERS = [
     True,
     False,
 ]
-TEXTS = ["", " ", "1", "1e-3", "nan", "None", "é", "\0", "\ud800", "\U0010ffff", "x" * 5000, "1" * 5000, "{}", "%s", "{0}", "__class__"]
+TEXTS = [
+    "",
+    " ",
+    "1",
+    "1e-3",
+    "nan",
+    "None",
+    "é",
+    "\0",
+    "\ud800",
+    "\U0010ffff",
+    "x" * 5000,
+    "1" * 5000,
+    "{}",
+    "%s",
+    "{0}",
+    "__class__",
+]
 TENSORS = [
     torch.tensor(1.0),
     torch.ones(1),
@@ -260,7 +277,20 @@ values = st.recursive(
 keys = st.one_of(
     st.sampled_from(sorted({key for keys in PARAMETERS.values() for key in keys})),
     st.sampled_from(
-        ["self", "cls", "init", "given", "model_config", "model_fields", "__init__", "margn", "Reduction", "reduction ", "name", *TEXTS]
+        [
+            "self",
+            "cls",
+            "init",
+            "given",
+            "model_config",
+            "model_fields",
+            "__init__",
+            "margn",
+            "Reduction",
+            "reduction ",
+            "name",
+            *TEXTS,
+        ]
     ),
     st.text(max_size=6),
     st.sampled_from([None, 1, 1.5, True, b"x", (1, 2), float("nan"), frozenset(), object(), Number.ONE, Word.SUM]),
@@ -279,9 +309,17 @@ def configurations(draw: st.DrawFn, depth: int = 2) -> Any:
     """Draw a mapping that is a configuration, nearly one, or only looks like one."""
     name = draw(names)
     config: dict[Any, Any] = {"name": name}
-    known = PARAMETERS[ALIASES.get(name, name)] if isinstance(name, str) and ALIASES.get(name, name) in SPECS else ["reduction"]
+    known = (
+        PARAMETERS[ALIASES.get(name, name)]
+        if isinstance(name, str) and ALIASES.get(name, name) in SPECS
+        else ["reduction"]
+    )
     for key in draw(st.lists(st.sampled_from(known), unique=True, max_size=4)):
-        usual = st.sampled_from(VALUES.get(ALIASES.get(name, name), {}).get(key) or ORDINARY) if isinstance(name, str) else values
+        usual = (
+            st.sampled_from(VALUES.get(ALIASES.get(name, name), {}).get(key) or ORDINARY)
+            if isinstance(name, str)
+            else values
+        )
         if key == "reconstruction" and depth:
             config[key] = draw(st.one_of(configurations(depth=depth - 1), names))
         else:
@@ -382,9 +420,18 @@ yaml_texts = st.one_of(
     st.text(max_size=30),
 )
 json_values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(WORDS), st.sampled_from(TEXTS), st.text(max_size=6)),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.sampled_from(WORDS),
+        st.sampled_from(TEXTS),
+        st.text(max_size=6),
+    ),
     lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["name", "delta", "", "\ud800"]), inner, max_size=3)
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["name", "delta", "", "\ud800"]), inner, max_size=3),
     ),
     max_leaves=8,
 )
@@ -394,7 +441,8 @@ json_configurations = st.builds(
     st.lists(
         st.tuples(
             st.one_of(
-                st.sampled_from(["reduction", "reconstruction", "delta", "class_weight", "warmup_steps", "\ud800"]), st.text(max_size=3)
+                st.sampled_from(["reduction", "reconstruction", "delta", "class_weight", "warmup_steps", "\ud800"]),
+                st.text(max_size=3),
             ),
             json_values,
         ),
@@ -495,7 +543,9 @@ class Step(NamedTuple):
 
 
 def fill(tensor: Tensor, *numbers: float) -> Tensor:
-    return torch.tensor([numbers[i % len(numbers)] for i in range(tensor.numel())], dtype=torch.float64).reshape(tensor.shape)
+    return torch.tensor([numbers[i % len(numbers)] for i in range(tensor.numel())], dtype=torch.float64).reshape(
+        tensor.shape
+    )
 
 
 def put(tensor: Tensor, position: int, number: float) -> Tensor:
@@ -552,7 +602,9 @@ shape_steps = st.one_of(
 )
 dtype_steps = st.builds(lambda dtype: Step("to", (dtype,)), st.sampled_from(DTYPES))
 leaf_steps = st.one_of(*[value_steps] * 6, shape_steps, dtype_steps)
-joint_steps = st.one_of(value_steps, shape_steps, st.builds(lambda dtype: Step("to", (dtype,)), st.sampled_from(DTYPES[:4])))
+joint_steps = st.one_of(
+    value_steps, shape_steps, st.builds(lambda dtype: Step("to", (dtype,)), st.sampled_from(DTYPES[:4]))
+)
 
 
 class Leaf(NamedTuple):
@@ -585,7 +637,9 @@ leaves = st.builds(
     steps=st.lists(leaf_steps, max_size=2).map(tuple),
     layout=st.sampled_from(["plain", "plain", *LAYOUTS]),
     grad=st.sampled_from([None, None, True, False]),
-    instead=st.integers(0, 24).flatmap(lambda n: st.sampled_from(JUNK).map(lambda junk: (junk,)) if n == 24 else st.just(())),
+    instead=st.integers(0, 24).flatmap(
+        lambda n: st.sampled_from(JUNK).map(lambda junk: (junk,)) if n == 24 else st.just(())
+    ),
 )
 CONTAINERS = [*["own"] * 12, *["tuple"] * 6, "list", "short", "long", "dict", "swapped"]
 
@@ -632,7 +686,19 @@ def cases(draw: st.DrawFn, kinds: tuple[Kind, ...]) -> Case:
         st.none(),
         made(
             st.sampled_from(
-                [(size,), (size,), (size,), (size, 3), (), (1,), (size + 1,), (size, 1), (0,), (1, size), (size * (size - 1) // 2,)]
+                [
+                    (size,),
+                    (size,),
+                    (size,),
+                    (size, 3),
+                    (),
+                    (1,),
+                    (size + 1,),
+                    (size, 1),
+                    (0,),
+                    (1, size),
+                    (size * (size - 1) // 2,),
+                ]
             ),
             st.sampled_from([1.0, 0.0, 0.5, 2.0]),
             [torch.float32, torch.float64, torch.float16, torch.bfloat16],
@@ -646,7 +712,17 @@ def cases(draw: st.DrawFn, kinds: tuple[Kind, ...]) -> Case:
         st.sampled_from([0, 1, 2.5, -1, 0.0, -0.0, 1e-4, 1e4, True]),
         made(st.sampled_from([(), (), (1,), (2,), (size,), (0,)]), st.sampled_from([1.0, 0.0, -2.0, 3.0]), DTYPES),
         st.sampled_from(
-            [float("nan"), float("inf"), -float("inf"), 1e-320, 10**400, 1j, Made((), (float("nan"),)), Made((), (float("inf"),)), *JUNK]
+            [
+                float("nan"),
+                float("inf"),
+                -float("inf"),
+                1e-320,
+                10**400,
+                1j,
+                Made((), (float("nan"),)),
+                Made((), (float("inf"),)),
+                *JUNK,
+            ]
         ),
     )
     context: list[tuple[str, Any]] = []
@@ -655,7 +731,9 @@ def cases(draw: st.DrawFn, kinds: tuple[Kind, ...]) -> Case:
     if "reference" in kind.context and draw(st.integers(0, 2)) == 2:
         context.append(("reference", draw(references())))
     if draw(st.integers(0, 39)) == 39:
-        context.append((draw(st.sampled_from(["indices", "reference", "weights", "reduction"])), draw(st.sampled_from(JUNK))))
+        context.append(
+            (draw(st.sampled_from(["indices", "reference", "weights", "reduction"])), draw(st.sampled_from(JUNK)))
+        )
     return Case(
         kind,
         size,
@@ -693,12 +771,22 @@ def index_tuples(draw: st.DrawFn, size: int) -> Any:
 def references(draw: st.DrawFn) -> Any:
     count, width = draw(st.integers(0, 4)), draw(st.sampled_from([4, 4, 4, 4, 2, 1, 0]))
     embeddings = made(
-        st.sampled_from([(count, width), (count, width), (count, width), (count,)]), st.one_of(mild, mild, in_batches), DTYPES[:4]
+        st.sampled_from([(count, width), (count, width), (count, width), (count,)]),
+        st.one_of(mild, mild, in_batches),
+        DTYPES[:4],
     )
     labels = made(
-        st.sampled_from([(count,), (count,), (count,), (count + 1,), ()]), st.sampled_from([0.0, 1.0, 2.0, 7.0]), [torch.int64, *DTYPES]
+        st.sampled_from([(count,), (count,), (count,), (count + 1,), ()]),
+        st.sampled_from([0.0, 1.0, 2.0, 7.0]),
+        [torch.int64, *DTYPES],
     )
-    parts = [draw(st.one_of(embeddings, embeddings, embeddings, made(st.just((count, width)), mild, DTYPES), st.sampled_from(JUNK)))]
+    parts = [
+        draw(
+            st.one_of(
+                embeddings, embeddings, embeddings, made(st.just((count, width)), mild, DTYPES), st.sampled_from(JUNK)
+            )
+        )
+    ]
     parts += [draw(st.one_of(labels, labels, labels, st.sampled_from(JUNK)))]
     return draw(st.sampled_from([tuple(parts), tuple(parts), tuple(parts), parts, parts[0], (*parts, None)]))
 
@@ -734,7 +822,9 @@ def call_of(case: Case, loss: losses.Loss, *, exact: bool = False) -> Call:
         if tensor.is_floating_point():
             tensor = tensor.to(case.dtype)
             for step in case.joint:
-                tensor = CHANGES[step.name](tensor, *step.arguments).to(tensor.dtype if step.name != "to" else step.arguments[0])
+                tensor = CHANGES[step.name](tensor, *step.arguments).to(
+                    tensor.dtype if step.name != "to" else step.arguments[0]
+                )
         else:
             for step in (step for step in case.joint if step.name in ("head", "first_row")):
                 tensor = CHANGES[step.name](tensor, *step.arguments)
@@ -749,7 +839,8 @@ def call_of(case: Case, loss: losses.Loss, *, exact: bool = False) -> Call:
         return LAYOUTS[leaf.layout](tensor)
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Casting complex values to real")  # torch says it once in a process, of numbers made here
+        # torch says it once in a process, of numbers made here
+        warnings.filterwarnings("ignore", "Casting complex values to real")
         output, target = change(drawn.output), change(drawn.target)
     options: dict[str, Any] = {}
     for name, value in (("weight", case.weight), ("normalizer", case.normalizer), *case.context):

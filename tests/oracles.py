@@ -28,7 +28,17 @@ from pytorch_metric_learning import losses as pml_losses
 from pytorch_metric_learning import miners as pml_miners
 from pytorch_metric_learning import reducers as pml_reducers
 from torch import Generator, Tensor
-from torch.distributions import Bernoulli, Beta, Categorical, Dirichlet, Distribution, Gamma, Independent, Laplace, Normal
+from torch.distributions import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    Dirichlet,
+    Distribution,
+    Gamma,
+    Independent,
+    Laplace,
+    Normal,
+)
 from torch.distributions import kl_divergence as torch_kl
 
 from losses import Pairs, Samples, Triplets, VAEOutput
@@ -151,11 +161,15 @@ def class_probabilities(*dims: int, size: int = 6, sparse: bool = False) -> Call
     return draw
 
 
-def torch_cross_entropy(weight: list[float] | None = None, smoothing: float = 0.0, ignored: int = -100) -> dict[str, Answer]:
+def torch_cross_entropy(
+    weight: list[float] | None = None, smoothing: float = 0.0, ignored: int = -100
+) -> dict[str, Answer]:
     def answer(reduction: str) -> Answer:
         def call(logits: Tensor, target: Tensor) -> Tensor:
             weights = None if weight is None else torch.tensor(weight, dtype=torch.float64)
-            return F.cross_entropy(logits, target, weights, ignore_index=ignored, label_smoothing=smoothing, reduction=reduction)
+            return F.cross_entropy(
+                logits, target, weights, ignore_index=ignored, label_smoothing=smoothing, reduction=reduction
+            )
 
         return call
 
@@ -170,7 +184,9 @@ def cross_entropy_loop(
     def positions(logits: Tensor, target: Tensor) -> Iterator[tuple[Tensor, float]]:
         """Yield the cost of every position and what it adds to the denominator."""
         count = logits.shape[1]
-        weights = torch.ones(count, dtype=torch.float64) if weight is None else torch.tensor(weight, dtype=torch.float64)
+        weights = (
+            torch.ones(count, dtype=torch.float64) if weight is None else torch.tensor(weight, dtype=torch.float64)
+        )
         rows = logits.movedim(1, -1).reshape(-1, count)
         wanted = target.movedim(1, -1).reshape(-1, count) if target.is_floating_point() else target.reshape(-1)
         for row, right in zip(rows, wanted, strict=True):
@@ -208,14 +224,30 @@ def sklearn_log_loss(weight: list[float] | None = None) -> Answer:
 CROSS_ENTROPY = [
     Case("torch", classes(), **torch_cross_entropy()),
     Case("scikit_learn", classes(), value=sklearn_log_loss(), differentiable=False),
-    Case("scikit_learn_class_weight", classes(), {"class_weight": WEIGHTS}, value=sklearn_log_loss(WEIGHTS), differentiable=False),
+    Case(
+        "scikit_learn_class_weight",
+        classes(),
+        {"class_weight": WEIGHTS},
+        value=sklearn_log_loss(WEIGHTS),
+        differentiable=False,
+    ),
     Case("class_weight", classes(size=8), {"class_weight": WEIGHTS}, **torch_cross_entropy(WEIGHTS)),
-    Case("class_weight_zero", classes(size=8), {"class_weight": [0, 1, 1, 0.5, 2]}, **torch_cross_entropy([0.0, 1.0, 1.0, 0.5, 2.0])),
+    Case(
+        "class_weight_zero",
+        classes(size=8),
+        {"class_weight": [0, 1, 1, 0.5, 2]},
+        **torch_cross_entropy([0.0, 1.0, 1.0, 0.5, 2.0]),
+    ),
     Case("smoothing", classes(), {"label_smoothing": 0.1}, **torch_cross_entropy(smoothing=0.1)),
     Case("smoothing_whole", classes(), {"label_smoothing": 1.0}, **torch_cross_entropy(smoothing=1.0)),
     Case("ignored", classes(share_ignored=0.5), **torch_cross_entropy()),
     Case("ignore_index", classes(share_ignored=0.5, ignored=2), {"ignore_index": 2}, **torch_cross_entropy(ignored=2)),
-    Case("ignore_index_255", classes(share_ignored=0.5, ignored=255), {"ignore_index": 255}, **torch_cross_entropy(ignored=255)),
+    Case(
+        "ignore_index_255",
+        classes(share_ignored=0.5, ignored=255),
+        {"ignore_index": 255},
+        **torch_cross_entropy(ignored=255),
+    ),
     Case(
         "class_weight_smoothing_ignored",
         classes(share_ignored=0.4, ignored=-1),
@@ -305,7 +337,12 @@ BINARY_CROSS_ENTROPY = [
     Case("scikit_learn", questions("booleans"), value=numpied(sklearn_binary), differentiable=False),
     Case("smoothing", questions("booleans"), {"label_smoothing": 0.2}, items=binary_loop(0.2)),
     Case("positive_weight", questions("probabilities"), {"positive_weight": 2.5}, items=torch_binary(2.5)),
-    Case("positive_weight_list", questions("integers"), {"positive_weight": [0.5, 2.0, 1.5]}, items=torch_binary([0.5, 2.0, 1.5])),
+    Case(
+        "positive_weight_list",
+        questions("integers"),
+        {"positive_weight": [0.5, 2.0, 1.5]},
+        items=torch_binary([0.5, 2.0, 1.5]),
+    ),
     Case(
         "smoothing_positive_weight",
         questions("probabilities"),
@@ -342,8 +379,14 @@ def sklearn_hinge(scores: np.ndarray, target: np.ndarray) -> float:
 
 
 HINGE = [
-    *(Case(f"scikit_learn_{kind}", decisions(kind), value=numpied(sklearn_hinge), differentiable=False) for kind in ("zero_one", "signs")),
-    *(Case(f"loop_{kind}", decisions(kind), items=hinge_loop()) for kind in ("zero_one", "signs", "booleans", "floats")),
+    *(
+        Case(f"scikit_learn_{kind}", decisions(kind), value=numpied(sklearn_hinge), differentiable=False)
+        for kind in ("zero_one", "signs")
+    ),
+    *(
+        Case(f"loop_{kind}", decisions(kind), items=hinge_loop())
+        for kind in ("zero_one", "signs", "booleans", "floats")
+    ),
     Case("margin", decisions("zero_one"), {"margin": 0.3}, items=hinge_loop(0.3)),
     Case("squared", decisions("booleans"), {"power": 2}, items=hinge_loop(1, 2)),
     Case("squared_margin", decisions("signs"), {"margin": 2.5, "power": 2}, items=hinge_loop(2.5, 2)),
@@ -373,7 +416,10 @@ MAE = [
 ]
 HUBER = [
     Case("torch", numbers(5, 3), items=unreduced(F.huber_loss)),
-    *(Case(f"torch_{delta}", numbers(5, 3), {"delta": delta}, items=unreduced(F.huber_loss, delta=delta)) for delta in (0.1, 0.5, 3.0)),
+    *(
+        Case(f"torch_{delta}", numbers(5, 3), {"delta": delta}, items=unreduced(F.huber_loss, delta=delta))
+        for delta in (0.1, 0.5, 3.0)
+    ),
     Case(
         "scipy",
         numbers(4, 5),
@@ -381,7 +427,12 @@ HUBER = [
         items=numpied(lambda prediction, target: scipy.special.huber(0.7, prediction - target)),
         differentiable=False,
     ),
-    Case("smooth_l1_times_beta", numbers(9), {"delta": 0.4}, items=lambda p, t: 0.4 * F.smooth_l1_loss(p, t, beta=0.4, reduction="none")),
+    Case(
+        "smooth_l1_times_beta",
+        numbers(9),
+        {"delta": 0.4},
+        items=lambda p, t: 0.4 * F.smooth_l1_loss(p, t, beta=0.4, reduction="none"),
+    ),
 ]
 
 # --- metric ----------------------------------------------------------------------------------------------------------
@@ -423,14 +474,18 @@ def with_reference(draw: Callable[[Generator], Batch], size: int = 5) -> Callabl
     return drawer
 
 
-def with_indices(draw: Callable[[Generator], Batch], make: Callable[..., tuple[Tensor, ...]]) -> Callable[[Generator], Batch]:
+def with_indices(
+    draw: Callable[[Generator], Batch], make: Callable[..., tuple[Tensor, ...]]
+) -> Callable[[Generator], Batch]:
     """Return a drawer that adds the tuple that a miner makes of a batch."""
 
     def drawer(random: Generator) -> Batch:
         embeddings, labels, options, _ = draw(random)
         others, other_labels = options.get("reference", (embeddings, labels))
         sides = (
-            (embeddings.detach(), labels) if "reference" not in options else (embeddings.detach(), labels, others.detach(), other_labels)
+            (embeddings.detach(), labels)
+            if "reference" not in options
+            else (embeddings.detach(), labels, others.detach(), other_labels)
         )
         return Batch(embeddings, labels, {**options, "indices": make(*sides)})
 
@@ -445,20 +500,26 @@ def given_triplets(random: Generator) -> Batch:
     return Batch(Triplets(normal(random, 8, 3), normal(random, 8, 3), normal(random, 8, 3)), None)
 
 
-def some_triplets(embeddings: Tensor, labels: Tensor, others: Tensor | None = None, other_labels: Tensor | None = None) -> Any:
+def some_triplets(
+    embeddings: Tensor, labels: Tensor, others: Tensor | None = None, other_labels: Tensor | None = None
+) -> Any:
     """Return every second triplet of a batch, the first of them twice."""
     triplets = list(triplets_of(labels, labels if other_labels is None else other_labels, others is not None))[::2]
     return tuple(torch.tensor(column, dtype=torch.long) for column in zip(*triplets, triplets[0], strict=True))
 
 
-def some_pairs(embeddings: Tensor, labels: Tensor, others: Tensor | None = None, other_labels: Tensor | None = None) -> Any:
+def some_pairs(
+    embeddings: Tensor, labels: Tensor, others: Tensor | None = None, other_labels: Tensor | None = None
+) -> Any:
     """Return every second positive pair and every third negative one, the first of each twice."""
     positive, negative = pairs_of(labels, labels if other_labels is None else other_labels, others is not None)
     columns = (*zip(*positive[::2], positive[0], strict=True), *zip(*negative[::3], negative[0], strict=True))
     return tuple(torch.tensor(column, dtype=torch.long) for column in columns)
 
 
-def pairs_of(labels: Tensor, other_labels: Tensor, has_reference: bool) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def pairs_of(
+    labels: Tensor, other_labels: Tensor, has_reference: bool
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     positive, negative = [], []
     for i, j in itertools.product(range(len(labels)), range(len(other_labels))):
         if i == j and not has_reference:
@@ -482,7 +543,9 @@ def tuple_as_pairs(indices: tuple[Tensor, ...]) -> tuple[list[tuple[int, int]], 
     return list(zip(*columns[:2], strict=True)), list(zip(*columns[2:], strict=True))
 
 
-def contrastive_loop(margin: float = 1.0, positive_margin: float = 0.0, power: int = 2, distance: str = "euclidean") -> Answer:
+def contrastive_loop(
+    margin: float = 1.0, positive_margin: float = 0.0, power: int = 2, distance: str = "euclidean"
+) -> Answer:
     """Hadsell, Chopra, LeCun 2006, eq. 4, pair by pair; without a square for power=1."""
 
     def cost(first: Tensor, second: Tensor, same: bool) -> Tensor:
@@ -497,7 +560,11 @@ def contrastive_loop(margin: float = 1.0, positive_margin: float = 0.0, power: i
         if indices is not None:
             positive, negative = tuple_as_pairs(indices)
             return torch.stack(
-                [cost(output[i], others[j], same) for same, pairs in ((True, positive), (False, negative)) for i, j in pairs]
+                [
+                    cost(output[i], others[j], same)
+                    for same, pairs in ((True, positive), (False, negative))
+                    for i, j in pairs
+                ]
             )
         pairs = itertools.product(range(len(output)), range(len(others)))
         wanted = [(i, j) for i, j in pairs if reference is not None or i < j]
@@ -537,7 +604,9 @@ def pml(loss: Any) -> Answer:
 def pml_contrastive(margin: float = 1.0, positive_margin: float = 0.0, distance: str = "euclidean") -> Answer:
     if distance == "cosine":  # a similarity there, 1 - similarity here
         margin, positive_margin = 1 - margin, 1 - positive_margin
-    return pml(pml_losses.ContrastiveLoss(pos_margin=positive_margin, neg_margin=margin, distance=PML_DISTANCES[distance]))
+    return pml(
+        pml_losses.ContrastiveLoss(pos_margin=positive_margin, neg_margin=margin, distance=PML_DISTANCES[distance])
+    )
 
 
 def contrastive_case(name: str, draw: Callable[[Generator], Batch], average: str = "all", **parameters: Any) -> Case:
@@ -557,7 +626,15 @@ CONTRASTIVE = [
     contrastive_case("hadsell", LABELLED, margin=2.0),
     contrastive_case("hadsell_pairs", given_pairs, margin=2.0),
     *(
-        contrastive_case(f"{form}_{distance}_{average}_power_{power}", draw, average, distance=distance, power=power, margin=margin, **more)
+        contrastive_case(
+            f"{form}_{distance}_{average}_power_{power}",
+            draw,
+            average,
+            distance=distance,
+            power=power,
+            margin=margin,
+            **more,
+        )
         for form, draw in (("batch", LABELLED), ("pairs", given_pairs))
         for distance, margin in (("euclidean", 2.0), ("squared_euclidean", 5.0), ("cosine", 0.8))
         for average in ("all", "active", "balanced")
@@ -594,7 +671,9 @@ CONTRASTIVE = [
 # --- triplet ---------------------------------------------------------------------------------------------------------
 
 
-def mined(distances: Tensor, labels: Tensor, other_labels: Tensor, has_reference: bool, mining: str) -> list[tuple[int, int, int]]:
+def mined(
+    distances: Tensor, labels: Tensor, other_labels: Tensor, has_reference: bool, mining: str
+) -> list[tuple[int, int, int]]:
     """Return the triplets that count, found by comparing every candidate with every other."""
     triplets = list(triplets_of(labels, other_labels, has_reference))
     if mining == "all":
@@ -606,7 +685,9 @@ def mined(distances: Tensor, labels: Tensor, other_labels: Tensor, has_reference
         if not near:
             continue
         if mining == "hard":  # Hermans et al. 2017, eq. 5
-            chosen.append((anchor, max(near, key=lambda p: distances[anchor, p]), min(far, key=lambda n: distances[anchor, n])))
+            chosen.append(
+                (anchor, max(near, key=lambda p: distances[anchor, p]), min(far, key=lambda n: distances[anchor, n]))
+            )
             continue
         for p in near:  # Schroff et al. 2015, section 3.2, as in FaceNet's own code
             farther = [n for n in far if distances[anchor, n] > distances[anchor, p]]
@@ -617,7 +698,9 @@ def mined(distances: Tensor, labels: Tensor, other_labels: Tensor, has_reference
     return chosen
 
 
-def triplet_loop(margin: float | str = 0.2, distance: str = "euclidean", mining: str = "all", swap: bool = False) -> Answer:
+def triplet_loop(
+    margin: float | str = 0.2, distance: str = "euclidean", mining: str = "all", swap: bool = False
+) -> Answer:
     def cost(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         near, far = apart(anchor, positive, distance), apart(anchor, negative, distance)
         if swap:
@@ -670,7 +753,11 @@ def pml_triplet(margin: float | str, distance: str, average: str = "active", swa
     soft = margin == "soft"
     return pml(
         pml_losses.TripletMarginLoss(
-            margin=0.0 if soft else margin, smooth_loss=soft, swap=swap, distance=PML_DISTANCES[distance], reducer=reducer
+            margin=0.0 if soft else margin,
+            smooth_loss=soft,
+            swap=swap,
+            distance=PML_DISTANCES[distance],
+            reducer=reducer,
         )
     )
 
@@ -685,7 +772,9 @@ TRIPLET = [
         for margin in (number, "soft")
     ),
     *(
-        triplet_case(f"{mining}_average_all_swap_{swap}_{margin}", LABELLED, "all", mining=mining, margin=margin, swap=swap)
+        triplet_case(
+            f"{mining}_average_all_swap_{swap}_{margin}", LABELLED, "all", mining=mining, margin=margin, swap=swap
+        )
         for mining in ("all", "hard", "semi_hard")
         for margin in (0.8, "soft")
         for swap in (False, True)
@@ -696,7 +785,13 @@ TRIPLET = [
         for distance, margin in MARGINS.items()
     ),
     *(
-        triplet_case(f"{mining}_reference_{margin}_swap_{swap}", with_reference(LABELLED), mining=mining, margin=margin, swap=swap)
+        triplet_case(
+            f"{mining}_reference_{margin}_swap_{swap}",
+            with_reference(LABELLED),
+            mining=mining,
+            margin=margin,
+            swap=swap,
+        )
         for mining in ("all", "hard", "semi_hard")
         for margin in (0.8, "soft")
         for swap in (False, True)
@@ -769,14 +864,19 @@ def circle_loop(margin: float = 0.4, scale: float = 80.0) -> Answer:
     def items(output: Any, target: Tensor, indices: Any = None, reference: Any = None) -> Tensor:
         if isinstance(output, Pairs):
             similarity = [1 - apart(a, b, "cosine") for a, b in zip(*output, strict=True)]
-            sides = [[s for s, same in zip(similarity, target > 0, strict=True) if same == side] for side in (True, False)]
+            sides = [
+                [s for s, same in zip(similarity, target > 0, strict=True) if same == side] for side in (True, False)
+            ]
             return circle_row(*sides, margin, scale).unsqueeze(0)
         others, other_labels = (output, target) if reference is None else reference
-        positive, negative = pairs_of(target, other_labels, reference is not None) if indices is None else tuple_as_pairs(indices)
+        positive, negative = (
+            pairs_of(target, other_labels, reference is not None) if indices is None else tuple_as_pairs(indices)
+        )
         rows = []
         for anchor in range(len(output)):
             near, far = (
-                [1 - apart(output[i], others[j], "cosine") for i, j in sorted(set(s)) if i == anchor] for s in (positive, negative)
+                [1 - apart(output[i], others[j], "cosine") for i, j in sorted(set(s)) if i == anchor]
+                for s in (positive, negative)
             )
             rows.append(circle_row(near, far, margin, scale) if near and far else output[anchor].sum() * 0)
         return torch.stack(rows)
@@ -795,7 +895,10 @@ def pml_circle(margin: float, scale: float) -> Answer:
 CIRCLE = [
     circle_case("default", LABELLED),
     circle_case("pairs", given_pairs, scale=10.0),
-    *(circle_case(f"margin_{m}_scale_{s:g}", LABELLED, margin=m, scale=s) for m, s in ((0.25, 128.0), (0.1, 4.0), (-0.1, 4.0), (0.0, 1.0))),
+    *(
+        circle_case(f"margin_{m}_scale_{s:g}", LABELLED, margin=m, scale=s)
+        for m, s in ((0.25, 128.0), (0.1, 4.0), (-0.1, 4.0), (0.0, 1.0))
+    ),
     *(
         circle_case(name, draw, margin=0.25, scale=16.0)
         for name, draw in (
@@ -837,7 +940,9 @@ def supcon_loop(temperature: float = 0.1) -> Answer:
 
     def items(output: Tensor, target: Tensor, indices: Any = None, reference: Any = None) -> Tensor:
         others, other_labels = (output, target) if reference is None else reference
-        positive, negative = pairs_of(target, other_labels, reference is not None) if indices is None else tuple_as_pairs(indices)
+        positive, negative = (
+            pairs_of(target, other_labels, reference is not None) if indices is None else tuple_as_pairs(indices)
+        )
         rows = []
         for anchor in range(len(output)):
             near = cosines_of(output, others, sorted(set(positive)), anchor)
@@ -901,7 +1006,10 @@ def info_nce_loop(temperature: float = 0.1, negatives: str = "second", direction
         for anchors, partners in [tuple(pairs), tuple(pairs)[::-1]][: 2 if direction == "both" else 1]:
             for i in range(len(anchors)):
                 others = [
-                    side[j] for side in ((partners, anchors) if negatives == "both" else (partners,)) for j in range(len(side)) if j != i
+                    side[j]
+                    for side in ((partners, anchors) if negatives == "both" else (partners,))
+                    for j in range(len(side))
+                    if j != i
                 ]
                 near, *far = (1 - apart(anchors[i], other, "cosine") for other in (partners[i], *others))
                 rows.append(info_nce_row(near, far, temperature))
@@ -911,10 +1019,14 @@ def info_nce_loop(temperature: float = 0.1, negatives: str = "second", direction
         if isinstance(output, Pairs):
             return of_pairs(output)
         others, other_labels = (output, target) if reference is None else reference
-        positive, negative = pairs_of(target, other_labels, reference is not None) if indices is None else tuple_as_pairs(indices)
+        positive, negative = (
+            pairs_of(target, other_labels, reference is not None) if indices is None else tuple_as_pairs(indices)
+        )
         return torch.stack(
             [
-                info_nce_row(*cosines_of(output, others, [(i, j)], i), cosines_of(output, others, negative, i), temperature)
+                info_nce_row(
+                    *cosines_of(output, others, [(i, j)], i), cosines_of(output, others, negative, i), temperature
+                )
                 for i, j in positive
             ]
         )
@@ -936,7 +1048,9 @@ def clip(temperature: float, direction: str = "both") -> Answer:
 
 def simclr(temperature: float) -> Answer:
     def value(pairs: Pairs, target: None) -> Tensor:
-        return pml_losses.NTXentLoss(temperature=temperature)(torch.cat(pairs), torch.arange(len(pairs.first)).repeat(2))
+        return pml_losses.NTXentLoss(temperature=temperature)(
+            torch.cat(pairs), torch.arange(len(pairs.first)).repeat(2)
+        )
 
     return value
 
@@ -949,7 +1063,9 @@ INFO_NCE = [
     info_nce_case("default", LABELLED),
     *(info_nce_case(f"temperature_{t:g}", LABELLED, temperature=t) for t in (0.05, 0.5, 1.0, 20.0)),
     *(
-        info_nce_case(f"pairs_{negatives}_{direction}", matching_rows, negatives=negatives, direction=direction, temperature=0.5)
+        info_nce_case(
+            f"pairs_{negatives}_{direction}", matching_rows, negatives=negatives, direction=direction, temperature=0.5
+        )
         for negatives in ("second", "both")
         for direction in ("both", "forward")
     ),
@@ -1007,7 +1123,11 @@ def against_zeros(random: Generator) -> Batch:
 
 
 def as_probs(values: Tensor, form: str, temperature: float = 1.0) -> Tensor:
-    probs = {"logits": lambda: values.exp() / values.exp().sum(-1, keepdim=True), "log_probs": values.exp, "probs": lambda: values}[form]()
+    probs = {
+        "logits": lambda: values.exp() / values.exp().sum(-1, keepdim=True),
+        "log_probs": values.exp,
+        "probs": lambda: values,
+    }[form]()
     if temperature == 1:
         return probs
     powers = probs ** (1 / temperature)
@@ -1022,7 +1142,9 @@ def relative_entropy_loop(first: Tensor, second: Tensor) -> Tensor:
     return torch.stack(values).reshape(first.shape[:-1])
 
 
-def kl_loop(output: str = "logits", target: str = "probs", direction: str = "forward", temperature: float = 1.0) -> Answer:
+def kl_loop(
+    output: str = "logits", target: str = "probs", direction: str = "forward", temperature: float = 1.0
+) -> Answer:
     def items(first: Tensor, second: Tensor) -> Tensor:
         o, t = as_probs(first, output, temperature), as_probs(second, target, temperature)
         return temperature**2 * (relative_entropy_loop(t, o) if direction == "forward" else relative_entropy_loop(o, t))
@@ -1049,11 +1171,15 @@ def mpmath_kl(logits: Tensor, target: Tensor) -> list[float]:
         values = []
         for row, wanted in zip(logits.tolist(), target.tolist(), strict=True):
             partition = mpmath.log(mpmath.fsum(mpmath.exp(x) for x in row))
-            values.append(float(mpmath.fsum(t * (mpmath.log(t) - x + partition) for x, t in zip(row, wanted, strict=True) if t)))
+            values.append(
+                float(mpmath.fsum(t * (mpmath.log(t) - x + partition) for x, t in zip(row, wanted, strict=True) if t))
+            )
         return values
 
 
-def objects(make: Callable[..., Distribution], *parameters: Callable[[Generator], Tensor]) -> Callable[[Generator], Batch]:
+def objects(
+    make: Callable[..., Distribution], *parameters: Callable[[Generator], Tensor]
+) -> Callable[[Generator], Batch]:
     def draw(random: Generator) -> Batch:
         leaves = [parameter(random) for parameter in (*parameters, *parameters)]
         return Batch(make(*leaves[: len(parameters)]), make(*leaves[len(parameters) :]), leaves=tuple(leaves))
@@ -1085,7 +1211,9 @@ def above_zero(*shape: int) -> Callable[[Generator], Tensor]:
 
 OBJECTS = {
     "normal": objects(Normal, real(4, 2), above_zero(4, 2)),
-    "independent_normal": objects(lambda mean, scale: Independent(Normal(mean, scale), 1), real(4, 2), above_zero(4, 2)),
+    "independent_normal": objects(
+        lambda mean, scale: Independent(Normal(mean, scale), 1), real(4, 2), above_zero(4, 2)
+    ),
     "gamma": objects(Gamma, above_zero(4), above_zero(4)),
     "beta": objects(Beta, above_zero(4), above_zero(4)),
     "laplace": objects(Laplace, real(4), above_zero(4)),
@@ -1096,7 +1224,9 @@ OBJECTS = {
 
 KL_DIVERGENCE = [
     *(
-        kl_case(f"{output}_against_{target}_{direction}_temperature_{temperature:g}", output=output, target=target, **more)
+        kl_case(
+            f"{output}_against_{target}_{direction}_temperature_{temperature:g}", output=output, target=target, **more
+        )
         for output, target in itertools.product(FORMS, FORMS)
         for direction, temperature in itertools.product(("forward", "reverse"), (1.0, 2.5))
         for more in [{"direction": direction, "temperature": temperature}]
@@ -1238,13 +1368,16 @@ def each(function: Callable[..., Any]) -> Callable[[Any, Any], Tensor]:
     def call(output: Any, target: Any) -> Tensor:
         parts = (*as_samples(output), *as_samples(target))
         rows = zip(*(part.reshape(-1, part.shape[-1]) for part in parts), strict=True)
-        return torch.stack([torch.as_tensor(function(*row), dtype=torch.float64) for row in rows]).reshape(parts[0].shape[:-1])
+        return torch.stack([torch.as_tensor(function(*row), dtype=torch.float64) for row in rows]).reshape(
+            parts[0].shape[:-1]
+        )
 
     return call
 
 
 def north_west(p: float, value: str = "distance") -> Callable[..., Tensor]:
-    """Return W_p by the north-west corner rule: on a line, the leftmost mass goes to the leftmost place that is free."""
+    """Return W_p by the north-west corner rule: on a line, the leftmost mass goes to the leftmost place that is
+    free."""
 
     def cost(first: Tensor, first_mass: Tensor, second: Tensor, second_mass: Tensor) -> Tensor:
         order, other = first.argsort(), second.argsort()
@@ -1272,7 +1405,9 @@ def linear_program(p: float) -> Callable[..., float]:
         costs = np.abs(a[:, None] - b[None, :]) ** p
         rows = np.kron(np.eye(len(a)), np.ones(len(b)))
         columns = np.kron(np.ones(len(a)), np.eye(len(b)))
-        result = scipy.optimize.linprog(costs.ravel(), A_eq=np.vstack([rows, columns])[:-1], b_eq=np.concatenate([u, v])[:-1])
+        result = scipy.optimize.linprog(
+            costs.ravel(), A_eq=np.vstack([rows, columns])[:-1], b_eq=np.concatenate([u, v])[:-1]
+        )
         return float(result.fun ** (1 / p))
 
     return distance
@@ -1327,7 +1462,10 @@ WASSERSTEIN = [
             ("weights", samples(5, 4, 2, weighted="output target")),
         )
     ),
-    *(Case(f"matching_p_{p:g}", samples(6, 6, 2), {"p": p}, items=each(assignment(p)), differentiable=False) for p in (1.0, 2.0, 3.0)),
+    *(
+        Case(f"matching_p_{p:g}", samples(6, 6, 2), {"p": p}, items=each(assignment(p)), differentiable=False)
+        for p in (1.0, 2.0, 3.0)
+    ),
     *(
         Case(
             f"linear_program_p_{p:g}",
@@ -1383,7 +1521,9 @@ WASSERSTEIN = [
 def vae(*event: int, latent: tuple[int, ...] = (2,), binary: bool = False) -> Callable[[Generator], Batch]:
     def draw(random: Generator) -> Batch:
         target = coin(random, 4, *event).double() if binary else uniform(random, 4, *event)
-        return Batch(VAEOutput(normal(random, 4, *event), normal(random, 4, *latent), normal(random, 4, *latent)), target)
+        return Batch(
+            VAEOutput(normal(random, 4, *event), normal(random, 4, *latent), normal(random, 4, *latent)), target
+        )
 
     return draw
 
@@ -1394,7 +1534,9 @@ def latent_kl(output: VAEOutput) -> Tensor:
     return torch_kl(posterior, prior)
 
 
-def elbo_items(reconstruction: Callable[..., Tensor], beta: float = 1.0, free_bits: float = 0.0, capacity: float | None = None) -> Answer:
+def elbo_items(
+    reconstruction: Callable[..., Tensor], beta: float = 1.0, free_bits: float = 0.0, capacity: float | None = None
+) -> Answer:
     def items(output: VAEOutput, target: Tensor) -> Tensor:
         values = []
         missed, divergence = reconstruction(output.reconstruction, target), latent_kl(output)
@@ -1418,7 +1560,9 @@ def kl_by_quadrature(output: VAEOutput, target: Tensor) -> Tensor:
             log_q = -(((z - mean) / deviation) ** 2) / 2 - math.log(deviation)
             return math.exp(log_q) / math.sqrt(2 * math.pi) * (log_q + z**2 / 2)
 
-        nats, _ = scipy.integrate.quad(integrand, mean - 12 * deviation, mean + 12 * deviation, epsabs=1e-12, epsrel=1e-12)
+        nats, _ = scipy.integrate.quad(
+            integrand, mean - 12 * deviation, mean + 12 * deviation, epsabs=1e-12, epsrel=1e-12
+        )
         pixels = scipy.special.expit(output.reconstruction[sample].detach().numpy())
         values.append(nats - scipy.stats.bernoulli.logpmf(target[sample].numpy(), pixels).sum())
     return torch.tensor(values, dtype=torch.float64)

@@ -50,7 +50,9 @@ def wrong_gradient(embeddings: Tensor, labels: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("wrong", "part"), [(wrong_value, "value"), (wrong_gradient, "gradient")])
-def test_a_wrong_peer_ends_its_case_with_an_error_and_without_a_number(wrong: object, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_peer_ends_its_case_with_an_error_and_without_a_number(
+    wrong: object, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(metric, "timed", lambda *_, **__: pytest.fail("timed before it was equal"))
     case = dataclasses.replace(FIRST, peer=dataclasses.replace(metric.PML_TRIPLET, make=lambda: wrong))
     row = metric.measured(case, QUICK)
@@ -82,7 +84,9 @@ def test_a_loss_that_fails_is_an_error_of_its_row_alone() -> None:
     assert "unknown loss" in row.error
 
 
-def test_a_peer_that_does_not_fit_is_not_run_and_equality_is_seen_where_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_does_not_fit_is_not_run_and_equality_is_seen_where_it_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(memory, "MOST", 1 << 20)
     monkeypatch.setattr(memory, "limited", lambda *_: pytest.MonkeyPatch().context())  # the estimate alone decides here
     case = metric.CASES[metric.NAMES.index("triplet-all-1024-cube")]
@@ -155,7 +159,8 @@ def test_median_and_quartiles() -> None:
 
 def test_what_rounding_decides_about_is_counted() -> None:
     embeddings, labels = torch.tensor([[0.0], [1.0], [1.2], [5.0]], dtype=torch.float64), torch.tensor([0, 0, 1, 1])
-    # by hand: 1 - 1.2 + 0.2 of (0, 1, 2) and 3.8 - 4 + 0.2 of (3, 2, 1) are 0; 1.0, 2.8 and 3.8 of others are surely active
+    # by hand: 1 - 1.2 + 0.2 of (0, 1, 2) and 3.8 - 4 + 0.2 of (3, 2, 1) are 0; 1.0, 2.8 and 3.8 of others are surely
+    # active
     touching, near, active = metric.peers.triplets_near_hinge(embeddings, labels, within=1e-9)
     assert (touching, near) == (2, 2)
     assert 3 <= active <= 5
@@ -178,7 +183,9 @@ def test_a_gradient_of_nothing_says_nothing() -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("block", [1 << 26, 1 << 10])
-def test_the_bare_products_do_all_products_whatever_the_block(count: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bare_products_do_all_products_whatever_the_block(
+    count: int, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(metric, "BLOCK", block)
     first, second = torch.randn(50, 8), torch.randn(40, 8)
     last, first_gradient, second_gradient = metric.products(first, second, count)()
@@ -205,7 +212,9 @@ def test_limits_are_judged_from_the_right_side() -> None:
     assert row(faster=2.0).time_kept is None
 
 
-def test_sources_that_change_during_a_run_are_noticed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sources_that_change_during_a_run_are_noticed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     states = iter(["before", "after"])
     monkeypatch.setattr("benchmarks.__main__.fingerprint", lambda: next(states))
     monkeypatch.setattr(metric, "report", lambda *_: ({}, True))
@@ -225,7 +234,17 @@ def test_the_numbers_of_a_run_as_json(tmp_path: Path, capsys: pytest.CaptureFixt
     names = ["triplet-all-128", "contrastive-4096"]
     assert main(["metric", "--quick", "--seconds", "0", "--json", str(file), "--case", *names]) == 0
     numbers = json.loads(file.read_text(encoding="utf-8"))
-    assert set(numbers) == {"benchmark", "date", "versions", "machine", "threads", "device", "sources", "rows", "scaling"}
+    assert set(numbers) == {
+        "benchmark",
+        "date",
+        "versions",
+        "machine",
+        "threads",
+        "device",
+        "sources",
+        "rows",
+        "scaling",
+    }
     assert set(numbers["versions"]) == {"torch", "python", "pytorch-metric-learning", "numpy"}
     assert set(numbers["machine"]) == {"cpu", "cores", "architecture"}
     assert (numbers["threads"], numbers["device"]) == (1, "cpu")

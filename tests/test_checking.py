@@ -242,7 +242,9 @@ class DetachedSide(PairCosts):
     """Moves one side of a pair only."""
 
     def items(self, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
-        return super().items(Pairs(output.first, output.second.detach()) if isinstance(output, Pairs) else output, target)
+        return super().items(
+            Pairs(output.first, output.second.detach()) if isinstance(output, Pairs) else output, target
+        )
 
 
 class Square(torch.autograd.Function):
@@ -270,7 +272,9 @@ class OnceDifferentiable(Squares):
     """Has a backward that cannot be differentiated."""
 
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return Square.apply(prediction - target, once_differentiable(lambda upstream, saved, kept: 2 * upstream * saved))
+        return Square.apply(
+            prediction - target, once_differentiable(lambda upstream, saved, kept: 2 * upstream * saved)
+        )
 
 
 class SilentlyOnceDifferentiable(Squares):
@@ -480,7 +484,9 @@ class GradientInMemoryOrder(Squares):
 
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
         contiguous = torch.empty(target.shape).stride()
-        return Square.apply(prediction - target, lambda upstream, saved, kept: 2 * upstream * saved.as_strided(saved.shape, contiguous))
+        return Square.apply(
+            prediction - target, lambda upstream, saved, kept: 2 * upstream * saved.as_strided(saved.shape, contiguous)
+        )
 
 
 class ViewOfStrides(Squares):
@@ -921,7 +927,9 @@ def test_a_broken_loss_is_rejected_by_the_clause_named_for_its_fault(mutant: Mut
         assert re.search(mutant.seen, failure.seen.partition(": not so for ")[2]), failure.seen
 
 
-@pytest.mark.parametrize("mutant", {f"{mutant.clause}-{mutant.correct}": mutant for mutant in MUTANTS}.values(), ids=repr)
+@pytest.mark.parametrize(
+    "mutant", {f"{mutant.clause}-{mutant.correct}": mutant for mutant in MUTANTS}.values(), ids=repr
+)
 def test_the_loss_without_the_fault_keeps_that_clause(mutant: Mutant) -> None:
     assert {verdict.outcome for verdict in mutant.check(mutant.correct).verdicts} == {"kept"}
 
@@ -987,7 +995,10 @@ def test_a_plain_module_is_checked_on_the_kind_of_input_it_is_given() -> None:
 def test_a_plain_module_is_not_offered_what_only_a_loss_has() -> None:
     of_the_call = [name for name, clause in CLAUSES.items() if clause.of_the_call]
     report = check_loss(torch.nn.L1Loss(), inputs=POINTWISE, clauses=["order_of_the_batch", *of_the_call])
-    assert list(dict.fromkeys(verdict.clause for verdict in report.verdicts if verdict.outcome == "not offered")) == of_the_call
+    assert (
+        list(dict.fromkeys(verdict.clause for verdict in report.verdicts if verdict.outcome == "not offered"))
+        == of_the_call
+    )
     assert not report.failures
 
 

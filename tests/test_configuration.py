@@ -28,7 +28,9 @@ VALUES = st.one_of(
     st.floats(-2, 2),
     st.sampled_from(["mean", "sum", "none", "soft", "hard", "probs", "active", "cosine", "forward", "mse", "", "1e-3"]),
     st.lists(st.floats(-1, 2), max_size=3),
-    st.fixed_dictionaries({"name": st.sampled_from(["mse", "bce", "triplet", "nothing"])}, optional={"reduction": st.just("sum")}),
+    st.fixed_dictionaries(
+        {"name": st.sampled_from(["mse", "bce", "triplet", "nothing"])}, optional={"reduction": st.just("sum")}
+    ),
 )
 
 
@@ -53,12 +55,19 @@ def test_lists_become_buffers_and_read_back_as_they_were_written() -> None:
     assert loss.config()["class_weight"] == [0.1, 1.0, 3.0]
     assert [name for name, _ in loss.named_buffers()] == ["class_weight"]
     assert loss.half().class_weight.dtype is torch.float16
-    assert losses.create("ce", class_weight=torch.tensor([0.5, 1, 3])).config() == losses.create("ce", class_weight=[0.5, 1, 3]).config()
+    assert (
+        losses.create("ce", class_weight=torch.tensor([0.5, 1, 3])).config()
+        == losses.create("ce", class_weight=[0.5, 1, 3]).config()
+    )
 
 
 def test_overrides_replace_and_complete_a_mapping_and_leave_it_alone() -> None:
     mapping = MappingProxyType({"name": "huber", "delta": 2})
-    assert losses.create(mapping, delta=3.0, reduction="sum").config() == {"name": "huber", "delta": 3.0, "reduction": "sum"}
+    assert losses.create(mapping, delta=3.0, reduction="sum").config() == {
+        "name": "huber",
+        "delta": 3.0,
+        "reduction": "sum",
+    }
     assert dict(mapping) == {"name": "huber", "delta": 2}
 
 
@@ -79,9 +88,15 @@ def test_overrides_replace_and_complete_a_mapping_and_leave_it_alone() -> None:
         ({"name": "huber", "delta": None}, ["delta: got None"]),
         ({"name": "ce", "class_weight": [1, -1]}, ["class_weight[1]: got -1"]),
         ({"name": "ce", "class_weight": []}, ["class_weight: got []"]),
-        ({"name": "elbo", "reconstruction": {"name": "mse", "reductoin": "sum"}}, ["reconstruction.reductoin: unknown key"]),
+        (
+            {"name": "elbo", "reconstruction": {"name": "mse", "reductoin": "sum"}},
+            ["reconstruction.reductoin: unknown key"],
+        ),
         ({"name": "elbo", "reconstruction": "triplet"}, ["reconstruction: got 'triplet'", "pointwise"]),
-        ({"name": "elbo", "reconstruction": {"name": "mse", "reduction": "sum"}}, ["reconstruction.reduction: got 'sum'"]),
+        (
+            {"name": "elbo", "reconstruction": {"name": "mse", "reduction": "sum"}},
+            ["reconstruction.reduction: got 'sum'"],
+        ),
         ({"name": "wasserstein", "positions": [0, 1]}, ["positions", "samples"]),
         ({"name": "smooth_l1"}, ["huber(delta=beta) / beta"]),
         ({"delta": 1}, ["name: is missing"]),
@@ -169,7 +184,10 @@ def test_unknown_families_and_check_modes_are_refused_with_a_suggestion() -> Non
         losses.available("regresion")
     with pytest.raises(ConfigError, match="Did you mean 'always'"):
         losses.checks("alway")  # type: ignore[arg-type]  # wrong on purpose
-    assert sorted(name for family in {spec.family for spec in SPECS.values()} for name in losses.available(family)) == NAMES
+    assert (
+        sorted(name for family in {spec.family for spec in SPECS.values()} for name in losses.available(family))
+        == NAMES
+    )
 
 
 def test_the_schema_is_a_valid_schema() -> None:
@@ -187,14 +205,21 @@ def test_the_schema_accepts_exactly_what_create_accepts(name: str, data: st.Data
         losses.create(config)
     except ConfigError as error:
         # what depends on two parameters at once, or on the kind of a nested loss, a schema of single values cannot say
-        beyond = any(word in str(error) for word in ("samples say themselves", "expected a pointwise loss", "set reduction on the ELBO"))
+        beyond = any(
+            word in str(error)
+            for word in ("samples say themselves", "expected a pointwise loss", "set reduction on the ELBO")
+        )
         assert not accepted or beyond, f"the schema accepts {config}, create says {error}"
     else:
         assert accepted, f"create accepts {config}, the schema does not"
 
 
 def test_registering_a_taken_or_badly_formed_name_is_refused() -> None:
-    for name, words in {"mse": "already means losses.regression.mse.MSELoss", "l1": "already means", "My Loss": "snake_case"}.items():
+    for name, words in {
+        "mse": "already means losses.regression.mse.MSELoss",
+        "l1": "already means",
+        "My Loss": "snake_case",
+    }.items():
         with pytest.raises(ConfigError, match=words):
             losses.register(name, inputs=POINTWISE, suits="nothing", source="2026")(losses.HuberLoss)
 

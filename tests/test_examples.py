@@ -125,7 +125,10 @@ def test_last_readings_are_shown_where_there_are_any_within_a_hundred_columns(tm
     monkeypatch.setenv("COLUMNS", "100")
     assert small("glyphs", tmp_path, "--loss", "contrastive", "--loss", "cross_entropy") == 0
     table = capsys.readouterr().out.split("Readings of the loss")[1].split("Pictures")[0]
-    assert all(word in table for word in ("active", "distance", "violations", "collapse", "effective", "glyphs-contrastive", "validation"))
+    assert all(
+        word in table
+        for word in ("active", "distance", "violations", "collapse", "effective", "glyphs-contrastive", "validation")
+    )
     assert "cross_entropy" not in table
     assert all(len(line) <= 100 for line in table.splitlines())
     assert small("digits", tmp_path) == 0
@@ -134,7 +137,9 @@ def test_last_readings_are_shown_where_there_are_any_within_a_hundred_columns(tm
 
 def test_only_a_run_that_is_as_if_collapsed_is_warned_of(tmp_path, capsys, monkeypatch):
     told = [{"collapse": history.Reading(value, 0.5)} for value in (0.5, 0.98, 0.991, 1.0, 1.009, 1.02)]
-    lines = list(report.collapse_warnings({str(number): readings for number, readings in enumerate(told)} | {"none": {}}))
+    lines = list(
+        report.collapse_warnings({str(number): readings for number, readings in enumerate(told)} | {"none": {}})
+    )
     assert [line.split(":")[0] for line in lines] == ["2", "3", "4"]
     assert "lower learning rate" in lines[0]
     monkeypatch.setattr(networks.F, "normalize", lambda features, dim: torch.ones_like(features) + 0 * features)
@@ -187,7 +192,13 @@ def test_several_losses_give_one_table(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")  # a narrow terminal cuts long names
     losses = ["contrastive", "triplet", "circle", "cross_entropy", "{name: triplet, margin: 0.1}"]
     assert small("glyphs", tmp_path, *(part for loss in losses for part in ("--loss", loss))) == 0
-    names = ["glyphs-contrastive", "glyphs-triplet", "glyphs-circle", "glyphs-cross_entropy", "glyphs-triplet-margin=0.1"]
+    names = [
+        "glyphs-contrastive",
+        "glyphs-triplet",
+        "glyphs-circle",
+        "glyphs-cross_entropy",
+        "glyphs-triplet-margin=0.1",
+    ]
     assert sorted(folder.name for folder in tmp_path.iterdir()) == sorted(names)
     printed = capsys.readouterr().out
     assert printed.count("untrained") == printed.count("raw pixels") == 1
@@ -197,7 +208,8 @@ def test_several_losses_give_one_table(tmp_path, capsys, monkeypatch):
 def test_robust_losses_are_ahead_among_outliers(tmp_path):
     assert train.main(["outliers", "--loss", "mse", "--loss", "mae", "--loss", "huber", "--output", str(tmp_path)]) == 0
     mse, mae, huber = (
-        json.loads((tmp_path / f"outliers-{loss}" / "metrics.json").read_text())["figures"]["MAE"] for loss in ("mse", "mae", "huber")
+        json.loads((tmp_path / f"outliers-{loss}" / "metrics.json").read_text())["figures"]["MAE"]
+        for loss in ("mse", "mae", "huber")
     )
     assert max(mae, huber) < 0.5 * mse
 
@@ -205,7 +217,8 @@ def test_robust_losses_are_ahead_among_outliers(tmp_path):
 def test_all_problems_are_reported_at_once(tmp_path, capsys):
     wrong = {
         "step=3": "step: unknown key, accepted are task, network,",
-        "network.chanels=[8]": "network.chanels: unknown key, accepted are name, channels, dimension. Did you mean 'channels'?",
+        "network.chanels=[8]": "network.chanels: unknown key, accepted are name, channels, dimension. "
+        "Did you mean 'channels'?",
         "network.dimension=true": "network.dimension: got True, expected an integer of at least 1",
         "network.channels=[8,0]": "network.channels[1]: got 0, expected an integer of at least 1",
         "loss.margn=1": "Did you mean 'margin'?",
@@ -213,7 +226,10 @@ def test_all_problems_are_reported_at_once(tmp_path, capsys):
         "task.train_on=[latn]": "Did you mean 'latin'?",
         "seed=0.5": "seed: got 0.5, expected an integer of at least 0",
     }
-    assert train.main(["glyphs", "--output", str(tmp_path), *(part for change in wrong for part in ("--set", change))]) == 2
+    assert (
+        train.main(["glyphs", "--output", str(tmp_path), *(part for change in wrong for part in ("--set", change))])
+        == 2
+    )
     printed = capsys.readouterr().err
     assert f"{len(wrong)} problems" in printed
     for message in wrong.values():
@@ -292,7 +308,19 @@ def test_pairs_and_triplets_hold_what_they_say():
 
 
 def test_diverging_run_stops_and_says_so(tmp_path, capsys):
-    assert small("outliers", tmp_path, "--loss", "mse", "--set", "optimiser={name: sgd, learning_rate: 1e17}", "--set", "steps=40") == 1
+    assert (
+        small(
+            "outliers",
+            tmp_path,
+            "--loss",
+            "mse",
+            "--set",
+            "optimiser={name: sgd, learning_rate: 1e17}",
+            "--set",
+            "steps=40",
+        )
+        == 1
+    )
     assert "the loss became" in capsys.readouterr().err
 
 
@@ -318,7 +346,11 @@ def test_unseen_alphabets_share_no_letter_and_no_homoglyph_with_those_trained_on
     glyphs = glyph_data.glyphs()
     assert len(set(glyphs.letters)) == len(glyphs.letters)
     assert "A" in glyphs.letters
-    assert not {"\N{GREEK CAPITAL LETTER ALPHA}", "\N{CYRILLIC CAPITAL LETTER A}", "\N{ARMENIAN SMALL LETTER CO}"} & set(glyphs.letters)
+    assert not {
+        "\N{GREEK CAPITAL LETTER ALPHA}",
+        "\N{CYRILLIC CAPITAL LETTER A}",
+        "\N{ARMENIAN SMALL LETTER CO}",
+    } & set(glyphs.letters)
     seen = glyphs.written_in(["latin", "greek", "cyrillic"])
     unseen = glyphs.written_in(["armenian", "georgian", "hebrew"])
     assert not set(seen.letters) & set(unseen.letters)

@@ -30,8 +30,15 @@ LONG = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 
 
 def examples(count: int) -> settings:
-    """Return the settings of a fuzz test: ``count`` examples that are the same each time, or as many new ones as asked for."""
-    return settings(max_examples=LONG or count, derandomize=not LONG, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    """Return the settings of a fuzz test: ``count`` examples that are the same each time, or as many new ones as asked
+    for."""
+    return settings(
+        max_examples=LONG or count,
+        derandomize=not LONG,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 # Property 1: a configuration
@@ -47,7 +54,9 @@ def test_any_mapping_builds_a_loss_or_raises_config_error(config: Any) -> None:
 @pytest.mark.timeout(0)
 @examples(300)
 @given(
-    st.sampled_from([".yaml", ".json", ".yml"]), st.one_of(yaml_texts, json_texts), st.sampled_from([None, None, "a", "name", "a..b", ""])
+    st.sampled_from([".yaml", ".json", ".yml"]),
+    st.one_of(yaml_texts, json_texts),
+    st.sampled_from([None, None, "a", "name", "a..b", ""]),
 )
 def test_any_file_builds_a_loss_or_raises_config_error(suffix: str, text: str, key: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -96,7 +105,11 @@ def excuse(loss: losses.Loss, case: Case, call: Call, value: Tensor) -> str | No
     if exact.numel() and not float(exact.detach().abs().max()) <= min(limits) / SLACK:
         return "the true value is too large for the dtype"
     for source, gradient in zip((t for t in call.sources if t.requires_grad), gradients, strict=True):
-        if gradient is not None and gradient.numel() and not float(gradient.abs().max()) <= torch.finfo(source.dtype).max / SLACK:
+        if (
+            gradient is not None
+            and gradient.numel()
+            and not float(gradient.abs().max()) <= torch.finfo(source.dtype).max / SLACK
+        ):
             return "the true gradient is too large for the dtype"
     return None
 
@@ -201,7 +214,9 @@ def deep(levels: int) -> dict[str, Any]:
         pytest.param(lambda: deep(3000), id="nested 3000 deep"),
         pytest.param(lambda: {"name": "huber", "delta": 10**5000}, id="an integer of 5000 digits"),
         pytest.param(lambda: {"name": "huber", "\ud800": 1}, id="a key of half a character"),
-        pytest.param(lambda: {"name": "ce", "class_weight": torch.ones(2, device="meta")}, id="a tensor without values"),
+        pytest.param(
+            lambda: {"name": "ce", "class_weight": torch.ones(2, device="meta")}, id="a tensor without values"
+        ),
         pytest.param(lambda: {"name": "ce", "class_weight": torch.ones(2).to_sparse()}, id="a sparse tensor"),
         pytest.param(lambda: {"name": "huber", "delta": Silent()}, id="a value that cannot be shown"),
         pytest.param(lambda: {"name": Silent()}, id="a name that cannot be shown"),
@@ -320,7 +335,9 @@ def test_miner_indices_are_taken_or_refused_in_every_integer_dtype(dtype: torch.
 )
 def test_a_weight_on_an_empty_last_dimension_is_taken_or_refused(name: str, output: Any, target: Any) -> None:
     with contextlib.suppress(InputError):
-        assert losses.create(name)(output, target, weight=torch.ones(len(output if isinstance(output, Tensor) else output[0]))).isfinite()
+        assert losses.create(name)(
+            output, target, weight=torch.ones(len(output if isinstance(output, Tensor) else output[0]))
+        ).isfinite()
 
 
 @pytest.mark.parametrize("options", [{"ignore_index": 1}, {"class_weight": [1.0, 0.0]}], ids=str)
@@ -371,7 +388,9 @@ def test_binary_cross_entropy_of_an_infinite_logit_is_refused(options: dict[str,
         ("elbo", VAEOutput(X, X, X * math.inf), X.sigmoid()),
     ],
 )
-def test_infinite_inputs_without_a_meaning_never_give_nan_on_the_first_batch(name: str, output: Any, target: Any) -> None:
+def test_infinite_inputs_without_a_meaning_never_give_nan_on_the_first_batch(
+    name: str, output: Any, target: Any
+) -> None:
     with contextlib.suppress(InputError):
         assert not losses.create(name)(output, target).isnan()
 
@@ -401,7 +420,9 @@ def test_an_ignore_index_that_no_target_can_hold_is_refused_or_ignores_nothing(i
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("kl", {"temperature": 1e300}), ("elbo", {"free_bits": 1e300})], ids=["temperature", "free_bits"]
+    ("name", "options"),
+    [("kl", {"temperature": 1e300}), ("elbo", {"free_bits": 1e300})],
+    ids=["temperature", "free_bits"],
 )
 def test_a_parameter_beyond_float32_is_refused_in_words(name: str, options: dict[str, float]) -> None:
     batch = (VAEOutput(X, X, X), X.sigmoid()) if name == "elbo" else (X, X.softmax(1))

@@ -25,7 +25,8 @@ OF_TENSORS = [param for param in CASES if not param.values[1].draw(drawn(0)).lea
 SMOOTH = [param for param in OF_TENSORS if not param.values[1].paced]
 """Not those of Distribution objects, whose tensors cannot be replaced."""
 WEIGHTED = [param for param in EXPLICIT if param.values[1].value is None and SPECS[param.values[0]].family != "metric"]
-"""Not the metric losses, whose weights are per anchor and are tested in tests/metric, nor means that are no mean of items."""
+"""Not the metric losses, whose weights are per anchor and are tested in tests/metric, nor means that are no mean of
+items."""
 
 
 def tensors(part: Any) -> Iterator[Tensor]:
@@ -127,7 +128,9 @@ def test_every_kind_of_input_and_every_context_has_an_oracle(name: str) -> None:
 def test_an_alias_is_the_same_loss(alias: str, name: str) -> None:
     batch = ORACLES[name][0].draw(drawn(0))
     expected = ORACLES[name][0].mean(batch)
-    torch.testing.assert_close(losses.create(alias, **ORACLES[name][0].parameters)(*batch[:2], **batch.options), expected, **EXACT)
+    torch.testing.assert_close(
+        losses.create(alias, **ORACLES[name][0].parameters)(*batch[:2], **batch.options), expected, **EXACT
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -157,7 +160,9 @@ def test_items_and_their_sum_equal_the_oracle(name: str, case: Case) -> None:
     if case.differentiable and not case.tangent:
         slopes = torch.linspace(0.5, 1.5, expected.numel(), dtype=torch.float64).reshape(expected.shape)
         inputs = leaves(batch)
-        for ours, theirs in zip(gradients((items * slopes).sum(), inputs), gradients((expected * slopes).sum(), inputs), strict=True):
+        for ours, theirs in zip(
+            gradients((items * slopes).sum(), inputs), gradients((expected * slopes).sum(), inputs), strict=True
+        ):
             torch.testing.assert_close(ours, theirs, **tolerance(case))
 
 

@@ -22,7 +22,15 @@ from losses.core.registry import SPECS, find
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "losses"
 FAMILIES = ("classification", "regression", "metric", "divergence", "generative")
-LAYERS = {"core": 0, "ops": 1, **dict.fromkeys(FAMILIES, 2), "networks": 3, "diagnostics": 3, "configuration": 3, "checking": 4}
+LAYERS = {
+    "core": 0,
+    "ops": 1,
+    **dict.fromkeys(FAMILIES, 2),
+    "networks": 3,
+    "diagnostics": 3,
+    "configuration": 3,
+    "checking": 4,
+}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NAMES = losses.available()
 
@@ -48,7 +56,9 @@ def imported(path: Path) -> list[str]:
     return [name for name in found if name.split(".")[0] == "losses"]
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.parent != PACKAGE or path.stem in LAYERS], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path.parent != PACKAGE or path.stem in LAYERS], ids=lambda p: p.stem
+)
 def test_imports_only_point_downwards_and_never_to_a_sibling_loss(path: Path) -> None:
     place = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     for name in imported(path):
@@ -67,10 +77,14 @@ def test_names_and_texts_of_modules(path: Path) -> None:
 def test_the_package_imports_on_top_of_torch_in_under_100_ms_and_without_heavy_libraries() -> None:
     script = """
 import time, sys, torch
-start = time.process_time(); import losses; print(time.process_time() - start)  # of this process, however busy the machine is
-print([name for name in ("pytorch_metric_learning", "pydantic", "yaml", "sklearn", "rich") if name in sys.modules])
+start = time.process_time(); import losses; print(time.process_time() - start)  # of this process, however busy the
+machine is print([name for name in ("pytorch_metric_learning", "pydantic", "yaml", "sklearn", "rich") if name in
+sys.modules])
 """
-    outcomes = [subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120) for _ in range(3)]
+    outcomes = [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+        for _ in range(3)
+    ]
     seconds, heavy = zip(*(outcome.stdout.splitlines() for outcome in outcomes), strict=True)
     assert min(map(float, seconds)) < 0.1
     assert set(heavy) == {"[]"}
@@ -80,7 +94,9 @@ def test_exports_are_what_all_says() -> None:
     assert sorted(losses.__all__) == sorted(set(losses.__all__))
     for name in losses.__all__:
         assert hasattr(losses, name), name
-    assert {spec.cls.__name__ for spec in SPECS.values() if spec.cls.__module__.startswith("losses.")} <= set(losses.__all__)
+    assert {spec.cls.__name__ for spec in SPECS.values() if spec.cls.__module__.startswith("losses.")} <= set(
+        losses.__all__
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -123,19 +139,25 @@ def test_generated_parts_are_current(path: Path) -> None:
 
 
 def test_the_readme_does_what_it_shows() -> None:
-    results = doctest.testfile(str(ROOT / "README.md"), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    results = doctest.testfile(
+        str(ROOT / "README.md"), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    )
     assert results.attempted > 10
     assert results.failed == 0
 
 
 def test_every_file_that_the_documents_name_exists() -> None:
     for document in ("README.md", "CONTRIBUTING.md"):
-        for name in re.findall(r"`((?:losses|examples|tests|docs)/[\w/.]*)`", (ROOT / document).read_text(encoding="utf-8")):
+        for name in re.findall(
+            r"`((?:losses|examples|tests|docs)/[\w/.]*)`", (ROOT / document).read_text(encoding="utf-8")
+        ):
             assert (ROOT / name).exists() or "<" in name, f"{document} names {name}"
 
 
 def test_python_dash_m_losses_lists_everything_and_says_where_it_lies() -> None:
-    shown = subprocess.run([sys.executable, "-m", "losses"], capture_output=True, text=True, check=True, timeout=120).stdout
+    shown = subprocess.run(
+        [sys.executable, "-m", "losses"], capture_output=True, text=True, check=True, timeout=120
+    ).stdout
     assert str(PACKAGE) in shown
     for name in NAMES:
         assert name in shown

@@ -1,4 +1,5 @@
-"""The training benchmark: it trains what examples/train.py trains, finds equal losses equal, and notices another one."""
+"""The training benchmark: it trains what examples/train.py trains, finds equal losses equal, and notices another
+one."""
 
 import argparse
 import json
@@ -87,8 +88,11 @@ def test_embeddings_are_unit_vectors_before_any_loss_sees_them() -> None:
 
 def test_rule_compares_the_sides_with_the_range_of_the_peer_alone() -> None:
     def seed(number: int, ours: float, other: float) -> training.Trained:
-        return training.Trained(number, figures={"ours": {"AUC": ours}, "PML": {"AUC": other}, training.NUDGED: {"AUC": other}})
+        return training.Trained(
+            number, figures={"ours": {"AUC": ours}, "PML": {"AUC": other}, training.NUDGED: {"AUC": other}}
+        )
 
-    rows = training.judged([seed(0, 0.5, 0.9), seed(1, 0.91, 0.92)])  # a range over both sides, or ours, would excuse seed 0
+    # a range over both sides, or ours, would excuse seed 0
+    rows = training.judged([seed(0, 0.5, 0.9), seed(1, 0.91, 0.92)])
     assert [row.within for row in rows] == [False, True]
     assert training.judged([seed(0, 0.9, 0.9)])[0].within is None

@@ -23,7 +23,9 @@ from losses.core.parameters import Says
 from losses.diagnostics import all_pairs, nearest, retrieval, verification
 from tasks.task import Figures, Part, Task
 
-Alphabets = Annotated[list[Literal[tuple(ALPHABETS)]], MinLen(1), Says(f"a list of one or more of {', '.join(ALPHABETS)}")]  # type: ignore[valid-type]  # made of data
+Alphabets = Annotated[
+    list[Literal[tuple(ALPHABETS)]], MinLen(1), Says(f"a list of one or more of {', '.join(ALPHABETS)}")
+]  # type: ignore[valid-type]  # made of data
 Faces = Annotated[list[Literal[tuple(FACES)]], MinLen(1), Says(f"a list of one or more of {', '.join(FACES)}")]  # type: ignore[valid-type]  # made of data
 Even = Annotated[int, Ge(2), MultipleOf(2), Says("an even number of at least 2")]
 
@@ -89,7 +91,8 @@ class GlyphVerification(Task):
     def misfit(self, size: int) -> str | None:
         most = self.per_class * min(len(part.labels.unique()) for part in self.parts.values())
         if size % self.per_class or not 2 * self.per_class <= size <= most:
-            return f"got {size}, expected a multiple of task.per_class={self.per_class} from {2 * self.per_class} to {most}"
+            wanted = f"a multiple of task.per_class={self.per_class} from {2 * self.per_class} to {most}"
+            return f"got {size}, expected {wanted}"
         return None
 
     @property

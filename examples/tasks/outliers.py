@@ -25,8 +25,9 @@ BODY_MASS_INDEX = 2  # the column that tells most about the target: the picture 
 class Outliers(SplitTask):
     """Progression of diabetes a year on, by 10 measurements of 442 patients; ships with scikit-learn.
 
-    A share of the targets, in training and in validation, is too large by ``factor``, as if a decimal point had slipped.
-    Networks see targets less their median, in units of their interquartile range: two measures that outliers hardly move.
+    A share of the targets, in training and in validation, is too large by ``factor``, as if a decimal point had
+    slipped. Networks see targets less their median, in units of their interquartile range: two measures that outliers
+    hardly move.
     """
 
     question = "How far has diabetes progressed, learnt from targets some of which are wrong?"
@@ -45,8 +46,14 @@ class Outliers(SplitTask):
         shares = self.shared_out(len(progression))
         seen = measured[shares["training"]]
         inputs = (measured - seen.mean(0)) / seen.std(0)
-        targets = {part: progression[rows] * (1 if part == "testing" else self.slips(len(rows))) for part, rows in shares.items()}
-        return {part: Samples(torch.from_numpy(inputs[rows]).float(), torch.from_numpy(targets[part])) for part, rows in shares.items()}
+        targets = {
+            part: progression[rows] * (1 if part == "testing" else self.slips(len(rows)))
+            for part, rows in shares.items()
+        }
+        return {
+            part: Samples(torch.from_numpy(inputs[rows]).float(), torch.from_numpy(targets[part]))
+            for part, rows in shares.items()
+        }
 
     def slips(self, count: int) -> numpy.ndarray:
         """Return the factor that each of ``count`` targets is wrong by; most are right."""
@@ -62,7 +69,10 @@ class Outliers(SplitTask):
     @cached_property
     def parts(self) -> dict[str, Samples]:
         median, spread = self.scale
-        return {part: samples._replace(target=((samples.target - median) / spread).float()) for part, samples in self.recorded.items()}
+        return {
+            part: samples._replace(target=((samples.target - median) / spread).float())
+            for part, samples in self.recorded.items()
+        }
 
     def predicted(self, network: nn.Module, inputs: Tensor) -> Tensor:
         """Return a network's predictions in the target's own unit."""
@@ -72,12 +82,20 @@ class Outliers(SplitTask):
     def figures(self, network: nn.Module) -> Figures:
         inputs, progression = self.recorded["testing"]
         predicted = self.predicted(network, inputs)
-        return {"MAE": mean_absolute_error(predicted, progression).item(), "R2": r2_score(predicted, progression).item()}
+        return {
+            "MAE": mean_absolute_error(predicted, progression).item(),
+            "R2": r2_score(predicted, progression).item(),
+        }
 
     def references(self) -> dict[str, Figures]:
         progression = self.recorded["testing"].target
         median = torch.full_like(progression, self.scale[0])
-        return {"always the median": {"MAE": mean_absolute_error(median, progression).item(), "R2": r2_score(median, progression).item()}}
+        return {
+            "always the median": {
+                "MAE": mean_absolute_error(median, progression).item(),
+                "R2": r2_score(median, progression).item(),
+            }
+        }
 
     def draw(self, network: nn.Module, path: Path) -> None:
         trained, tested = self.recorded["training"], self.recorded["testing"]

@@ -89,7 +89,10 @@ class SplitTask(Task):
     def some_is_trained_on(self) -> Self:
         if self.validation + self.testing >= 1:
             raise ConfigError(
-                Problem(("validation",), f"got {self.validation} beside testing={self.testing}, expected less than 1 together")
+                Problem(
+                    ("validation",),
+                    f"got {self.validation} beside testing={self.testing}, expected less than 1 together",
+                )
             )
         return self
 
@@ -107,7 +110,9 @@ class SplitTask(Task):
 
     def shared_out(self, count: int, classes: numpy.ndarray | None = None) -> dict[str, numpy.ndarray]:
         """Return the indices of every part, each with the same share of every class."""
-        rest, testing = train_test_split(numpy.arange(count), test_size=self.testing, random_state=self.split_seed, stratify=classes)
+        rest, testing = train_test_split(
+            numpy.arange(count), test_size=self.testing, random_state=self.split_seed, stratify=classes
+        )
         training, validation = train_test_split(
             rest,
             test_size=self.validation / (1 - self.testing),

@@ -22,9 +22,11 @@ COLUMNS = 12  # shown in the picture
 
 
 class DigitImages(SplitTask):
-    """The 8 x 8 images that ship with scikit-learn; a pixel is the probability of ink, what a network decodes are its logits.
+    """The 8 x 8 images that ship with scikit-learn; a pixel is the probability of ink, what a network decodes are its
+    logits.
 
-    The figures are in nats per image, as an ELBO with a Bernoulli reconstruction defines them, whatever loss was trained with.
+    The figures are in nats per image, as an ELBO with a Bernoulli reconstruction defines them, whatever loss was
+    trained with.
     """
 
     question = "How surprised is a model of handwritten digits by images that it has not seen? In nats."
@@ -61,7 +63,9 @@ class DigitImages(SplitTask):
     def draw(self, network: Autoencoder, path: Path) -> None:
         images = self.parts["testing"].inputs[:COLUMNS]
         prior = torch.randn(COLUMNS, network.latent)
-        draw_reconstructions(images, network.eval()(images).reconstruction.sigmoid(), network.decoder(prior).sigmoid(), path)
+        draw_reconstructions(
+            images, network.eval()(images).reconstruction.sigmoid(), network.decoder(prior).sigmoid(), path
+        )
 
 
 def nats(logits: Tensor, images: Tensor) -> float:

@@ -1,7 +1,7 @@
 """The contract of a loss as clauses that run: on every loss of this package, and on yours.
 
-A clause is a small function whose documentation is the promise. ``check_loss`` runs every clause on every case: each kind of
-input, with the default parameters and with each option of each parameter.
+A clause is a small function whose documentation is the promise. ``check_loss`` runs every clause on every case: each
+kind of input, with the default parameters and with each option of each parameter.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ def check_loss(
     """Run the contract on a loss, or on any module that is called as ``module(output, target)``.
 
     Args:
-        loss: a loss, its class or its name. A class or name is checked with every option of every parameter, an instance
-            with its own parameters.
+        loss: a loss, its class or its name. A class or name is checked with every option of every parameter, an
+            instance with its own parameters.
         clauses: names of the clauses to run, from ``losses.checking.CLAUSES``; by default all.
-        inputs: what a module takes that is no :class:`Loss`, one of ``losses.core.inputs``; of a loss, to check one kind only.
+        inputs: what a module takes that is no :class:`Loss`, one of ``losses.core.inputs``; of a loss, to check one
+            kind only.
         oracle: an independent function of output and target for the loss's reduced value, in torch.
 
     Raises:
@@ -77,7 +78,9 @@ def verdict(clause: Clause, cases: Sequence[Case], precision: Precision) -> Verd
             why = str(reason)
         except Exception as error:  # whatever a loss does wrong is a verdict, not the end of the report
             text = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
-            return Verdict(clause.name, where, "broken", f"{clause.promise}: not so for {case}: {' '.join(text.split())[:400]}")
+            return Verdict(
+                clause.name, where, "broken", f"{clause.promise}: not so for {case}: {' '.join(text.split())[:400]}"
+            )
     if applied:
         return Verdict(clause.name, where, "kept", clause.promise)
     return Verdict(clause.name, where, "not applicable", f"{clause.promise}: {why}")

@@ -6,7 +6,18 @@ import math
 
 import torch
 
-from losses.checking.case import HALVES, PRECISIONS, SIZE, Broken, Case, NotApplicable, Precision, require_finite, require_same, rows_of
+from losses.checking.case import (
+    HALVES,
+    PRECISIONS,
+    SIZE,
+    Broken,
+    Case,
+    NotApplicable,
+    Precision,
+    require_finite,
+    require_same,
+    rows_of,
+)
 from losses.checking.clause import clause
 from losses.core.inputs import EMBEDDINGS, MATCHES, Batch
 from losses.core.laws import on_tensors
@@ -26,7 +37,9 @@ def reductions_agree(case: Case) -> None:
     require_same("sum of 'none' against 'sum'", items.sum(), case.with_reduction("sum")(*batch))
     require_same("'sum' against total", total.sum.sum(), case.with_reduction("sum")(*batch))
     require_same("'mean' against total", mean_of(total), case.with_reduction("mean")(*batch))
-    require_same("normalizer=2 against half the sum", case.with_reduction("mean")(*batch, normalizer=2), total.sum.sum() / 2)
+    require_same(
+        "normalizer=2 against half the sum", case.with_reduction("mean")(*batch, normalizer=2), total.sum.sum() / 2
+    )
     require_same("normalizer=0", case.with_reduction("mean")(*batch, normalizer=0), torch.zeros(()))
 
 
@@ -58,7 +71,9 @@ def zero_weight_hides(case: Case) -> None:
     if case.kind in TOGETHER:
         raise NotApplicable("a sample is also its neighbours' positive or negative")
     batch = case.batch()
-    poisoned = Batch(*(on_tensors(part, lambda t: t.detach().index_fill(0, torch.tensor([2]), math.nan)) for part in batch))
+    poisoned = Batch(
+        *(on_tensors(part, lambda t: t.detach().index_fill(0, torch.tensor([2]), math.nan)) for part in batch)
+    )
     value, gradients = case.run(batch, weight=weight)
     other, others = case.run(poisoned, weight=weight)
     require_same("value with NaN at weight 0", other, value)

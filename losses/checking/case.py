@@ -1,4 +1,5 @@
-"""What a clause is run on: one loss with batches drawn by one of its kinds of input, and the precisions to run it in."""
+"""What a clause is run on: one loss with batches drawn by one of its kinds of input, and the precisions to run it
+in."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class Case:
 
     @property
     def keeps_the_call(self) -> bool:
-        """Whether the loss has the whole call, with weights, totals and configuration, and not only ``loss(output, target)``."""
+        """Whether the loss has the whole call, with weights, totals and configuration, and not only ``loss(output,
+        target)``."""
         return isinstance(self.loss, Loss)
 
     def batch(self, size: int = SIZE, precision: Precision = EXACT, seed: int = 0) -> Batch:
@@ -102,13 +104,15 @@ class Case:
 def cases_of(
     loss: nn.Module | type[Loss] | str, inputs: Kind | None = None, oracle: Callable[[Any, Any], Tensor] | None = None
 ) -> Iterator[Case]:
-    """Return the cases a loss is checked on: every kind of input, and of a class or name every option of every parameter."""
+    """Return the cases a loss is checked on: every kind of input, and of a class or name every option of every
+    parameter."""
     if isinstance(loss, Loss):
         variants: list[Any] = [loss]
     elif isinstance(loss, nn.Module):
         if inputs is None:
             raise ConfigError(
-                f"{type(loss).__name__} does not say what it takes: pass inputs=, one of losses.core.inputs such as POINTWISE"
+                f"{type(loss).__name__} does not say what it takes: pass inputs=, one of losses.core.inputs such as "
+                "POINTWISE"
             )
         variants = [loss]
     else:
@@ -116,7 +120,8 @@ def cases_of(
         variants = [cls(**options) for options in options_of(declared_once(cls.__init__))]
     for variant in variants:
         for kind in variant.spec.inputs if inputs is None else (inputs,):
-            if kind is not DISTRIBUTION_OBJECTS:  # objects of torch.distributions are no tensors to cast, permute or compile
+            # objects of torch.distributions are no tensors to cast, permute or compile
+            if kind is not DISTRIBUTION_OBJECTS:
                 yield Case(variant, kind, oracle)
 
 

@@ -19,7 +19,8 @@ class Clause:
     check: Callable[..., None]
     precisions: tuple[Precision, ...]
     of_the_call: bool
-    """Whether it is about weights, totals or configuration, which a module that is only called as module(output, target) lacks."""
+    """Whether it is about weights, totals or configuration, which a module that is only called as module(output,
+    target) lacks."""
 
     def run(self, case: Any, precision: Precision) -> None:
         self.check(case, precision) if len(self.precisions) > 1 else self.check(case)

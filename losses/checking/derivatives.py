@@ -34,7 +34,8 @@ def forward_mode(case: Case) -> None:
     generator = torch.Generator().manual_seed(0)
     directions = [torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype) for leaf in leaves]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)  # torch scripts rules of its own on first use
+        # torch scripts rules of its own on first use
+        warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)
         with forward_ad.dual_level():
             # torch leaves both functions untyped
             duals = [forward_ad.make_dual(leaf.detach(), way) for leaf, way in zip(leaves, directions, strict=True)]  # type: ignore[no-untyped-call]
@@ -46,7 +47,8 @@ def forward_mode(case: Case) -> None:
 
 @clause()
 def backward_twice(case: Case) -> None:
-    """with retain_graph a second backward gives the same gradient, and a gradient of -3 at the output gives -3 times it"""
+    """with retain_graph a second backward gives the same gradient, and a gradient of -3 at the output gives -3 times
+    it"""
     leaves, rebuild = leaves_of(case.batch().output)
     value = case.loss(rebuild(leaves), case.batch().target)
     first = torch.autograd.grad(value, leaves, retain_graph=True, materialize_grads=True)
@@ -63,7 +65,9 @@ def differentiate(case: Case, check: Callable[..., bool]) -> None:
         batch = case.batch(5, seed=seed)
         leaves, rebuild = leaves_of(batch.output)
 
-        def value(*tensors: torch.Tensor, batch: object = batch.target, rebuild: Callable[..., object] = rebuild) -> torch.Tensor:
+        def value(
+            *tensors: torch.Tensor, batch: object = batch.target, rebuild: Callable[..., object] = rebuild
+        ) -> torch.Tensor:
             result: torch.Tensor = case.loss(rebuild(tensors), batch)
             return result
 

@@ -6,7 +6,16 @@ from collections.abc import Callable
 
 import torch
 
-from losses.checking.case import PRECISIONS, Broken, Case, NotApplicable, Precision, require_finite, require_same, rows_of
+from losses.checking.case import (
+    PRECISIONS,
+    Broken,
+    Case,
+    NotApplicable,
+    Precision,
+    require_finite,
+    require_same,
+    rows_of,
+)
 from losses.checking.clause import clause
 from losses.core.errors import InputError
 from losses.core.inputs import TRANSPORT, Batch
@@ -66,7 +75,11 @@ def everything_ignored(case: Case, precision: Precision) -> None:
 def ignored_targets_do_not_count(case: Case) -> None:
     """a batch with an ignored target has the value and gradient of the batch without it"""
     batch = case.batch()
-    if not hasattr(case.loss, "ignore_index") or not isinstance(batch.target, torch.Tensor) or batch.target.dtype.is_floating_point:
+    if (
+        not hasattr(case.loss, "ignore_index")
+        or not isinstance(batch.target, torch.Tensor)
+        or batch.target.dtype.is_floating_point
+    ):
         raise NotApplicable("it ignores no target")
     kept = torch.arange(len(batch.target)) != 2
     target = batch.target.where(kept, case.loss.ignore_index)

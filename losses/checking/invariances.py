@@ -10,7 +10,18 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from losses.checking.case import EXACT, SINGLE, SIZE, Broken, Case, Precision, on_any_tensor, require_same, rows_of, tensors_of
+from losses.checking.case import (
+    EXACT,
+    SINGLE,
+    SIZE,
+    Broken,
+    Case,
+    Precision,
+    on_any_tensor,
+    require_same,
+    rows_of,
+    tensors_of,
+)
 from losses.checking.clause import clause
 from losses.core.inputs import Batch
 
@@ -120,4 +131,6 @@ class Synchronisations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # t
 
 
 def is_mask(arg: object) -> bool:
-    return isinstance(arg, list | tuple) and any(isinstance(index, Tensor) and index.dtype is torch.bool for index in arg)
+    return isinstance(arg, list | tuple) and any(
+        isinstance(index, Tensor) and index.dtype is torch.bool for index in arg
+    )

@@ -45,6 +45,7 @@ def definition_equals_fast_path(case: Case) -> None:
     by_definition = total_of(items, None, case.loss.mass(items, *accepted))
     total = case.loss.total(*batch)
     require_same("sum", total.sum.sum(), by_definition.sum)
-    if not isinstance(total.weight, torch.Tensor) or not total.weight.ndim:  # a sum of several means has several weights
+    # a sum of several means has several weights
+    if not isinstance(total.weight, torch.Tensor) or not total.weight.ndim:
         require_same("mean", mean_of(total), mean_of(by_definition))
         require_same("mean that is returned", case.with_reduction("mean")(*batch), mean_of(by_definition))

@@ -105,7 +105,9 @@ def wrong_batches(batch: Batch) -> dict[str, Batch]:
     if isinstance(target, torch.Tensor) and target.dtype.is_floating_point:
         narrow["NaN in the target"] = Batch(output, target.index_fill(0, torch.tensor([2]), math.nan))
     return {
-        "NaN": Batch(on_tensors(batch.output, lambda t: t.detach().index_fill(0, torch.tensor([2]), math.nan)), batch.target),
+        "NaN": Batch(
+            on_tensors(batch.output, lambda t: t.detach().index_fill(0, torch.tensor([2]), math.nan)), batch.target
+        ),
         "integers": Batch(on_tensors(batch.output, lambda t: t.detach().long()), batch.target),
         "complex numbers": Batch(on_tensors(batch.output, lambda t: t.detach().to(torch.complex64)), batch.target),
         "no tensor": Batch("output", batch.target),

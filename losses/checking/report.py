@@ -46,7 +46,9 @@ def table(verdicts: Sequence[Verdict]) -> str:
     for verdict in verdicts:
         rows.setdefault((verdict.clause, verdict.outcome, verdict.seen), []).append(verdict.precision)
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    split = {clause for clause, outcome, _ in rows if any(other == clause and fared != outcome for other, fared, _ in rows)}
+    split = {
+        clause for clause, outcome, _ in rows if any(other == clause and fared != outcome for other, fared, _ in rows)
+    }
     lines = []
     for (clause, outcome, seen), precisions in rows.items():
         where = f" ({', '.join(precisions)})" if any(precisions) and (outcome == "broken" or clause in split) else ""

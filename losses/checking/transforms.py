@@ -70,7 +70,8 @@ def func_vmap(case: Case) -> None:
     rebuild = split[0][1]
     stacked = [torch.stack(column) for column in zip(*(leaves for leaves, _ in split), strict=True)]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)  # searching has no rule of its own in torch
+        # searching has no rule of its own in torch
+        warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
         values = torch.func.vmap(lambda *tensors: case.loss(rebuild(tensors), problems[0].target))(*stacked)
     expected = torch.stack([case.loss(problem.output, problems[0].target) for problem in problems])
     require_same("torch.func.vmap", values, expected)

@@ -35,7 +35,8 @@ def smoothed(target: Tensor, label_smoothing: float) -> Tensor:
     source="I. J. Good, Rational Decisions, 1952, doi:10.1111/j.2517-6161.1952.tb00104.x",
 )
 class BinaryCrossEntropyLoss(Loss):
-    r"""Negative log-likelihood of yes-or-no targets, from logits only, so that no probability is ever rounded to 0 or 1.
+    r"""Negative log-likelihood of yes-or-no targets, from logits only, so that no probability is ever rounded to 0 or
+    1.
 
     .. math::
         \ell(z, t) = -w\, t \log \sigma(z) - (1 - t) \log(1 - \sigma(z)),
@@ -43,8 +44,9 @@ class BinaryCrossEntropyLoss(Loss):
 
     Args:
         label_smoothing: :math:`s`, how far targets are drawn towards 1/2.
-        positive_weight: :math:`w`, weight of a positive target against a negative one: one number, or a list with one for
-            each entry of the last dimension. It changes the value of an item, not how much the item counts in the mean.
+        positive_weight: :math:`w`, weight of a positive target against a negative one: one number, or a list with one
+            for each entry of the last dimension. It changes the value of an item, not how much the item counts in the
+            mean.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one element.
 
     Shapes:
@@ -83,11 +85,14 @@ class BinaryCrossEntropyLoss(Loss):
         if isinstance(positive_weight, Tensor):
             if logits.ndim == 0 or logits.shape[-1] != positive_weight.numel():
                 raise InputError(
-                    f"positive_weight holds {positive_weight.numel()} numbers, the last dimension of the logits {tuple(logits.shape)} "
+                    f"positive_weight holds {positive_weight.numel()} numbers, the last dimension of the logits "
+                    f"{tuple(logits.shape)} "
                     "has another length; give one number, or one per entry of that dimension"
                 )
             positive_weight = positive_weight.to(logits.dtype)
-        return binary_cross_entropy(logits, target, label_smoothing=self.label_smoothing, positive_weight=positive_weight)
+        return binary_cross_entropy(
+            logits, target, label_smoothing=self.label_smoothing, positive_weight=positive_weight
+        )
 
     def kernel(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor | None:
         if self.positive_weight is not None:

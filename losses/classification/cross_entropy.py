@@ -61,8 +61,9 @@ class CrossEntropyLoss(Loss):
                      + \zeta\, w_t \Big(\log \sum_c e^{z_c}\Big)^2,
         \qquad t \leftarrow (1 - s)\, t + s / C
 
-    With class indices, the mean divides by the sum of the targets' class weights, as ``torch.nn.CrossEntropyLoss`` does;
-    with probabilities it divides by the number of positions, and :math:`w_t` is 1. Where everything is ignored the mean is 0.
+    With class indices, the mean divides by the sum of the targets' class weights, as ``torch.nn.CrossEntropyLoss``
+    does; with probabilities it divides by the number of positions, and :math:`w_t` is 1. Where everything is ignored
+    the mean is 0.
 
     Args:
         label_smoothing: :math:`s`, share of the probability spread evenly over all classes.
@@ -143,7 +144,14 @@ class CrossEntropyLoss(Loss):
         return Total(total, mass.sum())
 
     def mean(self, logits: Tensor, target: Tensor) -> Tensor:
-        if logits.ndim != 2 or target.ndim != 1 or self.label_smoothing or self.z_loss or self.class_weight is not None or is_compiling():
+        if (
+            logits.ndim != 2
+            or target.ndim != 1
+            or self.label_smoothing
+            or self.z_loss
+            or self.class_weight is not None
+            or is_compiling()
+        ):
             return super().mean(logits, target)
         mean: Tensor
         mean, count = nll_loss_forward(logits.log_softmax(1), target, None, MEAN, self.ignore_index)

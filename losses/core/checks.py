@@ -21,7 +21,8 @@ ROUNDING = 1e-2  # by which probabilities and their sum may be off, as they are 
 
 
 class checks:  # noqa: N801  (a function to its users; a class so that it can also stand in a with statement)
-    """Choose when losses read the values of a batch: on the ``"first"`` batch of each loss, ``"always"`` or ``"never"``.
+    """Choose when losses read the values of a batch: on the ``"first"`` batch of each loss, ``"always"`` or
+    ``"never"``.
 
     It takes effect at once; used in a ``with`` statement, the former choice returns at its end.
 
@@ -32,14 +33,18 @@ class checks:  # noqa: N801  (a function to its users; a class so that it can al
     def __init__(self, mode: CheckMode) -> None:
         global _mode
         if mode not in get_args(CheckMode):
-            raise ConfigError(f"checks: got {mode!r}, expected 'first', 'always' or 'never'.{suggestion(mode, get_args(CheckMode))}")
+            raise ConfigError(
+                f"checks: got {mode!r}, expected 'first', 'always' or 'never'.{suggestion(mode, get_args(CheckMode))}"
+            )
         self._former = _mode
         _mode = mode
 
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         global _mode
         _mode = self._former
 
@@ -66,7 +71,9 @@ def require_floating(**tensors: Tensor) -> None:
 def require_integer(**tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype.is_floating_point or tensor.dtype.is_complex:
-            raise InputError(f"{name} must be integers or booleans, got {shown(tensor)}; convert them with {name}.long()")
+            raise InputError(
+                f"{name} must be integers or booleans, got {shown(tensor)}; convert them with {name}.long()"
+            )
 
 
 def require_same_shape(**tensors: Tensor) -> None:
@@ -75,7 +82,8 @@ def require_same_shape(**tensors: Tensor) -> None:
     for name, tensor in others:
         if tensor.shape != first.shape:
             raise InputError(
-                f"{first_name} has shape {tuple(first.shape)} and {name} has shape {tuple(tensor.shape)}; they must be the same"
+                f"{first_name} has shape {tuple(first.shape)} and {name} has shape {tuple(tensor.shape)}; they must "
+                "be the same"
                 f"{_reshaping(first_name, first, name, tensor)}"
             )
 
@@ -85,7 +93,9 @@ def require_rank(rank: int, meaning: str, **tensors: Tensor) -> None:
         if tensor.ndim != rank:
             less = f"add the missing dimension with {name}.unsqueeze(-1)"
             fix = less if tensor.ndim < rank else f"make it fewer with {name}.flatten or .squeeze"
-            raise InputError(f"{name} must have {rank} dimension{'s' if rank != 1 else ''} {meaning}, got {shown(tensor)}; {fix}")
+            raise InputError(
+                f"{name} must have {rank} dimension{'s' if rank != 1 else ''} {meaning}, got {shown(tensor)}; {fix}"
+            )
 
 
 def require_same_length(**tensors: Tensor) -> None:
@@ -119,7 +129,8 @@ def require_finite(**tensors: Tensor) -> None:
 
 
 def require_logits(dim: int, **tensors: Tensor) -> None:
-    """Raise unless the tensors are logits: -inf says that an outcome is impossible, but some outcome must be possible."""
+    """Raise unless the tensors are logits: -inf says that an outcome is impossible, but some outcome must be
+    possible."""
     require_no_nan(**tensors)
     for name, tensor in tensors.items():
         if tensor.numel() and not bool(tensor.amax(dim).isfinite().all()):
@@ -133,7 +144,10 @@ def require_logits(dim: int, **tensors: Tensor) -> None:
 def require_real(**tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype.is_complex:
-            raise InputError(f"{name} must be real, got complex numbers in {shown(tensor)}; convert it with {name}.real or {name}.abs()")
+            raise InputError(
+                f"{name} must be real, got complex numbers in {shown(tensor)}; convert it with {name}.real or "
+                f"{name}.abs()"
+            )
 
 
 def require_dense(**parts: object) -> None:
@@ -141,7 +155,9 @@ def require_dense(**parts: object) -> None:
     for name, part in parts.items():
         for tensor in part if isinstance(part, tuple) else (part,):
             if isinstance(tensor, Tensor) and (tensor.layout is not torch.strided or tensor.is_nested):
-                raise InputError(f"{name} must be a dense tensor, got the layout {tensor.layout}; convert it with {name}.to_dense()")
+                raise InputError(
+                    f"{name} must be a dense tensor, got the layout {tensor.layout}; convert it with {name}.to_dense()"
+                )
 
 
 def require_same_device(**tensors: object) -> None:
@@ -151,14 +167,18 @@ def require_same_device(**tensors: object) -> None:
     for name, device in others:
         if device != first:
             raise InputError(
-                f"{first_name} lies on {first} and {name} on {device}; they must be together, write {name}.to({first_name}.device)"
+                f"{first_name} lies on {first} and {name} on {device}; they must be together, write "
+                f"{name}.to({first_name}.device)"
             )
 
 
 def beside(tensor: Tensor, like: Tensor, name: str) -> Tensor:
     """Return a tensor on the device of another, or raise where it has no values that could be moved there."""
     if tensor.is_meta and not like.is_meta:
-        raise InputError(f"{name} lies on the meta device, which holds no values; the embeddings lie on {like.device}, make it there too")
+        raise InputError(
+            f"{name} lies on the meta device, which holds no values; the embeddings lie on {like.device}, make it "
+            "there too"
+        )
     return tensor.to(like.device)
 
 
@@ -175,7 +195,8 @@ def require_distributions(dim: int, **tensors: Tensor) -> None:
         outside = (tensor < -ROUNDING) | (tensor > 1 + ROUNDING)
         if bool(outside.any()):
             raise InputError(
-                f"{name} must be probabilities in [0, 1], got {tensor[outside][0].item():g}; apply softmax, or declare what they are"
+                f"{name} must be probabilities in [0, 1], got {tensor[outside][0].item():g}; apply softmax, or "
+                "declare what they are"
             )
         if tensor.numel() == 0:
             continue
@@ -198,10 +219,13 @@ def looks_like_probabilities(logits: Tensor, dim: int) -> bool:
 
 def warn_of_sigmoid(logits: Tensor) -> None:
     """Warn if many binary logits all lie in [0, 1] and some are large: only a sign of a sigmoid, so not an error."""
-    if logits.numel() < 32 or not bool(((logits >= 0) & (logits <= 1)).all() & (logits > 0.5).any() & (logits < 0.5).any()):
+    if logits.numel() < 32 or not bool(
+        ((logits >= 0) & (logits <= 1)).all() & (logits > 0.5).any() & (logits < 0.5).any()
+    ):
         return
     warnings.warn(
-        f"all {logits.numel()} logits lie in [0, 1], as if a sigmoid had been applied; remove it, this loss takes logits",
+        f"all {logits.numel()} logits lie in [0, 1], as if a sigmoid had been applied; remove it, this loss takes "
+        "logits",
         stacklevel=5,
     )
 

@@ -37,7 +37,9 @@ class ConfigError(ValueError):
 
     def within(self, file: str) -> ConfigError:
         """Return the same problems, each telling the file it is in."""
-        return ConfigError(*(Problem((f"{file}: {dotted(p.path)}",) if p.path else (file,), p.message) for p in self.problems))
+        return ConfigError(
+            *(Problem((f"{file}: {dotted(p.path)}",) if p.path else (file,), p.message) for p in self.problems)
+        )
 
     def under(self, *prefix: str | int) -> ConfigError:
         """Return the same problems with ``prefix`` put before every path."""

@@ -1,4 +1,5 @@
-"""Labelled batches as metric losses take them: what each embedding is compared with, and what counts as the same class."""
+"""Labelled batches as metric losses take them: what each embedding is compared with, and what counts as the same
+class."""
 
 from __future__ import annotations
 
@@ -7,7 +8,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from losses.core.checks import beside, require_floating, require_integer, require_rank, require_same_length, require_tensor, shown
+from losses.core.checks import (
+    beside,
+    require_floating,
+    require_integer,
+    require_rank,
+    require_same_length,
+    require_tensor,
+    shown,
+)
 from losses.core.errors import InputError
 
 
@@ -38,7 +47,8 @@ class LabelledBatch(NamedTuple):
         return self.labels.unsqueeze(1) != self.other_labels.unsqueeze(0)
 
     def occurrences(self) -> tuple[Tensor, Tensor]:
-        """Return how often each pair ``(N, M)`` is meant as a positive and as a negative one: at most once, unless indices repeat it."""
+        """Return how often each pair ``(N, M)`` is meant as a positive and as a negative one: at most once, unless
+        indices repeat it."""
         if self.indices is None:
             return self.positive.long(), self.negative.long()
         nothing = torch.zeros(len(self.anchors), len(self.others), dtype=torch.long, device=self.anchors.device)
@@ -50,7 +60,8 @@ class LabelledBatch(NamedTuple):
         )
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the indices as pairs ``(anchor, positive, anchor, negative)``; a triplet is a positive and a negative pair."""
+        """Return the indices as pairs ``(anchor, positive, anchor, negative)``; a triplet is a positive and a negative
+        pair."""
         assert self.indices is not None
         if len(self.indices) == 3:
             anchor, positive, negative = self.indices
@@ -59,7 +70,8 @@ class LabelledBatch(NamedTuple):
         return first, positive, second, negative
 
     def triplets(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the indices as triplets ``(anchor, positive, negative)``: every positive with every negative pair of one anchor."""
+        """Return the indices as triplets ``(anchor, positive, negative)``: every positive with every negative pair of
+        one anchor."""
         assert self.indices is not None
         if len(self.indices) == 3:
             anchor, positive, negative = self.indices
@@ -96,8 +108,13 @@ def checked_reference(embeddings: Tensor, reference: Any) -> tuple[Tensor, Tenso
     require_integer(reference_labels=labels)
     require_same_length(reference_embeddings=others, reference_labels=labels)
     if others.shape[1] != embeddings.shape[1]:
-        raise InputError(f"reference embeddings have {others.shape[1]} dimensions, the embeddings {embeddings.shape[1]}; they must agree")
-    others, labels = (beside(part, embeddings, f"reference_{name}") for part, name in ((others, "embeddings"), (labels, "labels")))
+        raise InputError(
+            f"reference embeddings have {others.shape[1]} dimensions, the embeddings {embeddings.shape[1]}; they must "
+            "agree"
+        )
+    others, labels = (
+        beside(part, embeddings, f"reference_{name}") for part, name in ((others, "embeddings"), (labels, "labels"))
+    )
     return others.to(embeddings.dtype), labels.long()
 
 
@@ -105,10 +122,15 @@ def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[T
     """Return a miner's indices on the device of the embeddings, or raise where they do not point into the batch."""
     if not isinstance(indices, tuple | list) or len(indices) not in (3, 4):
         raise InputError(
-            "indices must be a tuple (anchor, positive, negative) or (anchor, positive, anchor, negative) as miners return it, "
+            "indices must be a tuple (anchor, positive, negative) or (anchor, positive, anchor, negative) as miners "
+            "return it, "
             f"got {shown(indices)}"
         )
-    names = ("anchor", "positive", "negative") if len(indices) == 3 else ("anchor", "positive", "negative_anchor", "negative")
+    names = (
+        ("anchor", "positive", "negative")
+        if len(indices) == 3
+        else ("anchor", "positive", "negative_anchor", "negative")
+    )
     named: dict[str, Tensor] = dict(zip(names, indices, strict=True))
     require_tensor(**named)
     require_integer(**named)
@@ -122,5 +144,8 @@ def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[T
         size = len(embeddings if name.endswith("anchor") else others)
         # an index out of range ends a CUDA process, so it is worth one look at the values
         if index.numel() and not torch.compiler.is_compiling() and bool(((index < 0) | (index >= size)).any()):
-            raise InputError(f"indices: {name} runs from {int(index.min())} to {int(index.max())}, the batch it points into holds {size}")
+            raise InputError(
+                f"indices: {name} runs from {int(index.min())} to {int(index.max())}, the batch it points into holds "
+                f"{size}"
+            )
     return tuple(named.values())

@@ -79,7 +79,12 @@ def _symmetric_in_pairs(loss: Loss, batch: Batch) -> None:
 
 
 def _translation_invariant(loss: Loss, batch: Batch) -> None:
-    equal("shifted by 3", loss(on_tensors(batch.output, lambda t: t + 3), on_tensors(batch.target, lambda t: t + 3)), loss(*batch), 1e-7)
+    equal(
+        "shifted by 3",
+        loss(on_tensors(batch.output, lambda t: t + 3), on_tensors(batch.target, lambda t: t + 3)),
+        loss(*batch),
+        1e-7,
+    )
 
 
 def _shift_of_output(loss: Loss, batch: Batch) -> None:
@@ -94,8 +99,12 @@ NON_NEGATIVE = Law("NON_NEGATIVE", "no item is below 0", _non_negative)
 ZERO_AT_TARGET = Law("ZERO_AT_TARGET", "the loss of the target against itself is 0", _zero_at_target)
 SYMMETRIC = Law("SYMMETRIC", "output and target can change places", _symmetric)
 SYMMETRIC_IN_PAIRS = Law("SYMMETRIC_IN_PAIRS", "the two sides of a pair can change places", _symmetric_in_pairs)
-TRANSLATION_INVARIANT = Law("TRANSLATION_INVARIANT", "moving everything by a constant changes nothing", _translation_invariant)
-SHIFT_INVARIANT_LOGITS = Law("SHIFT_INVARIANT_LOGITS", "a constant added to all logits changes nothing", _shift_of_output)
+TRANSLATION_INVARIANT = Law(
+    "TRANSLATION_INVARIANT", "moving everything by a constant changes nothing", _translation_invariant
+)
+SHIFT_INVARIANT_LOGITS = Law(
+    "SHIFT_INVARIANT_LOGITS", "a constant added to all logits changes nothing", _shift_of_output
+)
 SCALE_INVARIANT = Law("SCALE_INVARIANT", "the length of the embeddings does not matter", _scale_of_output)
 
 

@@ -36,8 +36,8 @@ HEAVIEST = 1e30  # weight that still adds up in float32
 class Loss(nn.Module, ABC):
     """A training objective, called as ``loss(output, target, *, weight=None, normalizer=None)``.
 
-    A loss defines :meth:`items`, one value per item. Where a faster route to the same number exists it also overrides one
-    of :meth:`summed`, :meth:`kernel` and, if an item does not count as 1 in the mean, :meth:`mass`. Checks, float32
+    A loss defines :meth:`items`, one value per item. Where a faster route to the same number exists it also overrides
+    one of :meth:`summed`, :meth:`kernel` and, if an item does not count as 1 in the mean, :meth:`mass`. Checks, float32
     accumulation, weights and averaging are done here, once, for all.
     """
 
@@ -59,11 +59,13 @@ class Loss(nn.Module, ABC):
         return None
 
     def spread(self, weight: Tensor, output: Any, target: Any) -> Tensor:
-        """Return the caller's weights as weights of items, where that is more than repeating them over trailing dimensions."""
+        """Return the caller's weights as weights of items, where that is more than repeating them over trailing
+        dimensions."""
         return weight
 
     def kernel(self, output: Any, target: Any, reduction: str) -> Tensor | None:
-        """Return the plain ``"mean"`` or ``"sum"`` of a batch that is not empty from a kernel of torch, if it has one."""
+        """Return the plain ``"mean"`` or ``"sum"`` of a batch that is not empty from a kernel of torch, if it has
+        one."""
         return None
 
     def summed(self, output: Any, target: Any, weight: Tensor | None) -> Total:
@@ -97,7 +99,8 @@ class Loss(nn.Module, ABC):
             output: what the model made.
             target: what it should have made.
             weight: one weight per item or per leading index of the items; what has weight 0 changes nothing.
-            normalizer: replaces the denominator of the mean, for example the number of items of a whole accumulated batch.
+            normalizer: replaces the denominator of the mean, for example the number of items of a whole accumulated
+                batch.
             context: what only some losses take, such as ``indices=`` and ``reference=`` of the metric losses.
 
         Raises:
@@ -108,7 +111,10 @@ class Loss(nn.Module, ABC):
                 return Loss.forward(self, output, target, weight=weight, normalizer=normalizer, **context)
         if normalizer is not None:
             if self.reduction != "mean":
-                raise InputError(f"normalizer replaces the denominator of a mean, this loss has reduction={self.reduction!r}; leave it out")
+                raise InputError(
+                    f"normalizer replaces the denominator of a mean, this loss has reduction={self.reduction!r}; "
+                    "leave it out"
+                )
             normalizer = accepted_normalizer(normalizer, inspect=self._inspection_is_due())
         output, target, weight = self._accepted(output, target, weight, context)
         if self.reduction == "mean":
@@ -134,12 +140,13 @@ class Loss(nn.Module, ABC):
 
         Losses of embeddings have them; for other losses the mapping is empty.
 
-        - ``active_fraction``: share of the items that still cost something, or count in the mean where a cost never ends.
+        - ``active_fraction``: share of the items that still cost something, or count in the mean where a cost never
+          ends.
         - ``positive_distance``, ``negative_distance``: mean distance within a class and between classes.
-        - ``margin_violations``: share of the anchors whose nearest negative is not farther than the farthest positive by the
-          margin; of triplets and pairs that are given, the share of those that cost something.
-        - ``collapse``: the loss, averaged over all items, over that of the same batch with all embeddings at one point. A training
-          that stays at 1 is stuck.
+        - ``margin_violations``: share of the anchors whose nearest negative is not farther than the farthest positive
+          by the margin; of triplets and pairs that are given, the share of those that cost something.
+        - ``collapse``: the loss, averaged over all items, over that of the same batch with all embeddings at one point.
+          A training that stays at 1 is stuck.
         - ``effective_rank``: how many directions the embeddings use (Roy & Vetterli 2007).
 
         Raises:
@@ -161,7 +168,9 @@ class Loss(nn.Module, ABC):
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in list(self.config().items())[1:])
 
-    def _accepted(self, output: Any, target: Any, weight: Tensor | None, context: Mapping[str, Any]) -> tuple[Any, Any, Tensor | None]:
+    def _accepted(
+        self, output: Any, target: Any, weight: Tensor | None, context: Mapping[str, Any]
+    ) -> tuple[Any, Any, Tensor | None]:
         due = self._inspection_is_due()
         if due:
             require_dense(output=output, target=target)
@@ -203,7 +212,11 @@ def kind_of(loss: Loss, output: object) -> Kind:
         if kind.claims(output):
             return kind
     wanted = " or ".join(f"{kind.output} with target {kind.target}" for kind in loss.spec.inputs)
-    fix = f"choose a loss that takes {type(output).__name__}, or pass one of its tensors" if isinstance(output, tuple) else "pass a tensor"
+    fix = (
+        f"choose a loss that takes {type(output).__name__}, or pass one of its tensors"
+        if isinstance(output, tuple)
+        else "pass a tensor"
+    )
     raise InputError(f"{loss.spec.name} takes {wanted}; got {shown(output)}; {fix}")
 
 

@@ -27,7 +27,8 @@ class Triplets(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Samples of a distribution, ``points`` ``(..., N)``, and ``weights`` ``(..., N)`` that are normalised; ``None`` is equal ones."""
+    """Samples of a distribution, ``points`` ``(..., N)``, and ``weights`` ``(..., N)`` that are normalised; ``None`` is
+    equal ones."""
 
     points: Tensor
     weights: Tensor | None = None

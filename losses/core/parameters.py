@@ -10,7 +10,18 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, ParamSpec, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import torch
 from annotated_types import Ge, Gt, Le, Lt
@@ -40,7 +51,9 @@ class VectorRule(NamedTuple):
         from pydantic_core import core_schema
 
         numbers = core_schema.list_schema(
-            core_schema.float_schema(ge=-LARGEST if self.minimum is None else self.minimum, le=LARGEST, allow_inf_nan=False, strict=True),
+            core_schema.float_schema(
+                ge=-LARGEST if self.minimum is None else self.minimum, le=LARGEST, allow_inf_nan=False, strict=True
+            ),
             min_length=1,
             strict=True,
         )
@@ -68,7 +81,9 @@ InnerProbability = Annotated[float, Gt(0), Lt(1), Says("a number between 0 and 1
 Integer = Annotated[int, Ge(-(2**63)), Le(2**63 - 1), IntegerRule(), Says("an integer of 64 bits")]
 Count = Annotated[int, Ge(0), Le(2**53), IntegerRule(), Says("an integer of at least 0")]
 Vector = Annotated[Sequence[float] | Tensor, VectorRule(), Says("a list of finite numbers")]
-NonNegativeVector = Annotated[Sequence[float] | Tensor, VectorRule(minimum=0), Says("a list of finite numbers of at least 0")]
+NonNegativeVector = Annotated[
+    Sequence[float] | Tensor, VectorRule(minimum=0), Says("a list of finite numbers of at least 0")
+]
 Reduction = Literal["mean", "sum", "none"]
 Average = Literal["active", "all"]
 Distance = Literal["euclidean", "squared_euclidean", "cosine"]
@@ -99,7 +114,8 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
         if args:
             names = ", ".join(parameter.name for parameter in declared(init))
             raise ConfigError(
-                f"{type(self).__name__} takes its parameters by keyword, got {quoted(args[0])} by position; write one of {names} before it"
+                f"{type(self).__name__} takes its parameters by keyword, got {quoted(args[0])} by position; write one "
+                f"of {names} before it"
             )
         plain_init: Callable[..., None] = init
         plain_init(self, **validated(init, given))
@@ -117,7 +133,8 @@ def declared(init: Callable[..., None]) -> list[Parameter]:
 
 
 def validated(init: Callable[..., None], given: Mapping[str, object]) -> dict[str, Any]:
-    """Return ``given`` completed and converted as the annotations of ``init`` say, or raise one ConfigError for all problems."""
+    """Return ``given`` completed and converted as the annotations of ``init`` say, or raise one ConfigError for all
+    problems."""
     from pydantic import ValidationError
 
     annotations = {parameter.name: parameter.annotation for parameter in declared_once(init)}
@@ -153,12 +170,16 @@ def model_of(init: Callable[..., None]) -> type[BaseModel]:
 
     fields: dict[str, Any] = {
         parameter.name: (
-            parameter.annotation if parameter.annotation is bool else Annotated[parameter.annotation, BeforeValidator(_not_a_bool)],
+            parameter.annotation
+            if parameter.annotation is bool
+            else Annotated[parameter.annotation, BeforeValidator(_not_a_bool)],
             ... if parameter.default is inspect.Parameter.empty else parameter.default,
         )
         for parameter in declared_once(init)
     }
-    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True, validate_default=True)
+    config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True, validate_default=True
+    )
     return create_model(inspect.unwrap(init).__qualname__.split(".")[0], __config__=config, **fields)
 
 
@@ -211,7 +232,8 @@ def unknown_key(path: Path, known: Iterable[str]) -> Problem:
 
 def _problems(detail: Any, annotations: Mapping[str, Any]) -> list[Problem]:
     value, inner = detail["input"], detail.get("ctx", {}).get("error")
-    path = (*detail["loc"][:1], *(part for part in detail["loc"][1:] if isinstance(part, int)))  # without pydantic's names of options
+    # without pydantic's names of options
+    path = (*detail["loc"][:1], *(part for part in detail["loc"][1:] if isinstance(part, int)))
     if isinstance(inner, ConfigError):
         return list(inner.under(*path).problems)
     name = path[0]

@@ -1,7 +1,7 @@
 """The one averaging convention of the package; it exists nowhere else.
 
-A loss is a set of items with values l_i and weights w_i. The mean is sum(w_i l_i) / sum(w_i): an item of weight 0 changes
-nothing, and where no item has any weight the mean is 0 with a graph and zero gradient, never NaN.
+A loss is a set of items with values l_i and weights w_i. The mean is sum(w_i l_i) / sum(w_i): an item of weight 0
+changes nothing, and where no item has any weight the mean is 0 with a graph and zero gradient, never NaN.
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ def accepted_normalizer(normalizer: object, *, inspect: bool) -> Tensor | float:
             number = math.inf
         if 0 <= number < math.inf:
             return number
-    raise InputError(f"normalizer must be a finite number of at least 0 or a tensor, got {quoted(normalizer)}; pass the number of items")
+    raise InputError(
+        f"normalizer must be a finite number of at least 0 or a tensor, got {quoted(normalizer)}; pass the number of "
+        "items"
+    )
 
 
 def total_of(items: Tensor, weight: Tensor | None = None, mass: Tensor | None = None) -> Total:
@@ -85,12 +88,16 @@ def mean_of(total: Total, normalizer: Tensor | float | None = None) -> Tensor:
     smallest = torch.finfo(total.sum.dtype).tiny  # of a number that can be divided by
     if isinstance(denominator, Tensor):
         if denominator.ndim and denominator.shape != total.sum.shape:
-            raise InputError(f"normalizer has shape {tuple(denominator.shape)}, the sum has shape {tuple(total.sum.shape)}; give a number")
+            raise InputError(
+                f"normalizer has shape {tuple(denominator.shape)}, the sum has shape {tuple(total.sum.shape)}; give a "
+                "number"
+            )
         denominator = denominator.to(total.sum.dtype)
         nothing = denominator < smallest
         mean = (total.sum / denominator.masked_fill(nothing, 1)).masked_fill(nothing, 0)
     elif denominator >= smallest:
         mean = total.sum / denominator
     else:
-        mean = total.sum.masked_fill(torch.ones_like(total.sum, dtype=torch.bool), 0)  # 0 times an infinite sum were NaN
+        # 0 times an infinite sum were NaN
+        mean = total.sum.masked_fill(torch.ones_like(total.sum, dtype=torch.bool), 0)
     return mean.sum() if mean.ndim else mean

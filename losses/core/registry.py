@@ -80,9 +80,14 @@ def register(
                 raise ConfigError(f"cannot register {word!r}: a name is snake_case, like 'binary_cross_entropy'")
             taken = SPECS.get(ALIASES.get(word, word))
             if taken is not None:
-                raise ConfigError(f"cannot register {word!r}: it already means {taken.cls.__module__}.{taken.cls.__name__}")
+                raise ConfigError(
+                    f"cannot register {word!r}: it already means {taken.cls.__module__}.{taken.cls.__name__}"
+                )
         if "is_checked" not in cls.__init__.__dict__:
-            raise ConfigError(f"cannot register {cls.__name__}: decorate its __init__ with @checked, so that its parameters are validated")
+            raise ConfigError(
+                f"cannot register {cls.__name__}: decorate its __init__ with @checked, so that its parameters are "
+                "validated"
+            )
         kinds = (inputs,) if isinstance(inputs, Kind) else tuple(inputs)
         group = family or cls.__module__.rpartition(".")[0].rpartition(".")[2] or "custom"
         cls.spec = Spec(name, cls, group, kinds, tuple(aliases), tuple(laws), suits, source)
@@ -112,7 +117,9 @@ def load_plugins() -> None:
             try:
                 point.load()
             except Exception as error:  # a broken third-party package must not take every other loss with it
-                warnings.warn(f"the losses of {point.value!r} could not be loaded: {type(error).__name__}: {error}", stacklevel=3)
+                warnings.warn(
+                    f"the losses of {point.value!r} could not be loaded: {type(error).__name__}: {error}", stacklevel=3
+                )
 
 
 _pending = [lambda: entry_points(group="losses")]
@@ -135,7 +142,10 @@ def find(name: object) -> Spec:
             raise ConfigError(Problem(("name",), EXPLAINED[name]))
     known = [*SPECS, *ALIASES]
     raise ConfigError(
-        Problem(("name",), f"unknown loss {quoted(name)}, available are {', '.join(sorted(SPECS))}.{suggestion(name, known)}")
+        Problem(
+            ("name",),
+            f"unknown loss {quoted(name)}, available are {', '.join(sorted(SPECS))}.{suggestion(name, known)}",
+        )
     )
 
 

@@ -49,8 +49,10 @@ def collapse(embeddings: Tensor) -> Collapse:
         embeddings: of as many samples as you like; their classes do not matter.
 
     Shapes:
-        embeddings: ``(N, D)``. All rows equal, fewer than two of them, or D = 0 are complete collapse: effective rank and
-        spread 0, both shares 1. The mean cosine is 1 of fewer than two rows; a row of zeros has cosine 0 with every other.
+        embeddings: ``(N, D)``. All rows equal, fewer than two of them, or D = 0 are complete collapse: effective rank
+            and
+        spread 0, both shares 1. The mean cosine is 1 of fewer than two rows; a row of zeros has cosine 0 with every
+        other.
 
     Units:
         ``spread`` is in the unit of the embeddings; the other figures are pure numbers, and scaling changes none.
@@ -61,7 +63,7 @@ def collapse(embeddings: Tensor) -> Collapse:
     Source:
         O. Roy, M. Vetterli, The Effective Rank: A Measure of Effective Dimensionality, 2007, EUSIPCO.
 
-    >>> corners = tensor([[1.0, 1.0, 5.0], [1.0, -1.0, 5.0], [-1.0, 1.0, 5.0], [-1.0, -1.0, 5.0]])  # a square, far from 0
+    >>> corners = tensor([[1.0, 1, 5], [1, -1, 5], [-1, 1, 5], [-1, -1, 5]])  # a square, far from 0
     >>> collapse(corners)  # cosines: four of 25 / 27, two of 23 / 27
     Collapse(effective_rank=2, spread=1.414, leading_share=0.5, mean_cosine=0.9012, dead_dimensions=0.3333)
     """

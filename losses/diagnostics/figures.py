@@ -29,7 +29,9 @@ def accepted_embeddings(**named: Tensor) -> tuple[Tensor, ...]:
     require_floating(**named)
     require_finite(**named)
     embeddings = {name: widest(tensor.detach()) for name, tensor in named.items()}
-    require_between(-LARGEST, LARGEST, "their squares would overflow, so divide all of them by a constant", **embeddings)
+    require_between(
+        -LARGEST, LARGEST, "their squares would overflow, so divide all of them by a constant", **embeddings
+    )
     return tuple(embeddings.values())
 
 
@@ -45,7 +47,9 @@ def accepted_labels(embeddings: Tensor, labels: Tensor) -> Tensor:
 def require_distance(distance: object) -> None:
     known = get_args(Distance)
     if distance not in known:
-        raise ConfigError(f"distance: got {quoted(distance)}, expected one of {', '.join(known)}.{suggestion(distance, known)}")
+        raise ConfigError(
+            f"distance: got {quoted(distance)}, expected one of {', '.join(known)}.{suggestion(distance, known)}"
+        )
 
 
 def widest(tensor: Tensor) -> Tensor:
@@ -56,7 +60,8 @@ def widest(tensor: Tensor) -> Tensor:
 
 def printed(figures: NamedTuple) -> str:
     """Return figures with four digits, as tensors print; the fields hold all of them."""
-    return f"{type(figures).__name__}({', '.join(f'{name}={rounded(value)}' for name, value in figures._asdict().items())})"
+    fields = ", ".join(f"{name}={rounded(value)}" for name, value in figures._asdict().items())
+    return f"{type(figures).__name__}({fields})"
 
 
 def rounded(value: Any) -> str:

@@ -1,7 +1,8 @@
 """Nearest neighbours, exactly: who they are and in which order.
 
-One matrix product finds the few that rounding leaves in question; their distances are then taken from differences, which
-are exact to the last digits however close two points lie, and the same for equal rows. A matrix product promises neither.
+One matrix product finds the few that rounding leaves in question; their distances are then taken from differences,
+which are exact to the last digits however close two points lie, and the same for equal rows. A matrix product promises
+neither.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ ROWS = 16  # queries at a time at least: below that, reading the others again an
 
 
 @torch.no_grad()
-def nearest(embeddings: Tensor, count: int, *, reference: Tensor | None = None, distance: Distance = "euclidean") -> Tensor:
+def nearest(
+    embeddings: Tensor, count: int, *, reference: Tensor | None = None, distance: Distance = "euclidean"
+) -> Tensor:
     """Return the indices of the nearest neighbours of every embedding, the nearest first; equal distances go by index.
 
     Args:
@@ -61,7 +64,8 @@ def require_count(**counts: object) -> None:
 
 
 def compared(embeddings: Tensor, reference: Tensor | None, distance: Distance) -> tuple[Tensor, Tensor]:
-    """Return queries ``(N, D)`` and what they are compared with ``(M, D)``, such that Euclidean distance puts it in order."""
+    """Return queries ``(N, D)`` and what they are compared with ``(M, D)``, such that Euclidean distance puts it in
+    order."""
     require_distance(distance)
     if reference is None:
         (queries,) = (others,) = accepted_embeddings(embeddings=embeddings)
@@ -70,21 +74,25 @@ def compared(embeddings: Tensor, reference: Tensor | None, distance: Distance) -
         others = others.to(queries)
         if others.shape[1] != queries.shape[1]:
             raise InputError(
-                f"reference embeddings have {others.shape[1]} dimensions, the embeddings {queries.shape[1]}; they must agree, "
+                f"reference embeddings have {others.shape[1]} dimensions, the embeddings {queries.shape[1]}; they "
+                "must agree, "
                 "so let one network make both"
             )
     return (directions(queries, 0), directions(others, 1)) if distance == "cosine" else (queries, others)
 
 
 def directions(vectors: Tensor, side: int) -> Tensor:
-    """Return the rows at length 1; a row of zeros, whose cosine with anything is 0, points into a dimension of its side alone."""
+    """Return the rows at length 1; a row of zeros, whose cosine with anything is 0, points into a dimension of its side
+    alone."""
     units = unit(vectors)
     apart = units.new_zeros(len(units), 2)
     apart[:, side] = (units.square().sum(1) < 0.5).to(units.dtype)
     return torch.cat([units, apart], 1)
 
 
-def in_blocks(queries: Tensor, others: Tensor, wanted: Tensor, depth: Tensor, among_themselves: bool) -> Iterator[tuple[Tensor, Tensor]]:
+def in_blocks(
+    queries: Tensor, others: Tensor, wanted: Tensor, depth: Tensor, among_themselves: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield, block by block, some rows of the queries and the indices of their nearest neighbours among the others.
 
     Args:
@@ -95,7 +103,10 @@ def in_blocks(queries: Tensor, others: Tensor, wanted: Tensor, depth: Tensor, am
     """
     lengths = others.square().sum(1)
     for rows in torch.split(wanted, max(ROWS, BLOCK // max(1, len(others)))):
-        yield rows, nearest_of(queries[rows], others, lengths, int(depth[rows].max()), rows if among_themselves else None)
+        yield (
+            rows,
+            nearest_of(queries[rows], others, lengths, int(depth[rows].max()), rows if among_themselves else None),
+        )
 
 
 def nearest_of(queries: Tensor, others: Tensor, lengths: Tensor, count: int, itself: Tensor | None) -> Tensor:
@@ -120,7 +131,8 @@ def nearest_of(queries: Tensor, others: Tensor, lengths: Tensor, count: int, its
 
 
 def candidates(queries: Tensor, others: Tensor, lengths: Tensor, count: int, itself: Tensor | None) -> Tensor | None:
-    """Return indices ``(B, C)``, rising, of a few others that hold the nearest K; ``None`` if they would be a quarter of all.
+    """Return indices ``(B, C)``, rising, of a few others that hold the nearest K; ``None`` if they would be a quarter
+    of all.
 
     For a moment this takes memory of a few times B x M, as the product itself does.
     """
@@ -128,7 +140,8 @@ def candidates(queries: Tensor, others: Tensor, lengths: Tensor, count: int, its
         return None
     sizes = queries.square().sum(1, keepdim=True) + lengths
     squared = torch.addmm(sizes, queries, others.mT, alpha=-2)
-    slack = sizes.mul_(4 * (others.shape[1] + 4) * torch.finfo(others.dtype).eps)  # twice what both ways may be off together
+    # twice what both ways may be off together
+    slack = sizes.mul_(4 * (others.shape[1] + 4) * torch.finfo(others.dtype).eps)
     if itself is not None:
         squared.scatter_(1, itself.unsqueeze(1), torch.inf)
     # at least K others surely lie within reach, so whoever surely lies beyond it is none of the nearest K

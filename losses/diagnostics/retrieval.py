@@ -19,7 +19,8 @@ class Retrieval(NamedTuple):
     """Shares from 0 to 1, higher is better, as plain numbers; ``_asdict()`` for a log."""
 
     recall: dict[int, float]
-    """By k: the share of queries with any of their class among the nearest k; ``recall[1]`` is also the precision at 1."""
+    """By k: the share of queries with any of their class among the nearest k; ``recall[1]`` is also the precision at
+    1."""
     r_precision: float
     """The mean share of its class among the nearest R of a query, of whose class there are R."""
     map_at_r: float
@@ -50,9 +51,10 @@ def retrieval(
         \text{MAP@R} = \frac{1}{R} \sum_{i=1}^{R} h_i \, \frac{1}{i} \sum_{j \le i} h_j
 
     each averaged over all queries. A query with R = 0 can find nothing and is left out, as in pytorch-metric-learning's
-    AccuracyCalculator; ``queries`` says how many are left. Equal distances go by index, so figures do not depend on chance:
-    of embeddings that are all equal, the first rows are everyone's nearest neighbours. Shuffle rows that are sorted by class
-    if many of them are equal. (By cosine, rows are brought to length 1 first; only there is rounding, so equal rows stay equal.)
+    AccuracyCalculator; ``queries`` says how many are left. Equal distances go by index, so figures do not depend on
+    chance: of embeddings that are all equal, the first rows are everyone's nearest neighbours. Shuffle rows that are
+    sorted by class if many of them are equal. (By cosine, rows are brought to length 1 first; only there is rounding,
+    so equal rows stay equal.)
 
     Args:
         embeddings: the queries.
@@ -62,7 +64,8 @@ def retrieval(
         recall_at: the k of recall@k; a k beyond the number of neighbours means all of them.
 
     Shapes:
-        embeddings: ``(N, D)``, labels: ``(N,)``, reference: ``(M, D)`` and ``(M,)``. Memory is O(M), never N x M, however
+        embeddings: ``(N, D)``, labels: ``(N,)``, reference: ``(M, D)`` and ``(M,)``. Memory is O(M), never N x M,
+            however
         large a class is.
 
     Units:
@@ -74,11 +77,12 @@ def retrieval(
 
     Source:
         H. Jegou, M. Douze, C. Schmid, Product Quantization for Nearest Neighbor Search, 2011, doi:10.1109/TPAMI.2010.57
-        (recall@k); K. Musgrave, S. Belongie, S.-N. Lim, A Metric Learning Reality Check, 2020, arXiv:2003.08505 (MAP@R).
+        (recall@k); K. Musgrave, S. Belongie, S.-N. Lim, A Metric Learning Reality Check, 2020, arXiv:2003.08505
+        (MAP@R).
 
     >>> embeddings, labels = tensor([[0.0], [1.0], [1.5], [4.0], [9.0]]), tensor([0, 0, 1, 0, 2])
     >>> figures = retrieval(embeddings, labels, recall_at=(1, 2))
-    >>> figures  # the nearest of 0, 1 and 4 are (1, 1.5), (1.5, 0) and (1.5, 1); 1.5 and 9 have no second of their class
+    >>> figures  # nearest of 0, 1, 4 are (1, 1.5), (1.5, 0), (1.5, 1); 1.5 and 9 have no second of their class
     Retrieval(recall={1: 0.3333, 2: 1}, r_precision=0.5, map_at_r=0.3333, queries=3)
     >>> figures.map_at_r == (1 / 2 + 1 / 4 + 1 / 4) / 3
     True
@@ -98,8 +102,10 @@ def retrieval(
     counted = relevant.nonzero().squeeze(1)
     if len(counted) == 0:
         raise InputError(
-            f"no query has anyone of its class to find, got {len(queries)} embeddings of {len(torch.unique(labels))} classes "
-            f"{'among themselves' if reference is None else f'and a reference of {len(others)}'}; pass two of some class, "
+            f"no query has anyone of its class to find, got {len(queries)} embeddings of {len(torch.unique(labels))} "
+            "classes "
+            f"{'among themselves' if reference is None else f'and a reference of {len(others)}'}; pass two of some "
+            "class, "
             "or a reference that holds the classes of the queries"
         )
     depth = relevant.clamp(min=max(recall_at, default=1)).clamp(max=len(others) - itself)

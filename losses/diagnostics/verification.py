@@ -8,7 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.core.checks import require_dense, require_no_nan, require_rank, require_real, require_same_length, require_tensor
+from losses.core.checks import (
+    require_dense,
+    require_no_nan,
+    require_rank,
+    require_real,
+    require_same_length,
+    require_tensor,
+)
 from losses.core.errors import ConfigError, InputError, quoted
 from losses.core.parameters import Distance
 from losses.diagnostics.figures import accepted_embeddings, accepted_labels, printed, require_distance
@@ -22,7 +29,8 @@ class Verification(NamedTuple):
     auc: float
     """Area under the ROC curve: how often a same pair is closer than a different one, ties half. Higher is better."""
     eer: float
-    """Equal error rate: the share of errors where false accepts and false rejects are equally frequent. Lower is better."""
+    """Equal error rate: the share of errors where false accepts and false rejects are equally frequent. Lower is
+    better."""
     tar: dict[float, float]
     """By false accept rate: the largest true accept rate without exceeding it. Higher is better."""
     threshold: float
@@ -43,15 +51,17 @@ def verification(distances: Tensor, same: Tensor, *, far: Sequence[float] = (1e-
     .. math::
         \text{TAR}(t) = P(d \le t \mid \text{same}) \qquad \text{FAR}(t) = P(d \le t \mid \text{different})
 
-    AUC is the area under TAR over FAR. EER is FAR where it equals 1 - TAR, on the straight line between the two neighbouring
-    points of the curve. The threshold has the greatest balanced accuracy (TAR + 1 - FAR) / 2, so also the greatest Youden's
-    J = TAR - FAR; the smallest such distance is taken. Pairs at equal distances are accepted together, as in scikit-learn's
-    ``roc_curve``. Everything is counted in integers, so nothing is rounded before the last division.
+    AUC is the area under TAR over FAR. EER is FAR where it equals 1 - TAR, on the straight line between the two
+    neighbouring points of the curve. The threshold has the greatest balanced accuracy (TAR + 1 - FAR) / 2, so also the
+    greatest Youden's J = TAR - FAR; the smallest such distance is taken. Pairs at equal distances are accepted
+    together, as in scikit-learn's ``roc_curve``. Everything is counted in integers, so nothing is rounded before the
+    last division.
 
     Args:
         distances: of pairs, smaller where they are more alike; pass the negative of a similarity.
         same: above 0 (1 or True) where a pair is the same, 0, False or -1 where it is different.
-        far: the false accept rates at which TAR is wanted. Below one over the number of different pairs, none may be accepted.
+        far: the false accept rates at which TAR is wanted. Below one over the number of different pairs, none may be
+            accepted.
 
     Shapes:
         distances, same: ``(N,)``.
@@ -65,8 +75,8 @@ def verification(distances: Tensor, same: Tensor, *, far: Sequence[float] = (1e-
         InputError: the tensors do not fit together, a distance is NaN, or all pairs are the same or all are different.
 
     Source:
-        T. Fawcett, An Introduction to ROC Analysis, 2006, doi:10.1016/j.patrec.2005.10.010; W. J. Youden, Index for Rating
-        Diagnostic Tests, 1950.
+        T. Fawcett, An Introduction to ROC Analysis, 2006, doi:10.1016/j.patrec.2005.10.010; W. J. Youden, Index for
+        Rating Diagnostic Tests, 1950.
 
     >>> distances, same = tensor([1.0, 2.0, 3.0, 4.0, 5.0]), tensor([1, 1, 0, 1, 0])
     >>> verification(distances, same, far=(0.1, 0.5))  # 5 of 6 in order; two of three accepted before anything wrong is
@@ -97,7 +107,8 @@ def verification(distances: Tensor, same: Tensor, *, far: Sequence[float] = (1e-
 
 
 def all_pairs(embeddings: Tensor, labels: Tensor, *, distance: Distance = "euclidean") -> tuple[Tensor, Tensor]:
-    """Return the distances of all pairs of different rows, and whether they are of one class: what :func:`verification` takes.
+    """Return the distances of all pairs of different rows, and whether they are of one class: what :func:`verification`
+    takes.
 
     Args:
         embeddings: finite numbers.
@@ -105,7 +116,8 @@ def all_pairs(embeddings: Tensor, labels: Tensor, *, distance: Distance = "eucli
         distance: ``"euclidean"``, ``"squared_euclidean"`` or ``"cosine"``.
 
     Shapes:
-        embeddings: ``(N, D)``, labels: ``(N,)``. Returns ``(N (N - 1) / 2,)`` twice, row by row, float64 and boolean; beside
+        embeddings: ``(N, D)``, labels: ``(N,)``. Returns ``(N (N - 1) / 2,)`` twice, row by row, float64 and boolean;
+            beside
         them memory is O(N).
 
     Raises:

@@ -16,9 +16,13 @@ from losses.ops.log_space import floored, log_probabilities, relative_entropy
 
 
 def js_divergence(log_probs: Tensor, target_log_probs: Tensor, *, mixture: float = 0.5) -> Tensor:
-    """Return the Jensen-Shannon divergence along the last dimension, from log-probabilities; see :class:`JSDivergenceLoss`."""
+    """Return the Jensen-Shannon divergence along the last dimension, from log-probabilities; see
+    :class:`JSDivergenceLoss`."""
     middle = torch.logaddexp(floored(log_probs) + math.log1p(-mixture), floored(target_log_probs) + math.log(mixture))
-    of_output, of_target = relative_entropy(log_probs, middle).sum(-1), relative_entropy(target_log_probs, middle).sum(-1)
+    of_output, of_target = (
+        relative_entropy(log_probs, middle).sum(-1),
+        relative_entropy(target_log_probs, middle).sum(-1),
+    )
     return (1 - mixture) * of_output + mixture * of_target
 
 
@@ -76,4 +80,6 @@ class JSDivergenceLoss(Loss):
         self.reduction = reduction
 
     def items(self, output: Tensor, target: Tensor) -> Tensor:
-        return js_divergence(log_probabilities(output, self.output), log_probabilities(target, self.target), mixture=self.mixture)
+        return js_divergence(
+            log_probabilities(output, self.output), log_probabilities(target, self.target), mixture=self.mixture
+        )

@@ -18,8 +18,11 @@ from losses.core.registry import register
 from losses.ops.log_space import log_probabilities, relative_entropy
 
 
-def kl_divergence(log_probs: Tensor, target_log_probs: Tensor, *, direction: Literal["forward", "reverse"] = "forward") -> Tensor:
-    """Return KL of every distribution along the last dimension, from log-probabilities; see :class:`KLDivergenceLoss`."""
+def kl_divergence(
+    log_probs: Tensor, target_log_probs: Tensor, *, direction: Literal["forward", "reverse"] = "forward"
+) -> Tensor:
+    """Return KL of every distribution along the last dimension, from log-probabilities; see
+    :class:`KLDivergenceLoss`."""
     if direction == "forward":
         return relative_entropy(target_log_probs, log_probs).sum(-1)
     return relative_entropy(log_probs, target_log_probs).sum(-1)
@@ -42,17 +45,18 @@ class KLDivergenceLoss(Loss):
         \qquad
         \text{reverse: } \mathrm{KL}(o \,\|\, t)
 
-    :math:`0 \log 0 = 0`. A probability of 0 where the other distribution has mass counts as the smallest normal number of
-    the dtype, so that the divergence stays finite.
+    :math:`0 \log 0 = 0`. A probability of 0 where the other distribution has mass counts as the smallest normal number
+    of the dtype, so that the divergence stays finite.
 
     Args:
         output: form of the output, ``"logits"``, ``"log_probs"`` or ``"probs"``.
         target: form of the target, likewise.
-        direction: ``"forward"`` is KL(target‖output), which covers the target; ``"reverse"`` is KL(output‖target), which
-            seeks one of its modes.
+        direction: ``"forward"`` is KL(target‖output), which covers the target; ``"reverse"`` is KL(output‖target),
+            which seeks one of its modes.
         temperature: :math:`T`; log-probabilities are divided by it and normalised again, and the loss is multiplied by
             :math:`T^2`, so that gradients keep their size.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one distribution: summed over outcomes, never averaged.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one distribution: summed over outcomes, never
+            averaged.
 
     Shapes:
         output, target: ``(..., K)``, the same. Returns ``()``, or ``(...)`` if nothing is reduced.
@@ -94,16 +98,22 @@ class KLDivergenceLoss(Loss):
         assert isinstance(output, Tensor) and isinstance(target, Tensor)  # accepted together
         log_probs, target_log_probs = log_probabilities(output, self.output), log_probabilities(target, self.target)
         if self.temperature != 1:
-            log_probs, target_log_probs = ((part / self.temperature).log_softmax(-1) for part in (log_probs, target_log_probs))
+            log_probs, target_log_probs = (
+                (part / self.temperature).log_softmax(-1) for part in (log_probs, target_log_probs)
+            )
         return self.temperature**2 * kl_divergence(log_probs, target_log_probs, direction=self.direction)
 
     def _of_objects(self, output: Distribution, target: Distribution) -> Tensor:
         if self.temperature != 1:
-            raise InputError(f"temperature={self.temperature} needs logits or probabilities; two Distribution objects have none in common")
+            raise InputError(
+                f"temperature={self.temperature} needs logits or probabilities; two Distribution objects have none in "
+                "common"
+            )
         first, second = (target, output) if self.direction == "forward" else (output, target)
         try:
             return widened(torch.distributions.kl_divergence(first, second))
         except NotImplementedError:
             raise InputError(
-                f"torch knows no divergence from {type(first).__name__} to {type(second).__name__}; pass tensors, or register_kl"
+                f"torch knows no divergence from {type(first).__name__} to {type(second).__name__}; pass tensors, or "
+                "register_kl"
             ) from None

@@ -69,7 +69,9 @@ class WassersteinLoss(Loss):
     ) -> None:
         super().__init__()
         if input == "samples" and positions is not None:
-            raise ConfigError(Problem(("positions",), "got a support, expected None: samples say themselves where they are"))
+            raise ConfigError(
+                Problem(("positions",), "got a support, expected None: samples say themselves where they are")
+            )
         self.p = p
         self.input = input
         hold(self, positions=positions)
@@ -89,7 +91,8 @@ class WassersteinLoss(Loss):
             points = torch.arange(size, dtype=values.dtype, device=values.device)
         elif self.positions.numel() != size:
             raise InputError(
-                f"positions holds {self.positions.numel()} numbers, the histograms {tuple(values.shape)} have {size} entries; "
+                f"positions holds {self.positions.numel()} numbers, the histograms {tuple(values.shape)} have {size} "
+                "entries; "
                 "give one position for each"
             )
         else:

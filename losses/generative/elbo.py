@@ -38,23 +38,24 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     inputs=VAE_OUTPUT,
     laws=(NON_NEGATIVE,),
     suits="variational autoencoders",
-    source="D. P. Kingma, M. Welling, Auto-Encoding Variational Bayes, 2014, arXiv:1312.6114; beta: I. Higgins et al., ICLR 2017; "
-    "free bits: D. P. Kingma et al., 2016, arXiv:1606.04934; capacity: C. P. Burgess et al., 2018, arXiv:1804.03599",
+    source="D. P. Kingma, M. Welling, Auto-Encoding Variational Bayes, 2014, arXiv:1312.6114; "
+    "beta: I. Higgins et al., ICLR 2017; free bits: D. P. Kingma et al., 2016, arXiv:1606.04934; capacity: C. P. Burgess et al., 2018, arXiv:1804.03599",
 )
 class ELBOLoss(Loss):
     r"""What it costs to describe the data: what the reconstruction misses, and what the latent code says.
 
     .. math::
         \ell = \underbrace{\textstyle\sum_e r(\hat x_e, x_e)}_{\text{reconstruction}}
-             + \beta\, \Big|\sum_j \max\big(\lambda,\ \tfrac12 (\sigma_j^2 + \mu_j^2 - 1 - \log \sigma_j^2)\big) - C\Big|
+             + \beta\, \Big|\sum_j \max\big(\lambda,\ \tfrac12 (\sigma_j^2 + \mu_j^2 - 1 - \log \sigma_j^2)\big) -
+             C\Big|
 
     Both parts are **summed over the event and averaged over the batch**, so that :math:`\beta = 1` is the bound itself.
-    A log-variance above 71 (in float16, whose largest number is 65504, above 8.9) goes on along the tangent of exp, so that
-    value and gradient are finite for any input.
+    A log-variance above 71 (in float16, whose largest number is 65504, above 8.9) goes on along the tangent of exp, so
+    that value and gradient are finite for any input.
 
     Args:
-        reconstruction: :math:`r`, any pointwise loss. ``binary_cross_entropy`` takes the reconstruction as logits; ``mse``
-            is a Gaussian of variance 1/2, up to a constant.
+        reconstruction: :math:`r`, any pointwise loss. ``binary_cross_entropy`` takes the reconstruction as logits;
+            ``mse`` is a Gaussian of variance 1/2, up to a constant.
         beta: :math:`\beta`, weight of the divergence.
         free_bits: :math:`\lambda`, nats per latent dimension and sample that cost nothing to use more of.
         capacity: :math:`C`, nats that the divergence is held at; ``None`` is the plain divergence.
@@ -96,7 +97,10 @@ class ELBOLoss(Loss):
         if not set(reconstruction.spec.inputs) & {POINTWISE, BINARY}:
             name = reconstruction.spec.name
             raise ConfigError(
-                Problem(("reconstruction",), f"got {name!r}, expected a pointwise loss such as 'binary_cross_entropy' or 'mse'")
+                Problem(
+                    ("reconstruction",),
+                    f"got {name!r}, expected a pointwise loss such as 'binary_cross_entropy' or 'mse'",
+                )
             )
         if reconstruction.reduction != "mean":
             message = f"got {reconstruction.reduction!r}; set reduction on the ELBO, which sums over the event itself"
@@ -119,7 +123,9 @@ class ELBOLoss(Loss):
             reconstruction_and_data = self._accepted(output, target, None, {})[:2]
             return {
                 name: mean_of(total_of(part))
-                for name, part in zip(("reconstruction", "divergence"), self._parts(*reconstruction_and_data), strict=True)
+                for name, part in zip(
+                    ("reconstruction", "divergence"), self._parts(*reconstruction_and_data), strict=True
+                )
             }
 
     def forward(self, output: Any, target: Any = None, **options: Any) -> Tensor:

@@ -34,9 +34,11 @@ def circle(
     scale: float = 80.0,
     pace: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss of every row of similarities, and which rows hold both positives and negatives; see :class:`CircleLoss`.
+    """Return the loss of every row of similarities, and which rows hold both positives and negatives; see
+    :class:`CircleLoss`.
 
-    ``pace`` are the similarities whose distance from their optimum weighs each term: constants, by default the present ones.
+    ``pace`` are the similarities whose distance from their optimum weighs each term: constants, by default the present
+    ones.
     """
     pace = similarity.detach() if pace is None else pace
     pull = -scale * (1 + margin - pace).relu() * (similarity - (1 - margin))
@@ -58,7 +60,8 @@ def sum_of_masked(logits: Tensor, mask: Tensor, valid: Tensor) -> Tensor:
     inputs=(EMBEDDINGS, PAIRS),
     laws=(NON_NEGATIVE, SCALE_INVARIANT, SYMMETRIC_IN_PAIRS),
     suits="embeddings for retrieval and verification; converges quickly, with one margin that rarely needs tuning",
-    source="Y. Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, 2020, arXiv:2002.10857, eq. 6",
+    source="Y. Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, 2020, "
+    "arXiv:2002.10857, eq. 6",
 )
 class CircleLoss(Loss):
     r"""All positive against all negative similarities of an anchor, each weighted by its distance from the optimum.
@@ -124,7 +127,11 @@ class CircleLoss(Loss):
         if isinstance(output, LabelledBatch) and tileable(output, weight):
             kernel = partial(tiled_circle, margin=self.margin, scale=self.scale)
             sums, counts = over_batch(
-                kernel, lambda batch: self._composed(batch, target, weight).sum.unsqueeze(0), output, "similarity", weight
+                kernel,
+                lambda batch: self._composed(batch, target, weight).sum.unsqueeze(0),
+                output,
+                "similarity",
+                weight,
             )
             return Total(sums[0], counts[0])
         return self._composed(output, target, weight)
@@ -133,7 +140,9 @@ class CircleLoss(Loss):
         counted = torch.as_tensor(self.summed(output, target, None).weight)
         anchors = len(output.anchors) if isinstance(output, LabelledBatch) else 1
         # similar by 1 - margin and no more than by margin: that far apart in cosine distance
-        return readings_of(self, output, target, active=share(counted, anchors), distance="cosine", gap=1 - 2 * self.margin)
+        return readings_of(
+            self, output, target, active=share(counted, anchors), distance="cosine", gap=1 - 2 * self.margin
+        )
 
     def _composed(self, output: LabelledBatch | Pairs, target: Tensor, weight: Tensor | None) -> Total:
         """Return the total as a plain composition."""

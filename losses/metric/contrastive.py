@@ -30,7 +30,8 @@ def contrastive(
     positive_margin: float = 0.0,
     power: Literal[1, 2] = 2,
 ) -> Tensor:
-    """Return the loss of every distance, unreduced, given which pairs are of the same class; see :class:`ContrastiveLoss`."""
+    """Return the loss of every distance, unreduced, given which pairs are of the same class; see
+    :class:`ContrastiveLoss`."""
     excess = torch.where(same, distances - positive_margin, margin - distances).relu()
     return excess if power == 1 else excess.square() / 2
 
@@ -40,7 +41,8 @@ def contrastive(
     inputs=(EMBEDDINGS, PAIRS),
     laws=(NON_NEGATIVE, SYMMETRIC_IN_PAIRS),
     suits="verification: is this the same? from pairs, with a threshold on the distance that means something",
-    source="R. Hadsell, S. Chopra, Y. LeCun, Dimensionality Reduction by Learning an Invariant Mapping, 2006, doi:10.1109/CVPR.2006.100",
+    source="R. Hadsell, S. Chopra, Y. LeCun, Dimensionality Reduction by Learning an Invariant Mapping, 2006, "
+    "doi:10.1109/CVPR.2006.100",
 )
 class ContrastiveLoss(Loss):
     r"""Distance of what belongs together, and how far below the margin the rest comes.
@@ -58,17 +60,18 @@ class ContrastiveLoss(Loss):
         positive_margin: :math:`m_+`, distance up to which pairs of one class cost nothing.
         power: :math:`p`, 1 or 2.
         distance: ``"euclidean"``, ``"squared_euclidean"`` or ``"cosine"`` (1 - cosine).
-        average: the mean is over ``"all"`` pairs, over ``"active"`` ones that still cost something, or ``"balanced"``: the
-            mean over active pairs of one class plus the mean over active pairs of different classes.
+        average: the mean is over ``"all"`` pairs, over ``"active"`` ones that still cost something, or ``"balanced"``:
+            the mean over active pairs of one class plus the mean over active pairs of different classes.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one pair, each unordered pair of a batch once, in the
             order (0, 1), (0, 2), ..., (1, 2), ...
 
     Shapes:
         embeddings ``(N, D)`` with integer labels ``(N,)``, or ``Pairs(first, second)``, each ``(N, D)``, with a target
-        ``(N,)`` that is above 0 where the pair is of one class. ``indices=`` takes the tuple of a pytorch-metric-learning
-        miner (then an item is one of its pairs, positive pairs first), ``reference=(embeddings, labels)`` another set to
-        compare with (then an item is one of N x M pairs). ``weight`` is one per pair, or one per embedding of a labelled
-        batch, whose pairs weigh the mean of their two ends (with a reference or indices, the weight of the anchor).
+        ``(N,)`` that is above 0 where the pair is of one class. ``indices=`` takes the tuple of a
+        pytorch-metric-learning miner (then an item is one of its pairs, positive pairs first), ``reference=(embeddings,
+        labels)`` another set to compare with (then an item is one of N x M pairs). ``weight`` is one per pair, or one
+        per embedding of a labelled batch, whose pairs weigh the mean of their two ends (with a reference or indices,
+        the weight of the anchor).
 
     Units:
         Margins are in the unit of the distance; the loss is in that unit to the ``power``.
@@ -154,7 +157,9 @@ class ContrastiveLoss(Loss):
     def observed(self, output: LabelledBatch | Pairs, target: Tensor) -> Readings:
         counts = [averaged(self, over).summed(output, target, None).weight for over in ("active", "all")]
         active = share(torch.as_tensor(counts[0]), counts[1])
-        return readings_of(self, output, target, active=active, distance=self.distance, gap=self.margin - self.positive_margin)
+        return readings_of(
+            self, output, target, active=active, distance=self.distance, gap=self.margin - self.positive_margin
+        )
 
     def _of_pairs(self, distances: Tensor, same: Tensor) -> Tensor:
         return contrastive(distances, same, margin=self.margin, positive_margin=self.positive_margin, power=self.power)
@@ -165,8 +170,13 @@ class ContrastiveLoss(Loss):
             return rowwise_distance(*output, self.distance), target > 0
         if output.indices is not None:
             anchor, positive, negative_anchor, negative = output.pairs()
-            first, second = output.anchors[torch.cat([anchor, negative_anchor])], output.others[torch.cat([positive, negative])]
-            return rowwise_distance(first, second, self.distance), torch.arange(len(first), device=first.device) < len(anchor)
+            first, second = (
+                output.anchors[torch.cat([anchor, negative_anchor])],
+                output.others[torch.cat([positive, negative])],
+            )
+            return rowwise_distance(first, second, self.distance), torch.arange(len(first), device=first.device) < len(
+                anchor
+            )
         distances = pairwise_distance(output.anchors, output.others, self.distance)
         if output.has_reference:
             return distances.flatten(), output.positive.flatten()

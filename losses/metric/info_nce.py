@@ -25,7 +25,8 @@ from losses.ops.whole_batch import classes_of, over_batch, tileable
 
 
 def info_nce(positive: Tensor, similarity: Tensor, negative: Tensor, *, temperature: float = 0.1) -> Tensor:
-    """Return the loss ``(N, P)`` of P positive pairs of each of N anchors, 0 without negatives; see :class:`InfoNCELoss`.
+    """Return the loss ``(N, P)`` of P positive pairs of each of N anchors, 0 without negatives; see
+    :class:`InfoNCELoss`.
 
     Args:
         positive: similarities of each anchor to its positives, ``(N, P)``.
@@ -34,7 +35,8 @@ def info_nce(positive: Tensor, similarity: Tensor, negative: Tensor, *, temperat
         temperature: what similarities are divided by.
     """
     exists = negative.any(-1, keepdim=True)
-    times = negative.to(similarity.dtype).masked_fill(~exists, 1)  # without negatives the sum would be log 0, whose gradient is NaN
+    # without negatives the sum would be log 0, whose gradient is NaN
+    times = negative.to(similarity.dtype).masked_fill(~exists, 1)
     against = (similarity / temperature + times.log()).logsumexp(-1, keepdim=True)
     return softplus(against - positive / temperature).masked_fill(~exists, 0)
 
@@ -44,8 +46,10 @@ def info_nce(positive: Tensor, similarity: Tensor, negative: Tensor, *, temperat
     inputs=(EMBEDDINGS, MATCHES),
     aliases=("nt_xent",),
     laws=(NON_NEGATIVE, SCALE_INVARIANT),
-    suits="learning without labels, from two views of each sample or two modalities of it; the larger the batch, the better",
-    source="A. van den Oord, Y. Li, O. Vinyals, Representation Learning with Contrastive Predictive Coding, 2018, arXiv:1807.03748; "
+    suits="learning without labels, from two views of each sample or two modalities of it; the larger the batch, "
+    "the better",
+    source="A. van den Oord, Y. Li, O. Vinyals, Representation Learning with Contrastive Predictive Coding, 2018, "
+    "arXiv:1807.03748; "
     "negatives='both': T. Chen et al. (NT-Xent, SimCLR), 2020, arXiv:2002.05709; "
     "direction='both': A. Radford et al. (CLIP), 2021, arXiv:2103.00020",
 )
@@ -56,27 +60,29 @@ class InfoNCELoss(Loss):
         \ell(a, p) = -\log \frac{e^{s_{ap} / T}}{e^{s_{ap} / T} + \sum_n e^{s_{an} / T}}
                    = \log\Big(1 + \sum_n e^{(s_{an} - s_{ap}) / T}\Big)
 
-    :math:`s` are cosine similarities. On a labelled batch this is the value of ``NTXentLoss`` in pytorch-metric-learning, in
-    memory that grows with N, where that one lists every positive pair with every negative pair.
+    :math:`s` are cosine similarities. On a labelled batch this is the value of ``NTXentLoss`` in
+    pytorch-metric-learning, in memory that grows with N, where that one lists every positive pair with every negative
+    pair.
 
     Args:
         temperature: :math:`T`; the lower, the more the hardest negatives dominate.
-        negatives: of ``Pairs``, an anchor's negatives are the other rows of the ``"second"`` set, the one that its positive is
-            of (CLIP), or all other rows of ``"both"`` (SimCLR).
+        negatives: of ``Pairs``, an anchor's negatives are the other rows of the ``"second"`` set, the one that its
+            positive is of (CLIP), or all other rows of ``"both"`` (SimCLR).
         direction: of ``Pairs``, rows of ``first`` are anchors (``"forward"``) or rows of ``"both"`` in turn.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one positive pair (anchor, positive). Without a negative it
-            costs 0, and counts.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one positive pair (anchor, positive). Without a
+            negative it costs 0, and counts.
 
-    A labelled batch takes no notice of ``negatives`` and ``direction``: every embedding is an anchor, all of its class are its
-    positives, all of other classes its negatives. With one label for the two views of a sample it is ``negatives="both"``.
+    A labelled batch takes no notice of ``negatives`` and ``direction``: every embedding is an anchor, all of its class
+    are its positives, all of other classes its negatives. With one label for the two views of a sample it is
+    ``negatives="both"``.
 
     Shapes:
         ``Pairs(first, second)``, each ``(N, D)``, where row i of one matches row i of the other, with ``None``; items
         ``(2 N,)``, first to second and then second to first, or ``(N,)`` with ``direction="forward"``. Or embeddings
-        ``(N, D)`` with integer labels ``(N,)``; items in the order of anchors, then positives. ``indices=`` takes the tuple of
-        a pytorch-metric-learning miner (what it lists twice counts twice), ``reference=(embeddings, labels)`` another set to
-        take positives and negatives from. ``weight`` is one per row of the pairs, for both directions, or one per anchor; what
-        has weight 0 is still a negative of others.
+        ``(N, D)`` with integer labels ``(N,)``; items in the order of anchors, then positives. ``indices=`` takes the
+        tuple of a pytorch-metric-learning miner (what it lists twice counts twice), ``reference=(embeddings, labels)``
+        another set to take positives and negatives from. ``weight`` is one per row of the pairs, for both directions,
+        or one per anchor; what has weight 0 is still a negative of others.
 
     Units:
         Similarities and ``temperature`` are pure numbers; the loss is in nats.
@@ -86,7 +92,7 @@ class InfoNCELoss(Loss):
         InputError: the tensors do not fit together, or indices point outside the batch.
 
     >>> pairs = Pairs(tensor([[1.0, 0.0], [0.0, 1.0]]), tensor([[1.0, 0.0], [1.0, 0.0]]))
-    >>> InfoNCELoss(temperature=1.0, reduction="none")(pairs)  # log(1 + exp(1 - 1)), log(1 + exp(0 - 0)), then 0 - 1, 1 - 0
+    >>> InfoNCELoss(temperature=1.0, reduction="none")(pairs)  # log(1 + exp(.)) of 1 - 1, 0 - 0, then 0 - 1, 1 - 0
     tensor([0.6931, 0.6931, 0.3133, 1.3133])
     """
 
@@ -123,7 +129,11 @@ class InfoNCELoss(Loss):
 
     def summed(self, output: LabelledBatch | Pairs, target: Tensor | None, weight: Tensor | None) -> Total:
         if isinstance(output, Pairs):
-            return self._summed_over_rows(output, weight) if tileable(output, weight) else super().summed(output, target, weight)
+            return (
+                self._summed_over_rows(output, weight)
+                if tileable(output, weight)
+                else super().summed(output, target, weight)
+            )
         if not tileable(output, weight):
             return self._composed(output, weight)
         sums, counts = over_batch(
@@ -148,7 +158,8 @@ class InfoNCELoss(Loss):
         return total_of(values.masked_fill(positive == 0, 0) * positive, weight, positive)
 
     def _summed_over_rows(self, pairs: Pairs, weight: Tensor | None) -> Total:
-        """Return the total of matching rows in blocks: of two views on top of each other, or of one set against the other."""
+        """Return the total of matching rows in blocks: of two views on top of each other, or of one set against the
+        other."""
         both, scale = self.direction == "both", 1 / self.temperature
 
         def composed(*points: Tensor) -> Tensor:
@@ -167,7 +178,12 @@ class InfoNCELoss(Loss):
             views = views_of(pairs)
             shares = torch.cat([share, share if both else torch.zeros_like(share)])
             sums, _ = over_batch(
-                tiled_supervised_contrastive, lambda batch: composed(batch.anchors), views, "similarity", shares, scale=scale
+                tiled_supervised_contrastive,
+                lambda batch: composed(batch.anchors),
+                views,
+                "similarity",
+                shares,
+                scale=scale,
             )
         return Total(sums[0], (2 if both else 1) * (len(share) if weight is None else share.sum()))
 

@@ -18,8 +18,11 @@ from losses.ops.readings import Readings, readings_of, share
 from losses.ops.whole_batch import over_batch, tileable
 
 
-def supervised_contrastive(similarity: Tensor, positive: Tensor, compared: Tensor, *, temperature: float = 0.1) -> Tensor:
-    """Return the loss of every row of similarities, 0 where it has nothing to tell apart; see :class:`SupervisedContrastiveLoss`.
+def supervised_contrastive(
+    similarity: Tensor, positive: Tensor, compared: Tensor, *, temperature: float = 0.1
+) -> Tensor:
+    """Return the loss of every row of similarities, 0 where it has nothing to tell apart; see
+    :class:`SupervisedContrastiveLoss`.
 
     Args:
         similarity: of every anchor to every other embedding, ``(N, M)``.
@@ -49,19 +52,20 @@ def distinguishing(positive: Tensor, compared: Tensor) -> Tensor:
     source="P. Khosla et al., Supervised Contrastive Learning, 2020, arXiv:2004.11362, eq. 2 (L_out)",
 )
 class SupervisedContrastiveLoss(Loss):
-    r"""Cross-entropy of finding each of an anchor's positives among all it is compared with, averaged over its positives.
+    r"""Cross-entropy of finding each of an anchor's positives among all it is compared with, averaged over its
+    positives.
 
     .. math::
         \ell_i = \frac{-1}{|P(i)|} \sum_{p \in P(i)} \log \frac{e^{s_{ip} / T}}{\sum_{a \in A(i)} e^{s_{ia} / T}}
 
-    :math:`s` are cosine similarities, :math:`A(i)` is everything but the anchor itself, :math:`P(i)` what is of its class. This
-    is the value of ``SupConLoss`` in pytorch-metric-learning, which however gives 0 to a batch without any negative, and leaves
-    out of its mean the anchors whose loss rounds to 0.
+    :math:`s` are cosine similarities, :math:`A(i)` is everything but the anchor itself, :math:`P(i)` what is of its
+    class. This is the value of ``SupConLoss`` in pytorch-metric-learning, which however gives 0 to a batch without any
+    negative, and leaves out of its mean the anchors whose loss rounds to 0.
 
     Args:
         temperature: :math:`T`; the lower, the more the hardest comparisons dominate.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one anchor. An anchor without a positive, or with one and
-            nothing to tell it from, has value 0 and does not count in the mean.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one anchor. An anchor without a positive, or with one
+            and nothing to tell it from, has value 0 and does not count in the mean.
 
     Shapes:
         embeddings ``(N, D)`` with integer labels ``(N,)``; items ``(N,)``. ``indices=`` takes the tuple of a

@@ -72,17 +72,17 @@ class TripletLoss(Loss):
     Args:
         margin: :math:`m`, or ``"soft"``.
         distance: ``"euclidean"``, ``"squared_euclidean"`` or ``"cosine"`` (1 - cosine).
-        mining: which triplets of a labelled batch count: ``"all"``; ``"hard"``, for each anchor the farthest positive with
-            the nearest negative; ``"semi_hard"``, for each positive the nearest negative farther away than it, else the
-            farthest negative. Triplets that are given explicitly all count.
+        mining: which triplets of a labelled batch count: ``"all"``; ``"hard"``, for each anchor the farthest positive
+            with the nearest negative; ``"semi_hard"``, for each positive the nearest negative farther away than it,
+            else the farthest negative. Triplets that are given explicitly all count.
         average: the mean is over triplets that still cost something (``"active"``) or over ``"all"``.
         swap: the negative counts at its distance to the anchor or to the positive, whichever is less.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one triplet, ordered by anchor, positive, negative.
 
     Shapes:
-        embeddings ``(N, D)`` with integer labels ``(N,)``, or ``Triplets(anchor, positive, negative)``, each ``(N, D)``,
-        with ``None``. ``indices=`` takes the tuple of a pytorch-metric-learning miner, ``reference=(embeddings, labels)``
-        another set to take positives and negatives from. ``weight`` is one per anchor ``(N,)``.
+        embeddings ``(N, D)`` with integer labels ``(N,)``, or ``Triplets(anchor, positive, negative)``, each ``(N,
+        D)``, with ``None``. ``indices=`` takes the tuple of a pytorch-metric-learning miner, ``reference=(embeddings,
+        labels)`` another set to take positives and negatives from. ``weight`` is one per anchor ``(N,)``.
 
     Units:
         ``margin`` and the loss are in the unit of the distance.

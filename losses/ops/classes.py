@@ -1,4 +1,5 @@
-"""Points in the order of their classes: what belongs to one class stands together, so nobody needs an N x N mask of who does."""
+"""Points in the order of their classes: what belongs to one class stands together, so nobody needs an N x N mask of who
+does."""
 
 from __future__ import annotations
 
@@ -49,15 +50,20 @@ class Classes:
         return blocks if start == len(self.rows) else [*blocks, slice(start, len(self.rows))]
 
     def band(self, tile: Tile) -> slice:
-        """Return columns of the block outside of which there are only negatives; all of them where nothing may be read."""
+        """Return columns of the block outside of which there are only negatives; all of them where nothing may be
+        read."""
         if not self.reads or tile.values.shape[0] == self.width:
             return slice(0, tile.values.shape[1])
         offset = tile.columns.start
-        return slice(max(0, int(self.start[tile.rows.start]) - offset), max(0, int(self.stop[tile.rows.stop - 1]) - offset))
+        return slice(
+            max(0, int(self.start[tile.rows.start]) - offset), max(0, int(self.stop[tile.rows.stop - 1]) - offset)
+        )
 
     def own(self, tile: Tile, band: slice) -> Tensor:
         """Return which entries of a band ``(B, band)`` are of the row's own class, itself included."""
-        columns = torch.arange(tile.columns.start + band.start, tile.columns.start + band.stop, device=self.start.device)
+        columns = torch.arange(
+            tile.columns.start + band.start, tile.columns.start + band.stop, device=self.start.device
+        )
         return (columns >= self.start[tile.rows].unsqueeze(1)) & (columns < self.stop[tile.rows].unsqueeze(1))
 
     def near(self, tile: Tile) -> Near:

@@ -1,9 +1,9 @@
 """Distances between embeddings: exact where it matters, with gradient 0 at distance 0.
 
-Distances between all pairs come from one matrix product. The identity |a - b|^2 = |a|^2 + |b|^2 - 2ab loses everything for
-points that nearly coincide, so the data is centred first and the product accumulates in float64; what is left below the
-rounding of that product, about 1e-8 sqrt(D + 4) of the spread of the data, is a distance of exactly 0. These are the readable
-definitions; :mod:`losses.ops.tiles` measures the same in blocks.
+Distances between all pairs come from one matrix product. The identity |a - b|^2 = |a|^2 + |b|^2 - 2ab loses everything
+for points that nearly coincide, so the data is centred first and the product accumulates in float64; what is left below
+the rounding of that product, about 1e-8 sqrt(D + 4) of the spread of the data, is a distance of exactly 0. These are
+the readable definitions; :mod:`losses.ops.tiles` measures the same in blocks.
 """
 
 from __future__ import annotations
@@ -49,14 +49,16 @@ def rowwise_cosine(first: Tensor, second: Tensor) -> Tensor:
 
 def rowwise_squared(first: Tensor, second: Tensor) -> Tensor:
     """Return the squared Euclidean distance of each row to the same row, in the precision of the accumulation."""
-    return (first - second).to(wide(first)).square().sum(-1)  # a difference is rounded once; its square can leave the range
+    # a difference is rounded once; its square can leave the range
+    return (first - second).to(wide(first)).square().sum(-1)
 
 
 def squared_distances(first: Tensor, second: Tensor) -> Tensor:
     """Return all squared Euclidean distances ``(N, M)`` in the precision of the accumulation."""
     dtype = wide(first)
     first, second = first.to(dtype), second.to(dtype)
-    centre = second.detach().mean(0) if second.shape[0] else 0  # a translation changes no distance, so it needs no gradient
+    # a translation changes no distance, so it needs no gradient
+    centre = second.detach().mean(0) if second.shape[0] else 0
     first, second = first - centre, second - centre
     first_norm, second_norm = first.square().sum(-1, keepdim=True), second.square().sum(-1, keepdim=True).mT
     squared = first_norm + second_norm - 2 * first @ second.mT

@@ -22,7 +22,8 @@ def log_probabilities(values: Tensor, form: DistributionForm) -> Tensor:
 
 
 def floored(log_probs: Tensor) -> Tensor:
-    """Return log-probabilities with log(smallest normal number) in place of -inf: divergences stay finite, as do gradients."""
+    """Return log-probabilities with log(smallest normal number) in place of -inf: divergences stay finite, as do
+    gradients."""
     return log_probs.masked_fill(log_probs == -torch.inf, math.log(torch.finfo(log_probs.dtype).tiny))
 
 

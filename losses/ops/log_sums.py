@@ -1,8 +1,9 @@
-"""Losses that hold similar and dissimilar against each other in logarithms of sums: circle, supervised contrastive, InfoNCE.
+"""Losses that hold similar and dissimilar against each other in logarithms of sums: circle, supervised contrastive,
+InfoNCE.
 
-Kernels over the blocks of all similarities (:mod:`losses.ops.tiles`). Each equals the plain composition that its loss's ``items``
-is. All take a weight per row ``(N, 1)`` in the order of the rows, which is called the share of a row once those that do not count
-have none.
+Kernels over the blocks of all similarities (:mod:`losses.ops.tiles`). Each equals the plain composition that its loss's
+``items`` is. All take a weight per row ``(N, 1)`` in the order of the rows, which is called the share of a row once
+those that do not count have none.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ Sums = tuple[list[Tensor], list[Tensor]]
 
 
 def tiled_circle(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin: float, scale: float) -> Sums:
-    """Return the sum of :func:`losses.metric.circle.circle` over the anchors that have positives and negatives, and their number."""
+    """Return the sum of :func:`losses.metric.circle.circle` over the anchors that have positives and negatives, and
+    their number."""
     cost, count = nothing(tiles), nothing(tiles)
     for tile in tiles:
         share = shares(tile, (classes.positives > 0) & (classes.negatives > 0), weight)
@@ -49,9 +51,11 @@ def tiled_circle(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margi
 
 
 def tiled_supervised_contrastive(tiles: Tiles, classes: Classes, weight: Tensor | None) -> Sums:
-    """Return the sum over anchors of log(sum(exp(s_ia))) - mean(s_ip), over all others a and positives p, and the number of anchors.
+    """Return the sum over anchors of log(sum(exp(s_ia))) - mean(s_ip), over all others a and positives p, and the
+    number of anchors.
 
-    Anchors without a positive, or with one and nothing to tell it from, do not count. Similarities are divided by the temperature.
+    Anchors without a positive, or with one and nothing to tell it from, do not count. Similarities are divided by the
+    temperature.
     """
     cost, count = nothing(tiles), nothing(tiles)
     compared = classes.positives + classes.negatives
@@ -71,10 +75,11 @@ def tiled_supervised_contrastive(tiles: Tiles, classes: Classes, weight: Tensor 
 
 
 def tiled_supervised_contrastive_by_pairs(tiles: Tiles, classes: Classes, weight: Tensor | None) -> Sums:
-    """Return what :func:`tiled_supervised_contrastive` does for a set that meets itself, with every pair looked at once.
+    """Return what :func:`tiled_supervised_contrastive` does for a set that meets itself, with every pair looked at
+    once.
 
-    An exponential that an anchor adds up its partner adds up too. So they are summed in a first pass and weighed in a second, not
-    shifted: the scale is at most :data:`MODEST`.
+    An exponential that an anchor adds up its partner adds up too. So they are summed in a first pass and weighed in a
+    second, not shifted: the scale is at most :data:`MODEST`.
     """
     share = ((classes.positives > 0) & (classes.positives + classes.negatives > 1)).unsqueeze(1).double()
     share = share if weight is None else share * weight
@@ -106,7 +111,8 @@ def tiled_supervised_contrastive_by_pairs(tiles: Tiles, classes: Classes, weight
 
 
 def tiled_views(tiles: Tiles, share: Tensor) -> Sums:
-    """Return the sum of share_i (log(sum(exp(s_ij))) - s_ip) over the rows of two views on top of each other, p the other view of i.
+    """Return the sum of share_i (log(sum(exp(s_ij))) - s_ip) over the rows of two views on top of each other, p the
+    other view of i.
 
     The same in two passes as :func:`tiled_supervised_contrastive_by_pairs`, for classes that need no looking up.
     """
@@ -135,7 +141,8 @@ def tiled_views(tiles: Tiles, share: Tensor) -> Sums:
 
 
 def exponentiated(tile: Tile) -> Tensor:
-    """Return the exponentials of a block in place: of each pair once, or of both its orders where there is one block."""
+    """Return the exponentials of a block in place: of each pair once, or of both its orders where there is one
+    block."""
     exponentials = tile.values.exp_()
     if not tile.tiles.is_one_block:
         exponentials[:, : len(exponentials)].triu_(1)
@@ -143,7 +150,8 @@ def exponentiated(tile: Tile) -> Tensor:
 
 
 def positive_pairs(tile: Tile, classes: Classes) -> tuple[Near, Tensor]:
-    """Return the positives of every row, each pair once or in both its orders as :func:`exponentiated`, and their place in the block."""
+    """Return the positives of every row, each pair once or in both its orders as :func:`exponentiated`, and their place
+    in the block."""
     near = classes.near(tile)
     if not tile.tiles.is_one_block:
         rows = torch.arange(tile.rows.start, tile.rows.stop, device=near.column.device)
@@ -152,7 +160,8 @@ def positive_pairs(tile: Tile, classes: Classes) -> tuple[Near, Tensor]:
 
 
 def tiled_info_nce(tiles: Tiles, classes: Classes, weight: Tensor | None) -> Sums:
-    """Return the sum of log(1 + sum over negatives of exp(s_an - s_ap)) over all anchors and positives, and the number of these pairs.
+    """Return the sum of log(1 + sum over negatives of exp(s_an - s_ap)) over all anchors and positives, and the number
+    of these pairs.
 
     Similarities are divided by the temperature.
     """
@@ -219,7 +228,8 @@ def weighed_exponentials(tile: Tile, of_rows: Tensor, of_columns: Tensor, share:
 
 
 def times_sums(block: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tensor:
-    """Return a block times a number of its row ``(B, 1)`` plus a number of its column ``(1, M)``, in place, a strip at a time."""
+    """Return a block times a number of its row ``(B, 1)`` plus a number of its column ``(1, M)``, in place, a strip at
+    a time."""
     strip = max(1, STRIP // max(1, block.shape[1]))
     for start in range(0, len(block), strip):
         block[start : start + strip] *= of_rows[start : start + strip] + of_columns
@@ -237,7 +247,8 @@ def shares(tile: Tile, counted: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def log_sum(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log(sum(exp(.))) of every row ``(B, 1)`` and the factor that makes the row, exp(.) from now on, its softmax.
+    """Return log(sum(exp(.))) of every row ``(B, 1)`` and the factor that makes the row, exp(.) from now on, its
+    softmax.
 
     A row of nothing but -inf has the sum -inf and the factor 0.
     """

@@ -1,4 +1,5 @@
-"""The contrastive loss over all pairs of a batch: a kernel over the blocks of their distances (:mod:`losses.ops.tiles`)."""
+"""The contrastive loss over all pairs of a batch: a kernel over the blocks of their distances
+(:mod:`losses.ops.tiles`)."""
 
 from __future__ import annotations
 
@@ -12,15 +13,25 @@ Sums = tuple[list[Tensor], list[Tensor]]
 
 
 def tiled_contrastive(
-    tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin: float, positive_margin: float, power: int, average: str
+    tiles: Tiles,
+    classes: Classes,
+    weight: Tensor | None,
+    *,
+    margin: float,
+    positive_margin: float,
+    power: int,
+    average: str,
 ) -> Sums:
-    """Return the sums of max(0, d - m+)^p / p over pairs of one class and of max(0, m - d)^p / p over the rest, and their counts.
+    """Return the sums of max(0, d - m+)^p / p over pairs of one class and of max(0, m - d)^p / p over the rest, and
+    their counts.
 
-    A pair within a set weighs the mean of its two ends, one with another set what its anchor weighs. Where the average is
-    ``"balanced"`` the sums and counts are two: of one class, and of different ones.
+    A pair within a set weighs the mean of its two ends, one with another set what its anchor weighs. Where the average
+    is ``"balanced"`` the sums and counts are two: of one class, and of different ones.
     """
     of_rows = tiles.first.new_ones(tiles.height, 1) if weight is None else weight
-    sums, counts = (torch.zeros(1 + (average == "balanced"), dtype=torch.float64, device=classes.rows.device) for _ in range(2))
+    sums, counts = (
+        torch.zeros(1 + (average == "balanced"), dtype=torch.float64, device=classes.rows.device) for _ in range(2)
+    )
     if average == "all":
         counts += of_rows.sum(dtype=torch.float64) * ((tiles.width - 1) / 2 if tiles.itself else tiles.width)
     for tile in tiles:
@@ -37,9 +48,13 @@ def tiled_contrastive(
             share = (of_rows[tile.rows] + of_rows[tile.columns].mT) / 2 if tiles.itself else of_rows[tile.rows]
         if average != "all":
             add_parts(counts, (excess > 0).to(excess.dtype), share, own, band)
-        add_parts(sums, excess if power == 1 else torch.mul(excess, excess, out=tile.scratch(2)).mul_(0.5), share, own, band)
+        add_parts(
+            sums, excess if power == 1 else torch.mul(excess, excess, out=tile.scratch(2)).mul_(0.5), share, own, band
+        )
         if tiles.differentiable:
-            slope = torch.neg(excess, out=tile.scratch(2)) if power == 2 else torch.sign(excess, out=tile.scratch(2)).neg_()
+            slope = (
+                torch.neg(excess, out=tile.scratch(2)) if power == 2 else torch.sign(excess, out=tile.scratch(2)).neg_()
+            )
             if share is not None:
                 slope *= share
             near = slope[:, band]
@@ -58,7 +73,8 @@ def tiled_contrastive(
 
 
 def add_parts(totals: Tensor, items: Tensor, share: Tensor | None, own: Tensor, band: slice) -> None:
-    """Add the items of a block, weighted, to one total; or to two, of those in the band that are a row's own and of the others."""
+    """Add the items of a block, weighted, to one total; or to two, of those in the band that are a row's own and of the
+    others."""
     if share is not None:
         items = items * share
     if len(totals) == 1:

@@ -8,7 +8,9 @@ from torch import Tensor
 from losses.ops.distances import wide
 
 
-def moves(first: Tensor, second: Tensor, first_weights: Tensor | None, second_weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def moves(
+    first: Tensor, second: Tensor, first_weights: Tensor | None, second_weights: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
     """Return how far each piece of mass moves, F^-1(q) - G^-1(q), and how large it is; ``None`` is equal pieces.
 
     Args:

@@ -1,4 +1,5 @@
-"""What a batch of embeddings tells beside its loss: are classes apart, is anything left to learn, has everything collapsed?"""
+"""What a batch of embeddings tells beside its loss: are classes apart, is anything left to learn, has everything
+collapsed?"""
 
 from __future__ import annotations
 
@@ -21,7 +22,13 @@ Readings = dict[str, Tensor]
 
 
 def readings_of(
-    loss: Loss, output: LabelledBatch | Pairs | Triplets, target: Tensor | None, *, active: Tensor, distance: str, gap: float
+    loss: Loss,
+    output: LabelledBatch | Pairs | Triplets,
+    target: Tensor | None,
+    *,
+    active: Tensor,
+    distance: str,
+    gap: float,
 ) -> Readings:
     """Return the readings of a loss of embeddings on an accepted batch.
 
@@ -47,7 +54,12 @@ def readings_of(
         averaged(loss, "all") if hasattr(loss, "average") else loss
     )  # what still costs something costs about a margin, collapsed or not
     value, at_one_point = overall.mean(output, target), overall.mean(at_one(output), target)
-    return {"active_fraction": active, **apart, "collapse": share(value, at_one_point), "effective_rank": effective_rank(points)}
+    return {
+        "active_fraction": active,
+        **apart,
+        "collapse": share(value, at_one_point),
+        "effective_rank": effective_rank(points),
+    }
 
 
 def averaged(loss: Any, average: str) -> Any:
@@ -75,7 +87,8 @@ def separation(batch: LabelledBatch, distance: str, gap: float) -> Readings:
         distances = pairwise_distance(batch.anchors, batch.others, distance)
         distances = distances.to(wide(distances))
         positive, negative = batch.occurrences()
-        none = distances.new_full((len(distances), 1), torch.inf)  # so that a batch without others has a nearest one too
+        # so that a batch without others has a nearest one too
+        none = distances.new_full((len(distances), 1), torch.inf)
         farthest = torch.cat([distances.masked_fill(positive == 0, -torch.inf), -none], 1).amax(1)
         nearest = torch.cat([distances.masked_fill(negative == 0, torch.inf), none], 1).amin(1)
         has_both = (positive > 0).any(1) & (negative > 0).any(1)
@@ -99,7 +112,12 @@ def separation(batch: LabelledBatch, distance: str, gap: float) -> Readings:
 
 
 def figures(
-    within: Tensor, positives: Tensor | int, between: Tensor, negatives: Tensor | int, violations: Tensor, of: Tensor | int
+    within: Tensor,
+    positives: Tensor | int,
+    between: Tensor,
+    negatives: Tensor | int,
+    violations: Tensor,
+    of: Tensor | int,
 ) -> Readings:
     """Return readings from sums and counts."""
     return {

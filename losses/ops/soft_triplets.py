@@ -1,10 +1,11 @@
 """The soft margin over all triplets of a labelled batch, without a pass for every positive.
 
-Of one anchor, sum over p of log(1 + exp(d_ap - v)) is a smooth function of v alone. A Chebyshev polynomial of degree r - 1 through
-r points equals it on the range of the anchor's negatives to within rounding, where r is about a dozen for embeddings of length 1:
+Of one anchor, sum over p of log(1 + exp(d_ap - v)) is a smooth function of v alone. A Chebyshev polynomial of degree r
+- 1 through r points equals it on the range of the anchor's negatives to within rounding, where r is about a dozen for
+  embeddings of length 1:
 the function is analytic up to a distance of pi from the real axis, so the error falls like rho^-r with
-rho = pi / h + sqrt(1 + (pi / h)^2) on a range of width 2 h. The sum over all negatives then needs r passes over the distances,
-however many positives there are.
+rho = pi / h + sqrt(1 + (pi / h)^2) on a range of width 2 h. The sum over all negatives then needs r passes over the
+distances, however many positives there are.
 
 Source: L. N. Trefethen, Approximation Theory and Approximation Practice, 2013, theorem 8.2.
 """
@@ -51,8 +52,13 @@ def tiled_soft(tiles: Tiles, classes: Classes, weight: Tensor | None) -> tuple[l
 
 
 def by_positive(tile: Tile, positives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the cost of every row ``(B, 1)`` and its derivatives by the distances and by the positives: a pass for each positive."""
-    cost, slope, near_slope = positives.new_zeros(len(positives), 1), tile.scratch(1).zero_(), torch.empty_like(positives)
+    """Return the cost of every row ``(B, 1)`` and its derivatives by the distances and by the positives: a pass for
+    each positive."""
+    cost, slope, near_slope = (
+        positives.new_zeros(len(positives), 1),
+        tile.scratch(1).zero_(),
+        torch.empty_like(positives),
+    )
     difference = tile.scratch(2)
     for place in range(positives.shape[1]):
         torch.sub(positives[:, place : place + 1], tile.values, out=difference)
@@ -65,7 +71,8 @@ def by_positive(tile: Tile, positives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def by_polynomial(
     tile: Tile, classes: Classes, positives: Tensor, lowest: Tensor, half: Tensor, degrees: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what :func:`by_positive` does, by polynomials of so many degrees on [lowest, lowest + 2 half]: a pass for each degree."""
+    """Return what :func:`by_positive` does, by polynomials of so many degrees on [lowest, lowest + 2 half]: a pass for
+    each degree."""
     degree = torch.arange(degrees, dtype=half.dtype, device=half.device)
     angles = (degree + 0.5) * (math.pi / degrees)
     transform = torch.cos(degree.unsqueeze(1) * angles) * (2 / degrees)  # from values at the nodes to coefficients
@@ -93,9 +100,11 @@ def by_polynomial(
 
 
 def chebyshev(tile: Tile, place: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """Return sum(T_l) over every row ``(B, r)``, and the polynomial with the given coefficients ``(B, r)`` at every place.
+    """Return sum(T_l) over every row ``(B, r)``, and the polynomial with the given coefficients ``(B, r)`` at every
+    place.
 
-    The recurrence T_(l+1) = 2 x T_l - T_(l-1) runs in two buffers; each holds its polynomial up to a sign, which is kept beside it.
+    The recurrence T_(l+1) = 2 x T_l - T_(l-1) runs in two buffers; each holds its polynomial up to a sign, which is
+    kept beside it.
     """
     moments = torch.empty_like(coefficients)
     moments[:, 0] = place.shape[1]
@@ -112,7 +121,8 @@ def chebyshev(tile: Tile, place: Tensor, coefficients: Tensor) -> tuple[Tensor, 
 
 
 def ranges(tile: Tile, own: Tensor, band: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least distance of every row to a negative and half the width of their range, each ``(B, 1)``; 0 without negatives.
+    """Return the least distance of every row to a negative and half the width of their range, each ``(B, 1)``; 0
+    without negatives.
 
     ``own`` is the part of the block that holds positives, where ``band``; it is overwritten there.
     """

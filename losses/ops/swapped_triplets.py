@@ -1,8 +1,8 @@
 """Triplets whose negative counts at its distance to the anchor or to the positive, whichever is less.
 
-The distance to a negative then depends on the positive, so counting does not help: there is a pass for every positive. But the
-positives of an anchor are anchors themselves, and in a block of whole classes their distances stand in the same block. Memory
-is that of N times the largest class.
+The distance to a negative then depends on the positive, so counting does not help: there is a pass for every positive.
+But the positives of an anchor are anchors themselves, and in a block of whole classes their distances stand in the same
+block. Memory is that of N times the largest class.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from losses.ops.tiles import Tiles
 from losses.ops.triplets import nothing_yet, own_distances, restore, total
 
 
-def tiled_swapped(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin: float | None) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the sums of :func:`losses.ops.triplets.blocks_of_all` with swap, weighted by anchor; the blocks hold whole classes."""
+def tiled_swapped(
+    tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin: float | None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the sums of :func:`losses.ops.triplets.blocks_of_all` with swap, weighted by anchor; the blocks hold whole
+    classes."""
     counted = nothing_yet(classes, weight)
     for tile in tiles:
         distances, near = tile.values, classes.near(tile)

@@ -1,12 +1,12 @@
 """All pairs of two sets of points, a block of rows at a time, with the gradient taken on the way.
 
-A loss over all pairs needs the N x M matrix of their distances or similarities, but never the whole of it at once: the value
-adds up over blocks of rows, and so does the gradient. A *kernel* is a function that goes through the :class:`Tiles` of such a
-matrix, sums what the loss sums and hands every block's derivative back with :meth:`Tile.pull`. :func:`over_tiles` makes the
-result differentiable. Memory is that of the points and of a few blocks.
+A loss over all pairs needs the N x M matrix of their distances or similarities, but never the whole of it at once: the
+value adds up over blocks of rows, and so does the gradient. A *kernel* is a function that goes through the
+:class:`Tiles` of such a matrix, sums what the loss sums and hands every block's derivative back with :meth:`Tile.pull`.
+:func:`over_tiles` makes the result differentiable. Memory is that of the points and of a few blocks.
 
-Distances are exact where it matters: see :mod:`losses.ops.distances`. Blocks in which points nearly coincide are computed
-again in float64, forward and backward.
+Distances are exact where it matters: see :mod:`losses.ops.distances`. Blocks in which points nearly coincide are
+computed again in float64, forward and backward.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from losses.ops.distances import wide
 
 BLOCK = 1 << 17  # elements of a block on a CPU: a few of them fit into its cache
 BUFFERS = 5  # of the size of a block, that a kernel may ask for
-ONE_BLOCK = 1 << 18  # elements up to which one block is best: its derivative can be added to its own transpose, and pulled once
+# elements up to which one block is best: its derivative can be added to its own transpose, and pulled once
+ONE_BLOCK = 1 << 18
 STRIPS = 2  # of rows, in which a symmetric block is made
 ROWS = 64  # below which a matrix product is slow
 ROWS_ON_ACCELERATOR = 1024
 SMALL = 1 << 12  # pairs up to which float64 costs less than to find out whether float32 would do
 SMALLEST = 1e-32  # squared distance below which float32 runs out of digits
-CLOSE = 1e-3  # a squared distance below this share of the points' squared lengths has lost more than 1e-4 of itself in float32
+# a squared distance below this share of the points' squared lengths has lost more than 1e-4 of itself in float32
+CLOSE = 1e-3
 
 Kernel = Callable[["Tiles"], tuple[Sequence[Tensor], Sequence[Tensor]]]
 Definition = Callable[..., Tensor]
@@ -42,7 +44,8 @@ def over_tiles(
 
     Args:
         kernel: from tiles to sums and counts.
-        definition: the same sums ``(K,)`` as a plain composition of ``first`` (and ``second``); it answers for second derivatives.
+        definition: the same sums ``(K,)`` as a plain composition of ``first`` (and ``second``); it answers for second
+            derivatives.
         first: ``(N, D)``.
         second: ``(M, D)``; ``None`` compares the first with itself.
         measure: and further options: see :class:`Tiles`.
@@ -53,13 +56,16 @@ def over_tiles(
 
 
 def may_tile(*tensors: Tensor | None) -> bool:
-    """Return whether blocks can stand in for the plain composition: nobody traces, transforms or differentiates forward.
+    """Return whether blocks can stand in for the plain composition: nobody traces, transforms or differentiates
+    forward.
 
     They add up in float64, so not on a device without it either.
     """
     if is_compiling() or torch._C._are_functorch_transforms_active():
         return False
-    return not any(tensor is not None and (tensor.device.type in ("meta", "mps") or is_dual(tensor)) for tensor in tensors)
+    return not any(
+        tensor is not None and (tensor.device.type in ("meta", "mps") or is_dual(tensor)) for tensor in tensors
+    )
 
 
 def is_dual(tensor: Tensor) -> bool:
@@ -77,7 +83,14 @@ class Blockwise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, kernel: Kernel, definition: Definition, measure: str, options: Any, wanted: bool, first: Tensor, second: Tensor | None
+        ctx: Any,
+        kernel: Kernel,
+        definition: Definition,
+        measure: str,
+        options: Any,
+        wanted: bool,
+        first: Tensor,
+        second: Tensor | None,
     ) -> Any:
         *_, of_first, of_second = ctx.needs_input_grad
         others = first if second is None else second
@@ -115,9 +128,10 @@ class Tiles:
 
     Args:
         first: the rows ``(N, D)``.
-        second: the columns ``(M, D)``; ``None`` compares the first with itself, and no point with its own self: there the
-            distance is infinite and the similarity minus infinite.
-        measure: ``"euclidean"``, ``"squared_euclidean"``, ``"cosine"`` (1 - the cosine) or ``"similarity"`` (the cosine).
+        second: the columns ``(M, D)``; ``None`` compares the first with itself, and no point with its own self: there
+            the distance is infinite and the similarity minus infinite.
+        measure: ``"euclidean"``, ``"squared_euclidean"``, ``"cosine"`` (1 - the cosine) or ``"similarity"`` (the
+            cosine).
         scale: multiplies a similarity.
         upper: only the columns from the first row of a block on, so that every pair of a set with itself comes once.
         rows: order to take the rows in.
@@ -147,7 +161,9 @@ class Tiles:
         self.row_order, self.column_order = rows, columns
         self._given = first, second
         self.first, self.lengths = self._taken(first, rows, first.dtype)
-        self.second, self.other_lengths = (self.first, self.lengths) if second is None else self._taken(second, columns, first.dtype)
+        self.second, self.other_lengths = (
+            (self.first, self.lengths) if second is None else self._taken(second, columns, first.dtype)
+        )
         self.reads = may_read(first)
         self.height, self.width = len(self.first), len(self.second)
         least = ROWS if first.device.type == "cpu" else ROWS_ON_ACCELERATOR
@@ -179,12 +195,14 @@ class Tiles:
 
     def scratch(self, number: int, rows: int, columns: int) -> Tensor:
         """Return a buffer in the shape of a block; the same memory for every block."""
-        if self._memory is None:  # in one piece: the allocator keeps it for the next call, where it would hand back many smaller ones
+        # in one piece: the allocator keeps it for the next call, where it would hand back many smaller ones
+        if self._memory is None:
             self._memory = self.first.new_empty(BUFFERS, self.rows * self.width)
         return self._memory[number, : rows * columns].view(rows, columns)
 
     def gradients(self) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients ``(K, N, D)`` and ``(K, M, D)`` of the sums; the second is ``None`` where a set met itself."""
+        """Return the gradients ``(K, N, D)`` and ``(K, M, D)`` of the sums; the second is ``None`` where a set met
+        itself."""
         if not self.differentiable:
             return None, None
         exactly = self._exactly or (None, None)
@@ -193,7 +211,9 @@ class Tiles:
             return of_first, None
         return of_first, self._gradient(self.of_second, self.second, self.other_lengths, exactly[1], self.column_order)
 
-    def _gradient(self, sums: Tensor, points: Tensor, lengths: Tensor | None, exactly: Tensor | None, order: Tensor | None) -> Tensor:
+    def _gradient(
+        self, sums: Tensor, points: Tensor, lengths: Tensor | None, exactly: Tensor | None, order: Tensor | None
+    ) -> Tensor:
         """Return what was added up for every point as its gradient, in the order in which the points came."""
         if self.measure == "similarity":
             gradient = sums
@@ -207,7 +227,8 @@ class Tiles:
         return gradient if order is None else torch.empty_like(gradient).index_copy_(1, order, gradient)
 
     def _taken(self, points: Tensor, order: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        """Return points in an order, and where angles are measured at length 1, with the lengths ``(N, 1)`` they had (or 1 for 0)."""
+        """Return points in an order, and where angles are measured at length 1, with the lengths ``(N, 1)`` they had
+        (or 1 for 0)."""
         points = points if order is None else points.index_select(0, order)
         if self.measure.endswith("euclidean"):
             return points.to(dtype), None
@@ -217,7 +238,8 @@ class Tiles:
 
     def _prepare_distances(self) -> None:
         """Prepare matrices whose product is the squared distance: [|a|^2, -2a, 1] and [1, b, |b|^2]."""
-        if self.width and self.measure != "cosine":  # a translation changes no distance, and small numbers are rounded less
+        # a translation changes no distance, and small numbers are rounded less
+        if self.width and self.measure != "cosine":
             centre = self.second.mean(0, dtype=wide(self.second)).to(self.second.dtype)
             moved = self.first - centre
             self.first, self.second = moved, moved if self.itself else self.second - centre
@@ -227,7 +249,11 @@ class Tiles:
             self.first = self.second = self.ahead[:, 1:]  # the same numbers, once
         self.behind = self.ahead if self.itself else torch.cat([self.left[:, -1:], self.first], 1)
         self.first_norm, self.second_norm = self.left[:, 0], self.right[:, -1]
-        self.share = CLOSE if self.left.dtype is not wide(self.left) else (self.first.shape[1] + 4) * torch.finfo(self.left.dtype).eps
+        self.share = (
+            CLOSE
+            if self.left.dtype is not wide(self.left)
+            else (self.first.shape[1] + 4) * torch.finfo(self.left.dtype).eps
+        )
         self.longest = self.second_norm.amax() if self.width else self.second_norm.sum()
         self._wide: tuple[Tensor, Tensor] | None = None
 
@@ -260,7 +286,8 @@ class Tiles:
 
 
 class Tile:
-    """One block: ``values`` of some rows and columns, which a kernel may overwrite, and the way back for its derivative."""
+    """One block: ``values`` of some rows and columns, which a kernel may overwrite, and the way back for its
+    derivative."""
 
     def __init__(self, tiles: Tiles, rows: slice) -> None:
         self.tiles, self.rows = tiles, rows
@@ -299,7 +326,8 @@ class Tile:
             gradient: derivative by the values, 0 where a point meets itself; distances are still in ``values``.
             output: number of the sum.
             columns: of the block, if the derivative is 0 elsewhere.
-            symmetric: a set meets itself in one block, and the derivative is that of each pair, written down in both its places.
+            symmetric: a set meets itself in one block, and the derivative is that of each pair, written down in both
+                its places.
         """
         tiles, rows = self.tiles, self.rows
         columns = columns or slice(0, self.values.shape[1])
@@ -327,7 +355,8 @@ class Tile:
             tiles.of_second[output, there].addmm_(gradient.mT, tiles.behind[rows])
 
     def _measure(self) -> None:
-        """Turn squared distances into distances, in float64 where some of them are too small for the precision at hand."""
+        """Turn squared distances into distances, in float64 where some of them are too small for the precision at
+        hand."""
         tiles = self.tiles
         self.at_itself(self.values, torch.inf)
         if tiles.reads and not self._holds_close_pairs():
@@ -354,9 +383,15 @@ class Tile:
 
     def _holds_close_pairs(self) -> bool:
         tiles, norm = self.tiles, self.tiles.first_norm[self.rows]
-        if not self.values.numel() or bool((self.values.amin(1) > (norm + tiles.longest) * tiles.share + SMALLEST).all()):
+        if not self.values.numel() or bool(
+            (self.values.amin(1) > (norm + tiles.longest) * tiles.share + SMALLEST).all()
+        ):
             return False
-        limits = torch.add(norm.unsqueeze(1), tiles.second_norm[self.columns], out=self.scratch(1)).mul_(tiles.share).add_(SMALLEST)
+        limits = (
+            torch.add(norm.unsqueeze(1), tiles.second_norm[self.columns], out=self.scratch(1))
+            .mul_(tiles.share)
+            .add_(SMALLEST)
+        )
         return not bool((self.values > limits).all())  # asked so that a NaN, from squares that overflow, is close too
 
     def _pull_exactly(self, gradient: Tensor, output: int, columns: slice, there: slice) -> None:
@@ -372,6 +407,9 @@ class Tile:
         first, second = left[self.rows, 1:-1] / -2, right[there, 1:-1]
         if tiles._exactly is None:
             of_first = tiles.of_first.new_zeros(len(tiles.of_first), tiles.height, first.shape[1])
-            tiles._exactly = of_first, of_first if tiles.itself else of_first.new_zeros(len(of_first), tiles.width, first.shape[1])
+            tiles._exactly = (
+                of_first,
+                of_first if tiles.itself else of_first.new_zeros(len(of_first), tiles.width, first.shape[1]),
+            )
         tiles._exactly[0][output, self.rows] += weights.sum(1, keepdim=True) * first - weights @ second
         tiles._exactly[1][output, there] += weights.sum(0).unsqueeze(1) * second - weights.mT @ first

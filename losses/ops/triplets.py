@@ -1,8 +1,8 @@
 """Triplets of a labelled batch, without ever listing them.
 
-Each quantity stands here twice. The readable form is a plain composition of the matrix of distances ``(N, M)`` from N anchors
-to M others and the masks of who is of the same class (positive) and who of another (negative). Its fast form, named
-``tiled_...``, is a kernel over the blocks of that matrix (:mod:`losses.ops.tiles`) and equal to it.
+Each quantity stands here twice. The readable form is a plain composition of the matrix of distances ``(N, M)`` from N
+anchors to M others and the masks of who is of the same class (positive) and who of another (negative). Its fast form,
+named ``tiled_...``, is a kernel over the blocks of that matrix (:mod:`losses.ops.tiles`) and equal to it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Compared(NamedTuple):
 
 
 class AnchorSums(NamedTuple):
-    """For every anchor ``(N,)``: the sum over its triplets, how many of them still cost something, and how many it has."""
+    """For every anchor ``(N,)``: the sum over its triplets, how many of them still cost something, and how many it
+    has."""
 
     sum: Tensor
     active: Tensor
@@ -57,7 +58,8 @@ def cost(difference: Tensor, margin: float | None) -> Tensor:
 
 
 def items_of_all(compared: Compared, margin: float | None) -> Tensor:
-    """Return the cost of every triplet, ordered by anchor, positive, negative: the definition of what is summed below."""
+    """Return the cost of every triplet, ordered by anchor, positive, negative: the definition of what is summed
+    below."""
     distances, positive, negative, between = compared
     rows = []
     for row, same, other in zip(distances, positive, negative, strict=True):
@@ -97,8 +99,8 @@ def hinge_of_all(compared: Compared, margin: float) -> AnchorSums:
 def top(thresholds: Tensor) -> Tensor:
     """Return the highest threshold of every row ``(N, 1)``, 0 where there is none.
 
-    Every anchor has as many c_ap as c_an, so a constant may be taken from its distances. From here no distance that counts is far:
-    what is left to add up are small numbers, with small errors.
+    Every anchor has as many c_ap as c_an, so a constant may be taken from its distances. From here no distance that
+    counts is far: what is left to add up are small numbers, with small errors.
     """
     if not thresholds.shape[1]:
         return thresholds.new_zeros(len(thresholds), 1)
@@ -121,7 +123,9 @@ def blocks_of_all(compared: Compared, margin: float | None) -> AnchorSums:
     rows = max(1, BLOCK // max(1, distances.shape[1] ** 2))
     parts = zip(*(torch.split(part, rows) for part in (distances, positive, negative)), strict=True)
     again = not torch._C._are_functorch_transforms_active()  # transforms do not know checkpoints
-    columns = zip(*(checkpoint(block, *part, use_reentrant=False) if again else block(*part) for part in parts), strict=True)
+    columns = zip(
+        *(checkpoint(block, *part, use_reentrant=False) if again else block(*part) for part in parts), strict=True
+    )
     sums, active = (torch.cat(column) for column in columns)
     count = positive.sum(1) * negative.sum(1)
     return AnchorSums(sums, count if margin is None else active, count)
@@ -148,7 +152,8 @@ def hardest(compared: Compared) -> Chosen:
 
 @torch.no_grad()
 def semi_hard(compared: Compared) -> Chosen:
-    """Return for every anchor and positive ``(N, M)`` the nearest negative farther away than it, else the farthest negative."""
+    """Return for every anchor and positive ``(N, M)`` the nearest negative farther away than it, else the farthest
+    negative."""
     distances, positive, negative, _ = compared
     rivals, order = distances.masked_fill(~negative, torch.inf).sort(1)
     farther = torch.searchsorted(rivals, just_beyond(distances), right=True)
@@ -159,7 +164,8 @@ def semi_hard(compared: Compared) -> Chosen:
 
 
 def semi_hard_costs(compared: Compared, margin: float | None) -> tuple[Tensor, Tensor]:
-    """Return the cost of the semi-hard triplet of every anchor and positive ``(N, M)``, 0 where there is none, and where there is one."""
+    """Return the cost of the semi-hard triplet of every anchor and positive ``(N, M)``, 0 where there is none, and
+    where there is one."""
     distances, between = compared.distances, compared.between
     if distances.shape[1] == 0:
         return distances, compared.positive
@@ -176,7 +182,8 @@ def just_beyond(distances: Tensor) -> Tensor:
 
 
 class Counted(NamedTuple):
-    """Sums of a kernel over triplets: their cost, and how many still cost something and how many there are (or their weights)."""
+    """Sums of a kernel over triplets: their cost, and how many still cost something and how many there are (or their
+    weights)."""
 
     cost: Tensor
     active: Tensor
@@ -186,7 +193,9 @@ class Counted(NamedTuple):
         return [self.cost], [self.active, self.triplets]
 
 
-def tiled_hinge(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin: float) -> tuple[list[Tensor], list[Tensor]]:
+def tiled_hinge(
+    tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin: float
+) -> tuple[list[Tensor], list[Tensor]]:
     """Return the sums of :func:`hinge_of_all`, weighted by anchor, over blocks of anchors."""
     counted = nothing_yet(classes, weight)
     for tile in tiles:
@@ -209,7 +218,8 @@ def tiled_hinge(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin
 
 
 def counts(distances: Tensor, thresholds: Tensor, tile: Tile) -> tuple[Tensor, Tensor]:
-    """Return how many thresholds ``(B, P)`` of its row lie above each distance ``(B, M)``, and how many distances below each threshold."""
+    """Return how many thresholds ``(B, P)`` of its row lie above each distance ``(B, M)``, and how many distances below
+    each threshold."""
     above, below = tile.scratch(1).zero_(), torch.zeros_like(thresholds)
     positives = thresholds.shape[1]
     if positives <= COMPARED_ONE_BY_ONE:
@@ -226,7 +236,9 @@ def counts(distances: Tensor, thresholds: Tensor, tile: Tile) -> tuple[Tensor, T
     return above, below.scatter_(1, order, rivals.cumsum(1)[:, :positives])
 
 
-def tiled_semi_hard(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin: float | None) -> tuple[list[Tensor], list[Tensor]]:
+def tiled_semi_hard(
+    tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin: float | None
+) -> tuple[list[Tensor], list[Tensor]]:
     """Return the sums over the triplets of :func:`semi_hard`, weighted by anchor, over blocks of anchors."""
     counted = nothing_yet(classes, weight, classes.negatives.clamp(max=1))
     for tile in tiles:
@@ -243,7 +255,9 @@ def tiled_semi_hard(tiles: Tiles, classes: Classes, weight: Tensor | None, *, ma
         slope = difference.sigmoid() if margin is None else (values > 0).to(values.dtype)
         slope.masked_fill_(~exists, 0)
         counted.cost.add_(total(values.sum(1, keepdim=True), tile, weight))
-        counted.active.add_(total((exists if margin is None else values > 0).sum(1, keepdim=True, dtype=torch.float64), tile, weight))
+        counted.active.add_(
+            total((exists if margin is None else values > 0).sum(1, keepdim=True, dtype=torch.float64), tile, weight)
+        )
         if tiles.differentiable:
             slope = slope if weight is None else slope.mul_(weight[tile.rows])
             restore(tile, own, band, near, positives)
@@ -294,7 +308,8 @@ def tiled_hardest(tiles: Tiles, classes: Classes) -> Chosen:
 
 
 def lowest(distances: Tensor) -> Tensor:
-    """Return the column of the least distance of every row, in a fraction of the time of ``argmin``: first its group, then itself."""
+    """Return the column of the least distance of every row, in a fraction of the time of ``argmin``: first its group,
+    then itself."""
     rows, width = distances.shape
     rest = width % GROUP
     if width < 2 * GROUP:
@@ -307,20 +322,23 @@ def lowest(distances: Tensor) -> Tensor:
 
 
 def nothing_yet(classes: Classes, weight: Tensor | None, negatives: Tensor | None = None) -> Counted:
-    """Return sums of 0, with the triplets counted, which needs no distances: ``negatives`` ``(N,)`` for each positive, by default all."""
+    """Return sums of 0, with the triplets counted, which needs no distances: ``negatives`` ``(N,)`` for each positive,
+    by default all."""
     each = (classes.positives * (classes.negatives if negatives is None else negatives)).double()
     triplets = each.sum() if weight is None else (each * weight.squeeze(1)).sum()
     return Counted(torch.zeros_like(triplets), torch.zeros_like(triplets), triplets)
 
 
 def own_distances(tile: Tile, classes: Classes) -> tuple[Tensor, Tensor]:
-    """Return the part of a block that holds all distances within classes, as a view, and the mask of these distances in it."""
+    """Return the part of a block that holds all distances within classes, as a view, and the mask of these distances in
+    it."""
     band = classes.band(tile)
     return tile.values[:, band], classes.own(tile, band)
 
 
 def restore(tile: Tile, own: Tensor, band: Tensor, near: Near, positives: Tensor) -> None:
-    """Write the distances of positives back into a block; a point itself gets some finite number, as its derivative is 0."""
+    """Write the distances of positives back into a block; a point itself gets some finite number, as its derivative is
+    0."""
     own.masked_fill_(band, 0)
     tile.values.scatter_add_(1, near.column, positives.masked_fill(~near.exists, 0))
     tile.at_itself(tile.values, 1)

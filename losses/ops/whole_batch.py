@@ -27,7 +27,13 @@ def tileable(batch: LabelledBatch | Pairs, weight: Tensor | None = None) -> bool
 def tiles_of(batch: LabelledBatch, measure: str) -> tuple[Tiles, Classes]:
     """Return the blocks of a batch in the order of its classes, to look at and not to differentiate."""
     classes = classes_of(batch)
-    return Tiles(batch.anchors, batch.others if batch.has_reference else None, measure, rows=classes.rows, columns=classes.columns), classes
+    return Tiles(
+        batch.anchors,
+        batch.others if batch.has_reference else None,
+        measure,
+        rows=classes.rows,
+        columns=classes.columns,
+    ), classes
 
 
 def over_batch(
@@ -40,7 +46,8 @@ def over_batch(
     whole_classes: bool = False,
     **options: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Return what a kernel sums ``(K,)``, differentiable, and counts ``(L,)`` over the pairs of a batch in the order of its classes.
+    """Return what a kernel sums ``(K,)``, differentiable, and counts ``(L,)`` over the pairs of a batch in the order of
+    its classes.
 
     Without weights the counts are integers: there may be more triplets than float32 can tell apart.
 

@@ -25,7 +25,9 @@ def backward(loss: losses.Loss, logits: Tensor, target: Tensor, **options: Any) 
     return value.detach(), logits.grad
 
 
-@pytest.mark.parametrize("parameters", [{}, {"label_smoothing": 0.1}, {"positive_weight": 3.0}, {"positive_weight": [1, 0, 2]}], ids=str)
+@pytest.mark.parametrize(
+    "parameters", [{}, {"label_smoothing": 0.1}, {"positive_weight": 3.0}, {"positive_weight": [1, 0, 2]}], ids=str
+)
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_logits_of_ten_thousand_are_finite(parameters: dict[str, Any], reduction: str, dtype: torch.dtype) -> None:
@@ -35,7 +37,9 @@ def test_logits_of_ten_thousand_are_finite(parameters: dict[str, Any], reduction
 
 
 def test_a_wrong_answer_of_ten_thousand_costs_its_logit() -> None:
-    value, gradient = backward(losses.create("bce", reduction="none"), torch.tensor([1e4, -1e4, 1e4]), torch.tensor([0, 1, 1]))
+    value, gradient = backward(
+        losses.create("bce", reduction="none"), torch.tensor([1e4, -1e4, 1e4]), torch.tensor([0, 1, 1])
+    )
     assert value.tolist() == [1e4, 1e4, 0]
     assert gradient.tolist() == [1, -1, 0]
 
@@ -48,7 +52,9 @@ def test_an_empty_batch_is_zero_with_a_graph(parameters: dict[str, Any], dtype: 
     assert gradient.shape == (0, 3)
 
 
-@pytest.mark.parametrize("target", [torch.tensor([True, False]), torch.tensor([1, 0]), torch.tensor([1, 0], dtype=torch.uint8)], ids=str)
+@pytest.mark.parametrize(
+    "target", [torch.tensor([True, False]), torch.tensor([1, 0]), torch.tensor([1, 0], dtype=torch.uint8)], ids=str
+)
 def test_booleans_and_integers_are_probabilities(target: Tensor) -> None:
     value, _ = backward(losses.create("bce"), torch.tensor([0.0, 0.0]), target)
     assert value == pytest.approx(math.log(2))
@@ -76,7 +82,9 @@ def test_all_weights_zero_is_zero_with_zero_gradient() -> None:
 
 def test_positive_weight_does_not_count_in_the_mean() -> None:
     logits, target = torch.randn(5, dtype=torch.float64), torch.tensor([1, 1, 0, 0, 1])
-    expected = F.binary_cross_entropy_with_logits(logits, target.double(), pos_weight=torch.tensor(3.0, dtype=torch.float64))
+    expected = F.binary_cross_entropy_with_logits(
+        logits, target.double(), pos_weight=torch.tensor(3.0, dtype=torch.float64)
+    )
     torch.testing.assert_close(losses.create("bce", positive_weight=3.0)(logits, target), expected)
 
 
@@ -89,7 +97,10 @@ def test_positive_weights_in_a_list_are_as_exact_as_a_number() -> None:
 def test_half_batches_over_the_number_of_elements_give_the_whole_gradient() -> None:
     logits, target = torch.randn(6, 2, dtype=torch.float64), torch.rand(6, 2, dtype=torch.float64)
     _, whole = backward(losses.create("bce"), logits, target)
-    halves = [backward(losses.create("bce"), logits[part], target[part], normalizer=12)[1] for part in (slice(0, 1), slice(1, 6))]
+    halves = [
+        backward(losses.create("bce"), logits[part], target[part], normalizer=12)[1]
+        for part in (slice(0, 1), slice(1, 6))
+    ]
     torch.testing.assert_close(torch.cat(halves), whole)
 
 

@@ -26,10 +26,14 @@ def backward(loss: losses.Loss, logits: Tensor, target: Tensor, **options: Any) 
     return value.detach(), logits.grad
 
 
-@pytest.mark.parametrize("parameters", [{}, {"label_smoothing": 0.1}, {"class_weight": [1, 2, 3]}, {"z_loss": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "parameters", [{}, {"label_smoothing": 0.1}, {"class_weight": [1, 2, 3]}, {"z_loss": 0.5}], ids=str
+)
 @pytest.mark.parametrize("shape", [(4,), (4, 2, 2), (0,), (0, 3)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_nothing_counted_is_zero_with_zero_gradient(parameters: dict[str, Any], shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_nothing_counted_is_zero_with_zero_gradient(
+    parameters: dict[str, Any], shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
     logits = torch.randn(shape[0], 3, *shape[1:]).to(dtype)
     value, gradient = backward(losses.create("cross_entropy", **parameters), logits, torch.full(shape, -100))
     assert value == 0
@@ -37,7 +41,9 @@ def test_nothing_counted_is_zero_with_zero_gradient(parameters: dict[str, Any], 
 
 
 def test_all_class_weights_zero_is_zero_with_zero_gradient() -> None:
-    value, gradient = backward(losses.create("cross_entropy", class_weight=[0, 0, 1]), torch.randn(3, 3), torch.tensor([0, 1, 1]))
+    value, gradient = backward(
+        losses.create("cross_entropy", class_weight=[0, 0, 1]), torch.randn(3, 3), torch.tensor([0, 1, 1])
+    )
     assert value == 0
     assert not gradient.any()
 
@@ -46,7 +52,12 @@ def test_all_class_weights_zero_is_zero_with_zero_gradient() -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_logits_of_ten_thousand_are_finite(parameters: dict[str, Any], dtype: torch.dtype) -> None:
     logits = torch.tensor([[1e4, -1e4, 0], [-1e4, 1e4, 0], [1e4, 1e4, 1e4]], dtype=dtype)
-    for target in (torch.tensor([0, 1, 2]), torch.tensor([1, 0, 0]), torch.eye(3, dtype=dtype), torch.eye(3, dtype=dtype).flip(1)):
+    for target in (
+        torch.tensor([0, 1, 2]),
+        torch.tensor([1, 0, 0]),
+        torch.eye(3, dtype=dtype),
+        torch.eye(3, dtype=dtype).flip(1),
+    ):
         backward(losses.create("cross_entropy", **parameters), logits, target)
         backward(losses.create("cross_entropy", **parameters, reduction="none"), logits, target)
 
@@ -67,7 +78,9 @@ def test_minus_infinity_forbids_a_class_without_nan() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_one_class_costs_nothing(dtype: torch.dtype) -> None:
-    value, gradient = backward(losses.create("cross_entropy"), torch.randn(3, 1).to(dtype), torch.zeros(3, dtype=torch.long))
+    value, gradient = backward(
+        losses.create("cross_entropy"), torch.randn(3, 1).to(dtype), torch.zeros(3, dtype=torch.long)
+    )
     assert value == 0
     assert not gradient.any()
 
@@ -92,7 +105,9 @@ def test_weight_zero_hides_nan_and_classes_that_do_not_exist(reduction: str, pro
     if probabilities:
         target = F.one_hot(target.clamp(max=3), 4).double()
         target[1] = torch.nan
-    value, gradient = backward(losses.create("ce", reduction=reduction), logits, target, weight=torch.tensor([1.0, 0.0, 3.0]))
+    value, gradient = backward(
+        losses.create("ce", reduction=reduction), logits, target, weight=torch.tensor([1.0, 0.0, 3.0])
+    )
     picked = -clean.log_softmax(1)[[0, 2], [1, 3]]
     items = torch.stack([picked[0], picked[0] * 0, 3 * picked[1]])
     torch.testing.assert_close(value, {"mean": items.sum() / 4, "sum": items.sum(), "none": items}[reduction])
@@ -113,7 +128,10 @@ def test_a_target_that_is_zero_receives_its_gradient(parameters: dict[str, Any])
 
 def test_weights_multiply_with_class_weights_in_numerator_and_denominator() -> None:
     logits, target = torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 1])
-    weight, per_class = torch.tensor([1.0, 0.5, 2.0, 0.0], dtype=torch.float64), torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    weight, per_class = (
+        torch.tensor([1.0, 0.5, 2.0, 0.0], dtype=torch.float64),
+        torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64),
+    )
     each = -logits.log_softmax(1)[range(4), target]
     both = weight * per_class[target]
     value = losses.create("ce", class_weight=per_class)(logits, target, weight=weight)
@@ -133,11 +151,16 @@ def test_half_batches_over_the_number_of_tokens_give_the_whole_gradient() -> Non
     target[0] = -100
     counted = (target != -100).sum()
     _, whole = backward(losses.create("ce"), logits, target)
-    halves = [backward(losses.create("ce"), logits[part], target[part], normalizer=counted)[1] for part in (slice(0, 2), slice(2, 6))]
+    halves = [
+        backward(losses.create("ce"), logits[part], target[part], normalizer=counted)[1]
+        for part in (slice(0, 2), slice(2, 6))
+    ]
     torch.testing.assert_close(torch.cat(halves), whole)
 
 
-@pytest.mark.parametrize("number", [[0.1, 0.3, 0.7], torch.tensor([0.1, 0.3, 0.7], dtype=torch.float64)], ids=["list", "tensor"])
+@pytest.mark.parametrize(
+    "number", [[0.1, 0.3, 0.7], torch.tensor([0.1, 0.3, 0.7], dtype=torch.float64)], ids=["list", "tensor"]
+)
 def test_class_weights_are_as_exact_as_double_precision_logits(number: Any) -> None:
     logits, target = torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 0])
     value = losses.create("cross_entropy", class_weight=number, reduction="sum")(logits, target)
@@ -193,7 +216,9 @@ def test_indices_of_any_integer_type_are_classes(dtype: torch.dtype) -> None:
 )
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_an_impossible_class_of_weight_zero_changes_nothing(target: torch.Tensor, smoothing: float, reduction: str) -> None:
+def test_an_impossible_class_of_weight_zero_changes_nothing(
+    target: torch.Tensor, smoothing: float, reduction: str
+) -> None:
     logits = torch.tensor([[-math.inf, 0.0, 1.0]], requires_grad=True)
     loss = losses.create("cross_entropy", class_weight=[0, 1, 1], label_smoothing=smoothing, reduction=reduction)
     value = loss(logits, target)

@@ -51,7 +51,9 @@ def test_an_empty_batch_is_zero_with_a_graph(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_weight_zero_hides_nan_in_scores_and_target(reduction: str) -> None:
     scores, target = torch.tensor([0.5, torch.nan, 0.25]), torch.tensor([1.0, torch.nan, -1.0])
-    value, gradient = backward(losses.create("hinge", reduction=reduction), scores, target, weight=torch.tensor([2.0, 0.0, 1.0]))
+    value, gradient = backward(
+        losses.create("hinge", reduction=reduction), scores, target, weight=torch.tensor([2.0, 0.0, 1.0])
+    )
     assert value.tolist() == {"mean": 2.25 / 3, "sum": 2.25, "none": [1.0, 0.0, 1.25]}[reduction]
     assert gradient[1] == 0
 
@@ -59,7 +61,10 @@ def test_weight_zero_hides_nan_in_scores_and_target(reduction: str) -> None:
 def test_half_batches_over_the_number_of_elements_give_the_whole_gradient() -> None:
     scores, target = torch.randn(6, dtype=torch.float64), torch.tensor([1, 0, 1, 1, 0, 0])
     _, whole = backward(losses.create("hinge", power=2), scores, target)
-    halves = [backward(losses.create("hinge", power=2), scores[p], target[p], normalizer=6)[1] for p in (slice(0, 2), slice(2, 6))]
+    halves = [
+        backward(losses.create("hinge", power=2), scores[p], target[p], normalizer=6)[1]
+        for p in (slice(0, 2), slice(2, 6))
+    ]
     torch.testing.assert_close(torch.cat(halves), whole)
 
 

@@ -21,7 +21,9 @@ from losses.ops.spectrum import effective_rank
 def cloud(seed: int) -> Tensor:
     random = torch.Generator().manual_seed(seed)
     rows, columns = (int(size) for size in torch.randint(2, 12, (2,), generator=random))
-    embeddings = torch.randn(rows, columns, generator=random, dtype=torch.float64) * torch.arange(1, columns + 1) + seed % 3
+    embeddings = (
+        torch.randn(rows, columns, generator=random, dtype=torch.float64) * torch.arange(1, columns + 1) + seed % 3
+    )
     if seed % 2:
         embeddings[:, 0] = 0.1
     return embeddings
@@ -45,7 +47,11 @@ def test_figures_are_those_of_numpy(seed: int) -> None:
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12], ids=str)
 def test_equally_used_directions_are_counted(rank: int, scale: float) -> None:
     cross = torch.cat([torch.eye(rank, 7, dtype=torch.float64), -torch.eye(rank, 7, dtype=torch.float64)])
-    turned = scale * cross @ torch.linalg.qr(torch.randn(7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).Q
+    turned = (
+        scale
+        * cross
+        @ torch.linalg.qr(torch.randn(7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).Q
+    )
     figures = collapse(turned + scale)
     assert figures.effective_rank == pytest.approx(rank, rel=1e-6)
     assert figures.leading_share == pytest.approx(1 / rank)
@@ -104,7 +110,9 @@ def test_the_effective_rank_reads_nothing_and_has_no_graph(monkeypatch: pytest.M
         assert not rank.requires_grad
 
 
-@pytest.mark.parametrize("embeddings", [torch.zeros(3), torch.zeros(3, 2).long(), [[1.0, 2.0]], torch.zeros(2, 2).to_sparse()], ids=str)
+@pytest.mark.parametrize(
+    "embeddings", [torch.zeros(3), torch.zeros(3, 2).long(), [[1.0, 2.0]], torch.zeros(2, 2).to_sparse()], ids=str
+)
 def test_what_are_no_embeddings_is_refused(embeddings: Any) -> None:
     with pytest.raises(InputError, match="embeddings must"):
         collapse(embeddings)

@@ -22,7 +22,8 @@ ALL = {"k": "max_bin_count", "include": ("precision_at_1", "r_precision", "mean_
 
 
 def batch(seed: int, size: int = 40, dimensions: int = 3) -> tuple[Tensor, Tensor]:
-    """Return embeddings with some equal rows, and labels of a large class, small ones and singletons; some are negative."""
+    """Return embeddings with some equal rows, and labels of a large class, small ones and singletons; some are
+    negative."""
     random = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 9, (size,), generator=random)
     labels = torch.where(labels < 4, 0, labels) - 2
@@ -39,7 +40,8 @@ def in_order(embeddings: Tensor, reference: Tensor | None, distance: str) -> lis
     matrix = measure(embeddings.double().numpy(), others.double().numpy())
     return [
         sorted(
-            (other for other in range(len(others)) if reference is not None or other != row), key=lambda other: (matrix[row, other], other)
+            (other for other in range(len(others)) if reference is not None or other != row),
+            key=lambda other: (matrix[row, other], other),
         )
         for row in range(len(embeddings))
     ]
@@ -49,7 +51,9 @@ def direct_distances(first: numpy.ndarray, second: numpy.ndarray) -> numpy.ndarr
     return numpy.sqrt(((first[:, None] - second[None]) ** 2).sum(-1))
 
 
-def looped(ranking: list[list[int]], labels: Tensor, other_labels: Tensor, recall_at: tuple[int, ...]) -> dict[str, Any]:
+def looped(
+    ranking: list[list[int]], labels: Tensor, other_labels: Tensor, recall_at: tuple[int, ...]
+) -> dict[str, Any]:
     """Return the figures by a loop over queries and places."""
     recalls: dict[int, list[float]] = {k: [] for k in recall_at}
     r_precisions, averages = [], []
@@ -61,7 +65,9 @@ def looped(ranking: list[list[int]], labels: Tensor, other_labels: Tensor, recal
         for k in recall_at:
             recalls[k].append(float(any(hits[:k])))
         r_precisions.append(sum(hits[:relevant]) / relevant)
-        averages.append(sum(hit * sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits[:relevant])) / relevant)
+        averages.append(
+            sum(hit * sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits[:relevant])) / relevant
+        )
     return {
         "recall": {k: numpy.mean(found) for k, found in recalls.items()},
         "r_precision": numpy.mean(r_precisions),
@@ -85,7 +91,9 @@ def test_figures_are_those_of_pytorch_metric_learning(seed: int, with_reference:
     if reference is not None:
         reference[0][-3:] += 0.1
     measure = CosineSimilarity() if distance == "cosine" else LpDistance(normalize_embeddings=False)
-    calculator = AccuracyCalculator(**ALL, device=torch.device("cpu"), knn_func=CustomKNN(measure), kmeans_func=lambda *_: None)
+    calculator = AccuracyCalculator(
+        **ALL, device=torch.device("cpu"), knn_func=CustomKNN(measure), kmeans_func=lambda *_: None
+    )
     expected = calculator.get_accuracy(embeddings, labels, *(reference or ()))
     figures = retrieval(embeddings, labels, reference=reference, distance=distance)
     assert figures.recall[1] == pytest.approx(expected["precision_at_1"], abs=1e-9)
@@ -139,7 +147,9 @@ def test_equal_distances_go_by_index(kind: str, count: int) -> None:
     }[kind]
     assert nearest(embeddings, count).tolist() == [order[:count] for order in in_order(embeddings, None, "euclidean")]
     queries = embeddings[:7]
-    assert nearest(queries, count, reference=embeddings).tolist() == [order[:count] for order in in_order(queries, embeddings, "euclidean")]
+    assert nearest(queries, count, reference=embeddings).tolist() == [
+        order[:count] for order in in_order(queries, embeddings, "euclidean")
+    ]
 
 
 @pytest.mark.parametrize("far_away", [0.0, 1.0, 1e4], ids=str)
@@ -168,10 +178,14 @@ def test_a_row_of_zeros_has_cosine_zero_with_everything(with_reference: bool) ->
 def test_classes_of_very_different_size_are_averaged_over_queries() -> None:
     embeddings = torch.randn(300, 4, generator=torch.Generator().manual_seed(3))
     labels = torch.cat([torch.zeros(250), torch.arange(50).div(2, rounding_mode="floor") + 1]).long()
-    assert_figures(retrieval(embeddings, labels), looped(in_order(embeddings, None, "euclidean"), labels, labels, (1, 2, 4, 8)))
+    assert_figures(
+        retrieval(embeddings, labels), looped(in_order(embeddings, None, "euclidean"), labels, labels, (1, 2, 4, 8))
+    )
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn], ids=str
+)
 def test_half_precision_is_widened(dtype: torch.dtype) -> None:
     embeddings, labels = batch(8)
     embeddings = embeddings.to(dtype)
@@ -180,7 +194,8 @@ def test_half_precision_is_widened(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize(
-    "labels", [torch.tensor([5, -7, 5, -7]), torch.tensor([True, False, True, False]), torch.tensor([3, 0, 3, 0]).byte()]
+    "labels",
+    [torch.tensor([5, -7, 5, -7]), torch.tensor([True, False, True, False]), torch.tensor([3, 0, 3, 0]).byte()],
 )
 def test_labels_are_any_integers(labels: Tensor) -> None:
     assert retrieval(torch.tensor([[0.0], [5.0], [1.0], [7.0]]), labels) == ({1: 1, 2: 1, 4: 1, 8: 1}, 1, 1, 4)

@@ -38,10 +38,14 @@ def test_figures_are_those_of_scikit_learn(seed: int) -> None:
     wrongly, rightly, _ = roc_curve(same.numpy(), scores, drop_intermediate=False)
     assert figures.auc == pytest.approx(roc_auc_score(same.numpy(), scores), abs=1e-14)
     assert figures.tar == {rate: pytest.approx(rightly[wrongly <= rate].max(), abs=1e-14) for rate in RATES}
-    assert figures.eer == pytest.approx(brentq(lambda rate: 1 - rate - numpy.interp(rate, *strictly(wrongly, rightly)), 0, 1), abs=1e-9)
+    assert figures.eer == pytest.approx(
+        brentq(lambda rate: 1 - rate - numpy.interp(rate, *strictly(wrongly, rightly)), 0, 1), abs=1e-9
+    )
     assert 2 * figures.balanced_accuracy - 1 == pytest.approx((rightly - wrongly).max(), abs=1e-14)
     accepted = distances <= figures.threshold
-    assert figures.balanced_accuracy == pytest.approx(balanced_accuracy_score(same.numpy(), accepted.numpy()), abs=1e-14)
+    assert figures.balanced_accuracy == pytest.approx(
+        balanced_accuracy_score(same.numpy(), accepted.numpy()), abs=1e-14
+    )
 
 
 def strictly(wrongly: numpy.ndarray, rightly: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
@@ -95,7 +99,9 @@ def test_any_kind_of_number_is_a_distance(dtype: torch.dtype) -> None:
     assert verification(distances, same) == verification(distances.double(), same)
 
 
-@pytest.mark.parametrize("same", [[1, 0, 1, 0], [1, -1, 1, -1], [True, False, True, False], [1.0, 0.0, 1.0, 0.0]], ids=str)
+@pytest.mark.parametrize(
+    "same", [[1, 0, 1, 0], [1, -1, 1, -1], [True, False, True, False], [1.0, 0.0, 1.0, 0.0]], ids=str
+)
 def test_same_is_written_in_many_ways(same: list[Any]) -> None:
     figures = verification(torch.tensor([0.5, 3.0, 1.0, 2.0], requires_grad=True), torch.tensor(same))
     assert figures == (1, 0, {1e-3: 1, 1e-2: 1, 1e-1: 1}, 1.5, 1)
@@ -121,7 +127,10 @@ def test_millions_of_pairs_are_counted_exactly() -> None:
 
 def test_figures_print_with_four_digits_and_keep_all() -> None:
     figures = verification(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1, 0, 0, 1]), far=(1 / 3,))
-    assert repr(figures) == "Verification(auc=0.5, eer=0.5, tar={0.3333333333333333: 0.5}, threshold=1.5, balanced_accuracy=0.75)"
+    assert (
+        repr(figures)
+        == "Verification(auc=0.5, eer=0.5, tar={0.3333333333333333: 0.5}, threshold=1.5, balanced_accuracy=0.75)"
+    )
     assert figures._asdict()["threshold"] == 1.5
 
 

@@ -37,12 +37,16 @@ def backward(loss: losses.Loss, output: Tensor, target: Tensor, **options: Any) 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(EDGES, EDGES)))
 @pytest.mark.parametrize("mixture", [0.5, 0.1])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_zeros_are_finite_and_bounded_in_every_form(first: str, second: str, mixture: float, dtype: torch.dtype) -> None:
+def test_zeros_are_finite_and_bounded_in_every_form(
+    first: str, second: str, mixture: float, dtype: torch.dtype
+) -> None:
     most = -mixture * math.log(mixture) - (1 - mixture) * math.log(1 - mixture)
     for output, target in itertools.product(FORMS, FORMS):
         sides = [torch.tensor(EDGES[name], dtype=dtype) for name in (first, second)]
         sides = [side if form == "probs" else side.log() for side, form in zip(sides, (output, target), strict=True)]
-        value, _ = backward(losses.create("js", output=output, target=target, mixture=mixture, reduction="none"), *sides)
+        value, _ = backward(
+            losses.create("js", output=output, target=target, mixture=mixture, reduction="none"), *sides
+        )
         assert (value > -1e-6).all()
         assert (value < most + 5e-3).all()
 
@@ -79,7 +83,8 @@ def test_it_is_symmetric_at_one_half_only() -> None:
 
 @pytest.mark.parametrize("mixture", [0.3, 0.01])
 def test_the_mixture_is_the_share_of_the_target(mixture: float) -> None:
-    """For disjoint supports the divergence is the entropy of the mixture's coin; for a small share it tends to KL(target‖output)."""
+    """For disjoint supports the divergence is the entropy of the mixture's coin; for a small share it tends to
+    KL(target‖output)."""
     disjoint = losses.create("js", output="probs", mixture=mixture)(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
     assert disjoint.item() == pytest.approx(-mixture * math.log(mixture) - (1 - mixture) * math.log(1 - mixture))
     if mixture == 0.01:

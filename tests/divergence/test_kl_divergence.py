@@ -47,7 +47,9 @@ def test_zeros_are_finite_in_every_form(first: str, second: str, direction: str,
     lowest = -5e-3 if dtype is torch.bfloat16 else -1e-6  # log-probabilities rounded to 8 bits sum to 1 within 0.4 %
     for output, target in itertools.product(FORMS, FORMS):
         for temperature in (1.0, 2.0):
-            loss = losses.create("kl", output=output, target=target, direction=direction, temperature=temperature, reduction="none")
+            loss = losses.create(
+                "kl", output=output, target=target, direction=direction, temperature=temperature, reduction="none"
+            )
             value, _, _ = backward(loss, in_form(EDGES[first], output, dtype), in_form(EDGES[second], target, dtype))
             assert (value > lowest).all()
 
@@ -145,7 +147,9 @@ def test_the_gradient_keeps_its_size_with_temperature() -> None:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
-def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(parameters: Any, output: Any, target: Any, words: list[str]) -> None:
+def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(
+    parameters: Any, output: Any, target: Any, words: list[str]
+) -> None:
     with pytest.raises(InputError) as caught:
         losses.create("kl", **parameters)(output, target)
     for word in words:

@@ -16,7 +16,9 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 POWERS = [1, 1.5, 2, 3]
 
 
-def backward(loss: losses.Loss, output: Any, target: Any, *leaves: Tensor, **options: Any) -> tuple[Tensor, list[Tensor]]:
+def backward(
+    loss: losses.Loss, output: Any, target: Any, *leaves: Tensor, **options: Any
+) -> tuple[Tensor, list[Tensor]]:
     """Return value and gradients, all finite."""
     value = loss(output, target, **options)
     gradients = torch.autograd.grad(value.sum(), leaves)
@@ -78,7 +80,9 @@ def test_a_thousand_random_problems_equal_scipy() -> None:
         first, second = (random.integers(0, 6, random.integers(1, 9)).astype(float) for _ in range(2))  # many ties
         u, v = random.random(len(first)) + 1e-3, random.random(len(second)) + 1e-3
         expected = scipy.stats.wasserstein_distance(first, second, u, v)
-        samples = (Samples(torch.tensor(points), torch.tensor(weights)) for points, weights in ((first, u), (second, v)))
+        samples = (
+            Samples(torch.tensor(points), torch.tensor(weights)) for points, weights in ((first, u), (second, v))
+        )
         assert loss(*samples).item() == pytest.approx(expected, abs=1e-9)
 
 
@@ -87,7 +91,9 @@ def test_positions_need_not_be_sorted() -> None:
     order = torch.tensor([2, 0, 3, 1])
     positions = torch.tensor([0.0, 1.0, 4.0, 9.0])
     plain = losses.create("emd", input="probs", positions=positions.tolist())(probs, other)
-    shuffled = losses.create("emd", input="probs", positions=positions[order].tolist())(probs[:, order], other[:, order])
+    shuffled = losses.create("emd", input="probs", positions=positions[order].tolist())(
+        probs[:, order], other[:, order]
+    )
     torch.testing.assert_close(shuffled, plain)
 
 
@@ -98,7 +104,8 @@ def test_positions_are_as_exact_as_double_precision_histograms() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [(torch.float32, torch.float64), (torch.float64, torch.float32), (torch.float16, torch.float64)]
+    ("first", "second"),
+    [(torch.float32, torch.float64), (torch.float64, torch.float32), (torch.float16, torch.float64)],
 )
 def test_samples_of_two_precisions_compare(first: torch.dtype, second: torch.dtype) -> None:
     output, target = torch.tensor([0.0, 1.0, 2.0]).to(first), torch.tensor([5.0, 6.5]).to(second)
@@ -116,7 +123,9 @@ def test_weight_zero_hides_nan(reduction: str, form: str) -> None:
     target = torch.tensor([[0.0, 1.0], [torch.nan, 1.0], [0.0, 1.0]]) * (1 if form != "logits" else 60)
     output.requires_grad_()
     weight = torch.tensor([1.0, 0.0, 3.0])
-    value, (gradient,) = backward(losses.create("emd", input=form, reduction=reduction), output, target, output, weight=weight)
+    value, (gradient,) = backward(
+        losses.create("emd", input=form, reduction=reduction), output, target, output, weight=weight
+    )
     first = 0.0 if form == "samples" else 1.0
     expected = {"mean": first / 4, "sum": first, "none": [first, 0.0, 0.0]}[reduction]
     torch.testing.assert_close(value, torch.tensor(expected))
@@ -165,13 +174,20 @@ def test_a_distance_of_ten_thousand_is_finite_for_any_power(p: float, dtype: tor
         ({"input": "probs"}, torch.ones(2, 3), torch.ones(2, 3) / 3, ["output", "sum to 1", "3"]),
         ({"input": "probs"}, torch.randn(2, 3) - 5, torch.ones(2, 3) / 3, ["output", "[0, 1]"]),
         ({"input": "logits"}, torch.ones(2, 3) / 3, torch.randn(2, 3), ["output", "logits", "input='probs'"]),
-        ({"input": "probs", "positions": [0, 1]}, torch.ones(2, 3) / 3, torch.ones(2, 3) / 3, ["positions holds 2", "3 entries"]),
+        (
+            {"input": "probs", "positions": [0, 1]},
+            torch.ones(2, 3) / 3,
+            torch.ones(2, 3) / 3,
+            ["positions holds 2", "3 entries"],
+        ),
         ({"input": "probs"}, Samples(torch.ones(3) / 3, torch.ones(3)), torch.ones(3) / 3, ["output", "Samples"]),
         ({}, Pairs(torch.randn(3), torch.randn(3)), torch.randn(3), ["wasserstein", "Pairs"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
-def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(parameters: Any, output: Any, target: Any, words: list[str]) -> None:
+def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(
+    parameters: Any, output: Any, target: Any, words: list[str]
+) -> None:
     with pytest.raises(InputError) as caught:
         losses.create("wasserstein", **parameters)(output, target)
     for word in words:

@@ -1,4 +1,5 @@
-"""What is peculiar to the evidence lower bound: variances of any size, warm-up, its two terms, and that it is a bound."""
+"""What is peculiar to the evidence lower bound: variances of any size, warm-up, its two terms, and that it is a
+bound."""
 
 import copy
 import math
@@ -36,7 +37,9 @@ def backward(loss: losses.Loss, output: VAEOutput, target: Tensor, **options: An
 @pytest.mark.parametrize("log_variance", [-1e4, -200.0, -80.0, 80.0, 100.0, 1e4])
 @pytest.mark.parametrize("parameters", [{}, {"free_bits": 0.5}, {"capacity": 3.0}, {"reconstruction": "mse"}], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES[:3], ids=str)
-def test_log_variance_of_ten_thousand_is_finite(log_variance: float, parameters: dict[str, Any], dtype: torch.dtype) -> None:
+def test_log_variance_of_ten_thousand_is_finite(
+    log_variance: float, parameters: dict[str, Any], dtype: torch.dtype
+) -> None:
     output = VAEOutput(*(torch.full((2, 2), fill, dtype=dtype) for fill in (0.5, 1.0, log_variance)))
     _, gradient = backward(losses.create("elbo", **parameters), output, torch.ones(2, 2))
     assert torch.equal(gradient.log_variance.sign(), torch.full((2, 2), math.copysign(1, log_variance), dtype=dtype))
@@ -66,12 +69,14 @@ def test_the_standard_normal_posterior_costs_nothing() -> None:
 @pytest.mark.parametrize("log_variance", [-30.0, -5.0, 0.0, 20.0, 69.0])
 def test_the_divergence_is_exact_up_to_where_it_goes_on_straight(log_variance: float) -> None:
     output = VAEOutput(torch.zeros(1, 1), torch.ones(1, 1), torch.full((1, 1), log_variance))
-    terms = losses.create("elbo")(VAEOutput(*(part.double() for part in output)), torch.zeros(1, 1).double()) - math.log(2)
+    terms = losses.create("elbo")(
+        VAEOutput(*(part.double() for part in output)), torch.zeros(1, 1).double()
+    ) - math.log(2)
     assert terms.item() == pytest.approx((math.exp(log_variance) + 1 - 1 - log_variance) / 2)
 
 
 def test_it_bounds_the_likelihood_of_a_linear_gaussian_model_and_reaches_it() -> None:
-    """x | z ~ N(z, 1/2), z ~ N(0, 1): the posterior is N(2x/3, 1/3), and there the bound is the evidence log N(x; 0, 3/2)."""
+    """x | z ~ N(z, 1/2), z ~ N(0, 1): at the posterior, N(2x/3, 1/3), the bound is the evidence log N(x; 0, 3/2)."""
     x = torch.tensor([0.7], dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(200_000, 1, generator=generator, dtype=torch.float64)
@@ -164,7 +169,9 @@ def test_weight_zero_hides_nan_in_every_part(reduction: str) -> None:
     output = VAEOutput(torch.zeros(2, 2), torch.tensor([[2.0], [0.0]]), torch.zeros(2, 1))
     output = VAEOutput(*(part.index_fill(0, torch.tensor([1]), torch.nan) for part in output))
     target = torch.tensor([[1.0, 0.0], [torch.nan, 0.0]])
-    value, gradient = backward(losses.create("elbo", reduction=reduction), output, target, weight=torch.tensor([3.0, 0.0]))
+    value, gradient = backward(
+        losses.create("elbo", reduction=reduction), output, target, weight=torch.tensor([3.0, 0.0])
+    )
     one = 2 * math.log(2) + 2
     torch.testing.assert_close(value, torch.tensor({"mean": one, "sum": 3 * one, "none": [3 * one, 0.0]}[reduction]))
     assert not any(part[1].any() for part in gradient)
@@ -172,7 +179,9 @@ def test_weight_zero_hides_nan_in_every_part(reduction: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_an_empty_batch_is_zero_with_a_graph(dtype: torch.dtype) -> None:
-    value, _ = backward(losses.create("elbo"), VAEOutput(*(torch.zeros(0, 3, dtype=dtype) for _ in range(3))), torch.zeros(0, 3))
+    value, _ = backward(
+        losses.create("elbo"), VAEOutput(*(torch.zeros(0, 3, dtype=dtype) for _ in range(3))), torch.zeros(0, 3)
+    )
     assert value == 0
 
 
@@ -205,7 +214,11 @@ def test_half_batches_over_their_number_give_the_whole_gradient() -> None:
         ),
         (vae((2, 3), (3, 1), (3, 1)), torch.rand(2, 3), ["2 rows", "3"]),
         (vae((), (), ()), torch.rand(()), ["batch dimension", "unsqueeze(0)"]),
-        (VAEOutput(torch.randn(2, 3), torch.randn(2, 1), torch.full((2, 1), torch.nan)), torch.rand(2, 3), ["log_variance", "NaN"]),
+        (
+            VAEOutput(torch.randn(2, 3), torch.randn(2, 1), torch.full((2, 1), torch.nan)),
+            torch.rand(2, 3),
+            ["log_variance", "NaN"],
+        ),
         (vae((2, 3), (2, 1), (2, 1)), torch.full((2, 3), 255.0), ["target", "[0, 1]", "255"]),
         (vae((2, 3), (2, 1), (2, 1)), None, ["target", "None"]),
         (torch.randn(2, 3), torch.rand(2, 3), ["elbo", "VAEOutput", "(2, 3)"]),

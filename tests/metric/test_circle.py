@@ -47,7 +47,9 @@ def test_batches_without_anchors_and_with_equal_points_are_finite(scale: float, 
     for reduction in ("mean", "sum", "none"):
         for embeddings, labels, is_nothing in cases:
             target = torch.tensor(labels, dtype=torch.long)
-            value, gradient = backward(losses.create("circle", scale=scale, reduction=reduction), embeddings.to(dtype), target)
+            value, gradient = backward(
+                losses.create("circle", scale=scale, reduction=reduction), embeddings.to(dtype), target
+            )
             if is_nothing:
                 assert not value.any()
                 assert not gradient.any()

@@ -50,7 +50,9 @@ def test_batches_without_pairs_and_with_equal_points_are_finite(parameters: dict
     for reduction in ("mean", "sum", "none"):
         for embeddings, labels, is_nothing in cases:
             target = torch.tensor(labels, dtype=torch.long)
-            value, gradient = backward(losses.create("contrastive", **parameters, reduction=reduction), embeddings.to(dtype), target)
+            value, gradient = backward(
+                losses.create("contrastive", **parameters, reduction=reduction), embeddings.to(dtype), target
+            )
             if is_nothing:
                 assert not value.any()
                 assert not gradient.any()
@@ -59,7 +61,9 @@ def test_batches_without_pairs_and_with_equal_points_are_finite(parameters: dict
 @pytest.mark.parametrize("parameters", CONFIGURATIONS, ids=lambda p: "-".join(map(str, p.values())))
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("fill", [0.0, 1.0])
-def test_gradient_of_pairs_at_zero_distance_is_finite(parameters: dict[str, Any], dtype: torch.dtype, fill: float) -> None:
+def test_gradient_of_pairs_at_zero_distance_is_finite(
+    parameters: dict[str, Any], dtype: torch.dtype, fill: float
+) -> None:
     first, second = (torch.full((2, 3), fill, dtype=dtype, requires_grad=True) for _ in range(2))
     value = losses.create("contrastive", **parameters)(Pairs(first, second), torch.tensor([1, 0]))
     value.backward()
@@ -78,7 +82,9 @@ def test_no_pairs_given_is_zero_with_a_graph(power: int) -> None:
 def test_two_hundred_random_batches_equal_pytorch_metric_learning() -> None:
     random = torch.Generator().manual_seed(0)
     ours = losses.create("contrastive", margin=2.0, positive_margin=0.3, power=1, average="balanced")
-    theirs = pml.ContrastiveLoss(pos_margin=0.3, neg_margin=2.0, distance=distances.LpDistance(normalize_embeddings=False))
+    theirs = pml.ContrastiveLoss(
+        pos_margin=0.3, neg_margin=2.0, distance=distances.LpDistance(normalize_embeddings=False)
+    )
     for batch in range(200):
         size, classes = int(torch.randint(2, 25, (), generator=random)), int(torch.randint(1, 8, (), generator=random))
         embeddings = torch.randn(size, 3, generator=random, dtype=torch.float64)
@@ -133,11 +139,14 @@ def test_weights_with_a_reference_or_indices_are_those_of_the_anchor() -> None:
     loss = losses.create("contrastive", reduction="none", margin=9.0)
     reference = (others, torch.tensor([0, 1, 0]))
     items = loss(embeddings, labels, reference=reference)
-    torch.testing.assert_close(loss(embeddings, labels, reference=reference, weight=weight), items * torch.tensor([1.0, 1, 1, 4, 4, 4]))
+    torch.testing.assert_close(
+        loss(embeddings, labels, reference=reference, weight=weight), items * torch.tensor([1.0, 1, 1, 4, 4, 4])
+    )
     indices = torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([1]), torch.tensor([2])
     items = loss(embeddings, labels, reference=reference, indices=indices)
     torch.testing.assert_close(
-        loss(embeddings, labels, reference=reference, indices=indices, weight=weight), items * torch.tensor([1.0, 4.0, 4.0])
+        loss(embeddings, labels, reference=reference, indices=indices, weight=weight),
+        items * torch.tensor([1.0, 4.0, 4.0]),
     )
 
 

@@ -1,4 +1,5 @@
-"""What is peculiar to InfoNCE: rows that match, its two directions, and NT-Xent of labelled batches without a matrix of pairs."""
+"""What is peculiar to InfoNCE: rows that match, its two directions, and NT-Xent of labelled batches without a matrix of
+pairs."""
 
 import math
 from typing import Any
@@ -15,12 +16,16 @@ from losses import ConfigError, InputError, Pairs
 from losses.networks import SiameseNetwork
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-EXTREMES = [(1e-6, dtype) for dtype in DTYPES[:3]] + [(temperature, dtype) for temperature in (1e-3, 0.1, 1e4) for dtype in DTYPES]
+EXTREMES = [(1e-6, dtype) for dtype in DTYPES[:3]] + [
+    (temperature, dtype) for temperature in (1e-3, 0.1, 1e4) for dtype in DTYPES
+]
 """Temperatures and dtypes; a gradient of one over 1e-6 does not fit into float16."""
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 each_reduction = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 each_form = pytest.mark.parametrize(
-    "options", [{"negatives": negatives, "direction": way} for negatives in ("second", "both") for way in ("both", "forward")], ids=str
+    "options",
+    [{"negatives": negatives, "direction": way} for negatives in ("second", "both") for way in ("both", "forward")],
+    ids=str,
 )
 
 
@@ -82,8 +87,12 @@ def test_a_weight_is_that_of_a_row_in_every_direction(options: dict[str, Any]) -
     pairs, weight = Pairs(drawn(4, 3), drawn(4, 3, seed=1)), torch.tensor([1.0, 0.0, 2.0, 0.5], dtype=torch.float64)
     items = losses.create("info_nce", **options, reduction="none")(pairs)
     weights = weight.repeat(len(items) // 4)
-    torch.testing.assert_close(losses.create("info_nce", **options, reduction="none")(pairs, weight=weight), weights * items)
-    torch.testing.assert_close(losses.create("info_nce", **options)(pairs, weight=weight), (weights * items).sum() / weights.sum())
+    torch.testing.assert_close(
+        losses.create("info_nce", **options, reduction="none")(pairs, weight=weight), weights * items
+    )
+    torch.testing.assert_close(
+        losses.create("info_nce", **options)(pairs, weight=weight), (weights * items).sum() / weights.sum()
+    )
 
 
 @each_form
@@ -110,11 +119,23 @@ def test_a_single_pair_has_no_negative_and_costs_nothing(reduction: str, options
         (Pairs(drawn(3, 2), drawn(3, 2)), None, {"weight": torch.tensor(1.0)}, ["weight", "one weight per row"]),
         (Pairs(drawn(3, 2), drawn(3, 2)), None, {"indices": None}, ["indices", "leave it out"]),
         (drawn(3, 2), None, {}, ["labels", "None"]),
-        (drawn(3, 2), torch.arange(3), {"indices": (torch.tensor([0]), torch.tensor([3]), torch.tensor([1]))}, ["positive", "holds 3"]),
-        (drawn(3, 2), torch.arange(3), {"indices": (torch.tensor([-1]), torch.tensor([1]), torch.tensor([1]))}, ["anchor", "-1"]),
+        (
+            drawn(3, 2),
+            torch.arange(3),
+            {"indices": (torch.tensor([0]), torch.tensor([3]), torch.tensor([1]))},
+            ["positive", "holds 3"],
+        ),
+        (
+            drawn(3, 2),
+            torch.arange(3),
+            {"indices": (torch.tensor([-1]), torch.tensor([1]), torch.tensor([1]))},
+            ["anchor", "-1"],
+        ),
     ],
 )
-def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(output: Any, target: Any, options: dict[str, Any], words: list[str]) -> None:
+def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(
+    output: Any, target: Any, options: dict[str, Any], words: list[str]
+) -> None:
     with pytest.raises(InputError) as caught:
         losses.create("info_nce")(output, target, **options)
     for word in words:
@@ -123,7 +144,9 @@ def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(output: Any, target
 
 def test_a_plain_tuple_is_taken_for_pairs_and_no_target_need_be_given() -> None:
     first, second = drawn(4, 3), drawn(4, 3, seed=1)
-    torch.testing.assert_close(losses.create("info_nce")((first, second)), losses.create("info_nce")(Pairs(first, second), None))
+    torch.testing.assert_close(
+        losses.create("info_nce")((first, second)), losses.create("info_nce")(Pairs(first, second), None)
+    )
 
 
 def test_a_siamese_network_of_same_and_different_pairs_refuses_a_loss_of_matching_rows() -> None:
@@ -135,7 +158,8 @@ def test_a_siamese_network_of_same_and_different_pairs_refuses_a_loss_of_matchin
 
 
 def with_singletons_and_duplicates(seed: int) -> tuple[Tensor, Tensor]:
-    """Return a batch where some classes hold one embedding, and some embeddings are there twice, in one class or in two."""
+    """Return a batch where some classes hold one embedding, and some embeddings are there twice, in one class or in
+    two."""
     embeddings = drawn(12, 4, seed=seed)
     labels = torch.cat([torch.randint(4, (10,), generator=torch.Generator().manual_seed(seed)), torch.tensor([8, 9])])
     copies = torch.tensor([0, 3, 10])
@@ -177,7 +201,9 @@ def test_what_is_listed_twice_counts_twice() -> None:
     indices = tuple(torch.tensor(column) for column in ([0, 0], [1, 1], [0, 0, 0], [2, 2, 2]))
     items = losses.create("nt_xent", reduction="none")(embeddings, labels, indices=indices)
     assert items.tolist() == pytest.approx([math.log(4)] * 2)  # 1 + 3 negatives as similar as the positive
-    assert losses.create("nt_xent", reduction="sum")(embeddings, labels, indices=indices).item() == pytest.approx(2 * math.log(4))
+    assert losses.create("nt_xent", reduction="sum")(embeddings, labels, indices=indices).item() == pytest.approx(
+        2 * math.log(4)
+    )
 
 
 @pytest.mark.parametrize("form", ["labels", "indices", "reference"])
@@ -185,13 +211,18 @@ def test_a_weight_is_that_of_an_anchor_for_all_its_pairs(form: str) -> None:
     embeddings, labels = drawn(6, 3), torch.tensor([0, 0, 1, 1, 1, 2])
     anchors, options = {
         "labels": ([0, 1, 2, 2, 3, 3, 4, 4], {}),
-        "indices": ([3, 0, 3], {"indices": tuple(torch.tensor(column) for column in ([3, 0, 3], [2, 1, 2], [0, 3, 3], [5, 0, 1]))}),
+        "indices": (
+            [3, 0, 3],
+            {"indices": tuple(torch.tensor(column) for column in ([3, 0, 3], [2, 1, 2], [0, 3, 3], [5, 0, 1]))},
+        ),
         "reference": ([0, 1, 5, 5], {"reference": (drawn(3, 3, seed=1), torch.tensor([0, 2, 2]))}),
     }[form]
     weight = torch.tensor([1.0, 0.0, 2.0, 0.5, 0.0, 9.0], dtype=torch.float64)
     items = losses.create("nt_xent", reduction="none")(embeddings, labels, **options)
     expected = weight[anchors] * items
-    torch.testing.assert_close(losses.create("nt_xent", reduction="none")(embeddings, labels, weight=weight, **options), expected)
+    torch.testing.assert_close(
+        losses.create("nt_xent", reduction="none")(embeddings, labels, weight=weight, **options), expected
+    )
     found = losses.create("nt_xent")(embeddings, labels, weight=weight, **options)
     torch.testing.assert_close(found, expected.sum() / weight[anchors].sum())
 
@@ -224,7 +255,9 @@ def test_value_and_gradient_are_finite_and_not_negative_everywhere(temperature: 
         for embeddings in (points.to(dtype) for points in points):
             for labels in ([0, 0, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0], [0, 1, 2, 3], [0, 0, 0, -5]):
                 for size in (4, 1, 0):
-                    value, _ = backward(losses.create("nt_xent", **options), embeddings[:size], torch.tensor(labels[:size]).long())
+                    value, _ = backward(
+                        losses.create("nt_xent", **options), embeddings[:size], torch.tensor(labels[:size]).long()
+                    )
                     assert (value >= 0).all()
             for negatives in ("second", "both"):
                 value, _ = backward(of_halves(losses.create("nt_xent", negatives=negatives, **options)), embeddings)
@@ -234,7 +267,9 @@ def test_value_and_gradient_are_finite_and_not_negative_everywhere(temperature: 
 @each_reduction
 def test_an_empty_reference_costs_nothing(reduction: str) -> None:
     reference = torch.randn(0, 3), torch.zeros(0, dtype=torch.long)
-    value, gradient = backward(losses.create("nt_xent", reduction=reduction), torch.randn(4, 3), torch.arange(4), reference=reference)
+    value, gradient = backward(
+        losses.create("nt_xent", reduction=reduction), torch.randn(4, 3), torch.arange(4), reference=reference
+    )
     assert not value.any()
     assert not gradient.any()
 
@@ -243,7 +278,9 @@ def test_an_easy_pair_keeps_its_small_cost_in_single_precision() -> None:
     """-log(softmax) would round to 0, and with it the gradient."""
     first = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     loss = losses.create("info_nce", temperature=0.1, reduction="none")
-    torch.testing.assert_close(loss(Pairs(first, first)), torch.full((4,), math.log1p(math.exp(-20))), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        loss(Pairs(first, first)), torch.full((4,), math.log1p(math.exp(-20))), rtol=1e-5, atol=0
+    )
 
 
 def test_single_precision_at_a_low_temperature_is_as_exact_as_its_similarities() -> None:
@@ -267,5 +304,7 @@ def test_compiled_with_indices_and_a_reference_it_is_the_same(dynamic: bool) -> 
     indices = tuple(torch.tensor(column) for column in ([0, 1, 0], [2, 3, 2], [0, 1, 1], [1, 0, 4]))
     compiled = torch.compile(losses.create("info_nce"), fullgraph=True, backend="aot_eager", dynamic=dynamic)
     for options in ({"indices": indices}, {"reference": reference}, {"indices": indices, "reference": reference}):
-        found, expected = (backward(loss, embeddings, labels, **options) for loss in (compiled, losses.create("info_nce")))
+        found, expected = (
+            backward(loss, embeddings, labels, **options) for loss in (compiled, losses.create("info_nce"))
+        )
         torch.testing.assert_close(found, expected)

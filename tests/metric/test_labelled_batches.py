@@ -39,7 +39,9 @@ def test_a_miner_that_found_nothing_gives_zero_with_zero_gradient(name: str, red
 @each_loss
 def test_a_reference_set_receives_gradient(name: str) -> None:
     embeddings, others = torch.randn(4, 3, requires_grad=True), torch.randn(6, 3, requires_grad=True)
-    value = losses.create(name)(embeddings, torch.tensor([0, 0, 1, 1]), reference=(others, torch.tensor([0, 1, 0, 1, 2, 2])))
+    value = losses.create(name)(
+        embeddings, torch.tensor([0, 0, 1, 1]), reference=(others, torch.tensor([0, 1, 0, 1, 2, 2]))
+    )
     assert all(gradient.any() for gradient in backward(value, embeddings, others))
 
 
@@ -75,7 +77,11 @@ def test_scaling_all_weights_changes_nothing(name: str) -> None:
 @each_loss
 @each_reduction
 def test_a_boolean_mask_is_a_weight_of_zero_and_one(name: str, reduction: str) -> None:
-    embeddings, labels, mask = torch.randn(5, 3), torch.tensor([0, 0, 1, 1, 0]), torch.tensor([True, True, True, False, True])
+    embeddings, labels, mask = (
+        torch.randn(5, 3),
+        torch.tensor([0, 0, 1, 1, 0]),
+        torch.tensor([True, True, True, False, True]),
+    )
     loss = losses.create(name, reduction=reduction)
     torch.testing.assert_close(loss(embeddings, labels, weight=mask), loss(embeddings, labels, weight=mask.float()))
 
@@ -102,10 +108,25 @@ def test_the_mean_is_the_sum_over_the_weight_of_the_total(name: str) -> None:
         (torch.full((4, 2), torch.nan), torch.arange(4), {}, ["embeddings", "NaN", "8 of 8"]),
         (torch.randn(4, 2), None, {}, ["labels", "None"]),
         (torch.randn(4, 2), torch.arange(4), {"reference": torch.randn(4, 2)}, ["reference", "(embeddings, labels)"]),
-        (torch.randn(4, 2), torch.arange(4), {"reference": (torch.randn(4, 3), torch.arange(4))}, ["3 dimensions", "embeddings 2"]),
+        (
+            torch.randn(4, 2),
+            torch.arange(4),
+            {"reference": (torch.randn(4, 3), torch.arange(4))},
+            ["3 dimensions", "embeddings 2"],
+        ),
         (torch.randn(4, 2), torch.arange(4), {"reference": (torch.randn(4, 2), torch.arange(3))}, ["4 rows", "3"]),
-        (torch.randn(4, 2), torch.arange(4), {"reference": (torch.randn(4, 2), torch.arange(4.0))}, ["labels", "integers"]),
-        (torch.randn(4, 2), torch.arange(4), {"reference": (torch.full((1, 2), torch.nan), torch.arange(1))}, ["reference", "NaN"]),
+        (
+            torch.randn(4, 2),
+            torch.arange(4),
+            {"reference": (torch.randn(4, 2), torch.arange(4.0))},
+            ["labels", "integers"],
+        ),
+        (
+            torch.randn(4, 2),
+            torch.arange(4),
+            {"reference": (torch.full((1, 2), torch.nan), torch.arange(1))},
+            ["reference", "NaN"],
+        ),
         (
             torch.randn(4, 2),
             torch.arange(4),
@@ -133,7 +154,9 @@ def test_the_mean_is_the_sum_over_the_weight_of_the_total(name: str) -> None:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
-def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(name: str, embeddings: Any, labels: Any, options: Any, words: Any) -> None:
+def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(
+    name: str, embeddings: Any, labels: Any, options: Any, words: Any
+) -> None:
     with pytest.raises(InputError) as caught:
         losses.create(name)(embeddings, labels, **options)
     for word in words:
@@ -156,14 +179,20 @@ def test_indices_point_into_the_reference_where_there_is_one(name: str) -> None:
         (Pairs(torch.randn(3, 2), torch.randn(4, 2)), torch.ones(3), ["first", "(3, 2)", "second", "(4, 2)"]),
         (Pairs(torch.randn(3, 2), torch.randn(3, 2)), torch.ones(4), ["3 rows", "4"]),
         (Pairs(torch.randn(3, 2), torch.randn(3, 2)), torch.ones(3, 1), ["target", "1 dimension", "(3, 1)"]),
-        (Pairs(torch.randn(3, 2), torch.randn(3, 2)), torch.tensor([1, 2, 0]), ["same", "2", "first_labels == second_labels"]),
+        (
+            Pairs(torch.randn(3, 2), torch.randn(3, 2)),
+            torch.tensor([1, 2, 0]),
+            ["same", "2", "first_labels == second_labels"],
+        ),
         (Pairs(torch.randn(3), torch.randn(3)), torch.ones(3), ["first", "(N, D)", "(3,)"]),
         (Pairs(torch.ones(1, 2), torch.tensor([[torch.nan, 1]])), torch.ones(1), ["second", "NaN", "1 of 2"]),
         (Pairs(torch.randn(3, 2), torch.randn(3, 2)), None, ["target", "None"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_pairs_are_refused_with_what_came_and_the_fix(name: str, output: Any, target: Any, words: list[str]) -> None:
+def test_wrong_pairs_are_refused_with_what_came_and_the_fix(
+    name: str, output: Any, target: Any, words: list[str]
+) -> None:
     with pytest.raises(InputError) as caught:
         losses.create(name)(output, target)
     for word in words:

@@ -53,7 +53,9 @@ class Batch(NamedTuple):
         """Return all positive and all negative pairs (anchor, other)."""
         if indices := self.context.get("indices"):
             anchor, positive, *other, negative = (index.tolist() for index in indices)
-            return list(zip(anchor, positive, strict=True)), list(zip(other[0] if other else anchor, negative, strict=True))
+            return list(zip(anchor, positive, strict=True)), list(
+                zip(other[0] if other else anchor, negative, strict=True)
+            )
         labels, of_others = self.labels.tolist(), self.others[1].tolist()
         every = [pair for pair in itertools.product(range(len(labels)), range(len(of_others))) if self.is_pair(*pair)]
         same = [labels[a] == of_others[o] for a, o in every]
@@ -95,7 +97,11 @@ def batches() -> Iterator[tuple[str, Batch]]:
     yield "a miner that found nothing", Batch(points(12), labels, {"indices": tuple(index[:0] for index in triplets)})
     yield (
         "indices into a reference",
-        Batch(points(12), labels, {"reference": reference, "indices": tuple(torch.tensor(i) for i in ([1, 4], [0, 5], [3, 6]))}),
+        Batch(
+            points(12),
+            labels,
+            {"reference": reference, "indices": tuple(torch.tensor(i) for i in ([1, 4], [0, 5], [3, 6]))},
+        ),
     )
 
 
@@ -145,7 +151,8 @@ def gap_of(loss: Any) -> float:
 
 
 def value_of(loss: Any, *batch: Any, **context: Any) -> float:
-    """Return the loss that the reading ``collapse`` is about: averaged over all items, because active ones cost about a margin anyway."""
+    """Return the loss that the reading ``collapse`` is about: averaged over all items, because active ones cost about a
+    margin anyway."""
     changes = {"average": "all"} if hasattr(loss, "average") else {}
     return float(losses.create(loss.config() | changes)(*batch, **context))
 
@@ -162,7 +169,8 @@ def expected(loss: Any, batch: Batch) -> dict[str, float]:
     violations = []
     for anchor in range(len(batch.embeddings)):
         of_anchor = [
-            [d for d, (a, _) in zip(side, pairs, strict=True) if a == anchor] for side, pairs in ((near, positive), (far, negative))
+            [d for d, (a, _) in zip(side, pairs, strict=True) if a == anchor]
+            for side, pairs in ((near, positive), (far, negative))
         ]
         if all(of_anchor):
             violations.append(max(of_anchor[0]) + gap >= min(of_anchor[1]))
@@ -192,7 +200,9 @@ def active(loss: Any, batch: Batch, away: Any) -> list[bool]:
         case "contrastive":
             if not batch.context:  # every unordered pair once
                 positive, negative = ([(a, o) for a, o in pairs if a < o] for pairs in (positive, negative))
-            costs = [away(*pair) - loss.positive_margin for pair in positive] + [loss.margin - away(*pair) for pair in negative]
+            costs = [away(*pair) - loss.positive_margin for pair in positive] + [
+                loss.margin - away(*pair) for pair in negative
+            ]
             return [cost > 0 for cost in costs]
         case "circle":
             return [any(a == b for b, _ in positive) and any(a == b for b, _ in negative) for a in anchors]
@@ -215,14 +225,20 @@ def mined(loss: Any, triplets: list[tuple[int, int, int]], away: Any) -> list[tu
             chosen.append(max(members, key=lambda t: away(t[0], t[1]) - away(t[0], t[2])))
         else:
             farther = [(a, p, n) for a, p, n in members if away(a, n) > away(a, p) * (1 + 1e-12)]
-            chosen.append(min(farther, key=lambda t: away(t[0], t[2])) if farther else max(members, key=lambda t: away(t[0], t[2])))
+            chosen.append(
+                min(farther, key=lambda t: away(t[0], t[2]))
+                if farther
+                else max(members, key=lambda t: away(t[0], t[2]))
+            )
     return chosen
 
 
 def at_one_point(loss: Any, batch: Batch) -> float:
     """Return the loss of a batch whose embeddings are all equal, in closed form."""
     positive, negative = batch.pairs()
-    counts = [(sum(a == b for b, _ in positive), sum(a == b for b, _ in negative)) for a in range(len(batch.embeddings))]
+    counts = [
+        (sum(a == b for b, _ in positive), sum(a == b for b, _ in negative)) for a in range(len(batch.embeddings))
+    ]
     match loss.spec.name:
         case "triplet":
             return (math.log(2) if loss.margin == "soft" else loss.margin) if batch.triplets() else 0.0
@@ -231,7 +247,9 @@ def at_one_point(loss: Any, batch: Batch) -> float:
         case "circle":
             exponent = loss.scale * ((1 + loss.margin) * (1 - loss.margin) - loss.margin**2)
             ways = [len(set(p)) * len(set(n)) for p, n in both_sides(batch)]
-            return mean([math.log(number) + math.log1p(math.exp(-exponent) / number) + exponent for number in ways if number])
+            return mean(
+                [math.log(number) + math.log1p(math.exp(-exponent) / number) + exponent for number in ways if number]
+            )
         case "info_nce":
             return mean([math.log1p(n) for p, n in counts for _ in range(p)])
         case "supervised_contrastive":
@@ -272,7 +290,9 @@ def test_readings_equal_a_loop_over_pairs_and_triplets(
     if not blockwise:
         monkeypatch.setattr(module, "tileable", lambda *_: False)
     loss = losses.create(parameters)
-    assert_same(read(loss, batch.embeddings.clone().requires_grad_(), batch.labels, **batch.context), expected(loss, batch))
+    assert_same(
+        read(loss, batch.embeddings.clone().requires_grad_(), batch.labels, **batch.context), expected(loss, batch)
+    )
 
 
 @pytest.mark.parametrize("parameters", [p for p in OF_BATCHES if p["name"] in ("contrastive", "circle")], ids=str)
@@ -305,7 +325,9 @@ def test_readings_of_pairs_equal_a_loop(parameters: dict[str, Any], same: list[i
     assert_same(read(loss, pairs, torch.tensor(same, dtype=torch.long)), wanted)
 
 
-@pytest.mark.parametrize("parameters", [p for p in OF_BATCHES if p["name"] == "triplet" and not p.get("mining")], ids=str)
+@pytest.mark.parametrize(
+    "parameters", [p for p in OF_BATCHES if p["name"] == "triplet" and not p.get("mining")], ids=str
+)
 @pytest.mark.parametrize("size", [0, 1, 6])
 def test_readings_of_triplets_equal_a_loop(parameters: dict[str, Any], size: int) -> None:
     loss = losses.create(parameters)
@@ -323,7 +345,9 @@ def test_readings_of_triplets_equal_a_loop(parameters: dict[str, Any], size: int
         "positive_distance": mean(near),
         "negative_distance": mean(far),
         "margin_violations": costly,
-        "collapse": ratio(value_of(loss, triplets), math.log(2) if loss.margin == "soft" else loss.margin) if size else 0.0,
+        "collapse": ratio(value_of(loss, triplets), math.log(2) if loss.margin == "soft" else loss.margin)
+        if size
+        else 0.0,
         "effective_rank": rank(torch.cat(triplets)),
     }
     assert_same(read(loss, triplets), wanted)
@@ -360,7 +384,9 @@ def all_outputs(parameters: dict[str, Any], size: int = 8) -> Iterator[tuple[Any
 
 def filled(output: Any, value: float) -> Any:
     return (
-        torch.full_like(output, value) if isinstance(output, Tensor) else type(output)(*(torch.full_like(part, value) for part in output))
+        torch.full_like(output, value)
+        if isinstance(output, Tensor)
+        else type(output)(*(torch.full_like(part, value) for part in output))
     )
 
 
@@ -387,7 +413,12 @@ def test_hard_mining_stuck_at_the_margin_is_told_from_one_that_learns(margin: An
     point = torch.nn.functional.normalize(torch.ones(12, 6), dim=1)
     stuck = read(loss, point, labels)
     assert float(loss(point, labels)) == pytest.approx(math.log(2) if margin == "soft" else margin)
-    assert stuck == {**dict.fromkeys(NAMES, 0.0), "active_fraction": 1.0, "margin_violations": 1.0, "collapse": pytest.approx(1)}
+    assert stuck == {
+        **dict.fromkeys(NAMES, 0.0),
+        "active_fraction": 1.0,
+        "margin_violations": 1.0,
+        "collapse": pytest.approx(1),
+    }
     nearly = read(loss, point + 1e-5 * torch.randn(12, 6, generator=torch.Generator().manual_seed(0)), labels)
     assert nearly["collapse"] == pytest.approx(1, abs=1e-2)
     learnt = read(loss, 3 * torch.eye(6)[labels], labels)
@@ -416,7 +447,10 @@ def test_nothing_is_differentiated_and_nothing_changes(parameters: dict[str, Any
 @pytest.mark.parametrize("reduction", ["sum", "none"])
 def test_reduction_does_not_matter(parameters: dict[str, Any], reduction: str) -> None:
     for output, target, context in all_outputs(parameters):
-        taken, other = (read(losses.create({**parameters, "reduction": way}), output, target, **context) for way in ("mean", reduction))
+        taken, other = (
+            read(losses.create({**parameters, "reduction": way}), output, target, **context)
+            for way in ("mean", reduction)
+        )
         assert taken == other
 
 
@@ -438,7 +472,11 @@ def test_no_value_is_read_after_the_first_batch(parameters: dict[str, Any]) -> N
 def test_readings_are_never_nan(parameters: dict[str, Any], dtype: torch.dtype, scale: float) -> None:
     loss = losses.create(parameters)
     for output, target, context in all_outputs(parameters):
-        scaled = (output * scale).to(dtype) if isinstance(output, Tensor) else type(output)(*((part * scale).to(dtype) for part in output))
+        scaled = (
+            (output * scale).to(dtype)
+            if isinstance(output, Tensor)
+            else type(output)(*((part * scale).to(dtype) for part in output))
+        )
         read(loss, scaled, target, **context)  # which asks for finite numbers
 
 
@@ -456,7 +494,9 @@ def test_half_precision_is_read_in_single(parameters: dict[str, Any], dtype: tor
 
 @each_loss
 @pytest.mark.parametrize("size", [300, 700])
-def test_blocks_equal_the_plain_composition(parameters: dict[str, Any], size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_equal_the_plain_composition(
+    parameters: dict[str, Any], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loss = losses.create(parameters)
     random = torch.Generator().manual_seed(5)
     embeddings = torch.randn(size, 8, generator=random, dtype=torch.float64)
@@ -477,7 +517,11 @@ class Largest(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        made = [tensor for tensor in (result if isinstance(result, tuple | list) else [result]) if isinstance(tensor, Tensor)]
+        made = [
+            tensor
+            for tensor in (result if isinstance(result, tuple | list) else [result])
+            if isinstance(tensor, Tensor)
+        ]
         self.size = max(self.size, *(tensor.untyped_storage().nbytes() // tensor.itemsize for tensor in made), 0)
         return result
 

@@ -13,7 +13,9 @@ import losses
 from losses import InputError, Pairs
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-EXTREMES = [(1e-6, dtype) for dtype in DTYPES[:3]] + [(temperature, dtype) for temperature in (1e-3, 0.1, 1e4) for dtype in DTYPES]
+EXTREMES = [(1e-6, dtype) for dtype in DTYPES[:3]] + [
+    (temperature, dtype) for temperature in (1e-3, 0.1, 1e4) for dtype in DTYPES
+]
 """Temperatures and dtypes; a gradient of one over 1e-6 does not fit into float16."""
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 
@@ -29,7 +31,8 @@ def backward(loss: Any, embeddings: Tensor, *arguments: Any, **options: Any) -> 
 
 
 def with_singletons_and_duplicates(seed: int) -> tuple[Tensor, Tensor]:
-    """Return a batch where some classes hold one embedding, and some embeddings are there twice, in one class or in two."""
+    """Return a batch where some classes hold one embedding, and some embeddings are there twice, in one class or in
+    two."""
     random = torch.Generator().manual_seed(seed)
     embeddings = torch.randn(12, 4, generator=random, dtype=torch.float64)
     labels = torch.cat([torch.randint(4, (10,), generator=random), torch.tensor([8, 9])])
@@ -62,12 +65,15 @@ def test_only_anchors_with_a_positive_and_something_to_tell_it_from_count() -> N
     loss = losses.create("supcon")
     assert loss.total(embeddings, labels).weight == 2
     assert loss.total(embeddings[:2], labels[:2]).weight == 0
-    indices = tuple(torch.tensor(column) for column in ([0, 1, 2], [1, 0, 3], [0], [2]))  # 1 and 2 have no negative, 3 has nothing
+    # 1 and 2 have no negative, 3 has nothing
+    indices = tuple(torch.tensor(column) for column in ([0, 1, 2], [1, 0, 3], [0], [2]))
     items = losses.create("supcon", reduction="none")(embeddings, labels, indices=indices)
     assert (items > 0).tolist() == [True, False, False, False]
     assert loss.total(embeddings, labels, indices=indices).weight == 1
     torch.testing.assert_close(loss(embeddings, labels, indices=indices), items[0])
-    torch.testing.assert_close(loss(embeddings, labels, indices=indices), pml_losses.SupConLoss()(embeddings, labels, indices), **CLOSE)
+    torch.testing.assert_close(
+        loss(embeddings, labels, indices=indices), pml_losses.SupConLoss()(embeddings, labels, indices), **CLOSE
+    )
 
 
 def test_equal_points_of_one_class_cost_the_logarithm_of_how_many_there_are() -> None:
@@ -82,10 +88,19 @@ def test_value_and_gradient_are_finite_and_not_negative_everywhere(temperature: 
     axis = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [1, 0, 0], [-1, 0, 0]])
     for reduction in ("mean", "sum", "none"):
         loss = losses.create("supcon", temperature=temperature, reduction=reduction)
-        for embeddings in (random, torch.zeros(4, 3), torch.ones(4, 3), axis, random[:, :0], torch.cat([random[:2], random[:2]])):
+        for embeddings in (
+            random,
+            torch.zeros(4, 3),
+            torch.ones(4, 3),
+            axis,
+            random[:, :0],
+            torch.cat([random[:2], random[:2]]),
+        ):
             for labels in ([0, 0, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0], [0, 1, 2, 3], [0, 0, 0, -5]):
                 for size in (4, 1, 0):
-                    value, _ = backward(loss, embeddings[:size].to(dtype), torch.tensor(labels[:size], dtype=torch.long))
+                    value, _ = backward(
+                        loss, embeddings[:size].to(dtype), torch.tensor(labels[:size], dtype=torch.long)
+                    )
                     assert (value >= 0).all()
 
 
@@ -93,7 +108,9 @@ def test_value_and_gradient_are_finite_and_not_negative_everywhere(temperature: 
 @pytest.mark.parametrize("labels", [[], [0], [0, 1, 2, 3], [0, 0]], ids=str)
 def test_where_nothing_can_be_told_apart_the_loss_is_zero_with_zero_gradient(labels: list[int], reduction: str) -> None:
     embeddings = torch.randn(len(labels), 3)
-    value, gradient = backward(losses.create("supcon", reduction=reduction), embeddings, torch.tensor(labels, dtype=torch.long))
+    value, gradient = backward(
+        losses.create("supcon", reduction=reduction), embeddings, torch.tensor(labels, dtype=torch.long)
+    )
     assert not value.any()
     assert not gradient.any()
     value, _ = backward(
@@ -117,8 +134,12 @@ def test_a_weight_is_that_of_an_anchor() -> None:
     weight = torch.tensor([1.0, 0.0, 2.0, 0.5, 0.0, 9.0], dtype=torch.float64)
     items = losses.create("supcon", reduction="none")(embeddings, labels)
     counted = weight * torch.tensor([1, 1, 1, 1, 1, 0])
-    torch.testing.assert_close(losses.create("supcon")(embeddings, labels, weight=weight), (weight * items).sum() / counted.sum())
-    torch.testing.assert_close(losses.create("supcon", reduction="none")(embeddings, labels, weight=weight), weight * items)
+    torch.testing.assert_close(
+        losses.create("supcon")(embeddings, labels, weight=weight), (weight * items).sum() / counted.sum()
+    )
+    torch.testing.assert_close(
+        losses.create("supcon", reduction="none")(embeddings, labels, weight=weight), weight * items
+    )
 
 
 def test_no_nan_arises_on_the_way_back_from_anchors_with_nothing_to_compare() -> None:
@@ -136,14 +157,21 @@ def test_compiled_with_indices_and_a_reference_it_is_the_same(dynamic: bool) -> 
     indices = tuple(torch.tensor(column) for column in ([0, 1], [2, 3], [0, 1, 1], [1, 0, 4]))
     compiled = torch.compile(losses.create("supcon"), fullgraph=True, backend="aot_eager", dynamic=dynamic)
     for options in ({"indices": indices}, {"reference": reference}, {"indices": indices, "reference": reference}):
-        found, expected = (backward(loss, embeddings, labels, **options) for loss in (compiled, losses.create("supcon")))
+        found, expected = (
+            backward(loss, embeddings, labels, **options) for loss in (compiled, losses.create("supcon"))
+        )
         torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(
     ("output", "target", "options", "words"),
     [
-        (Pairs(torch.randn(2, 3), torch.randn(2, 3)), torch.ones(2), {}, ["supervised_contrastive takes embeddings", "Pairs"]),
+        (
+            Pairs(torch.randn(2, 3), torch.randn(2, 3)),
+            torch.ones(2),
+            {},
+            ["supervised_contrastive takes embeddings", "Pairs"],
+        ),
         (torch.randn(3, 2), torch.arange(3.0), {}, ["labels", "integers"]),
         (torch.randn(3, 2), None, {}, ["labels", "None"]),
         (

@@ -1,4 +1,5 @@
-"""What is peculiar to the triplet loss: batches without triplets, ties, mining, and sums over triplets that are never formed."""
+"""What is peculiar to the triplet loss: batches without triplets, ties, mining, and sums over triplets that are never
+formed."""
 
 import math
 from collections.abc import Iterator
@@ -46,7 +47,9 @@ def triplets_of(labels: list[int]) -> Iterator[tuple[int, int, int]]:
 
 @pytest.mark.parametrize("parameters", CONFIGURATIONS, ids=lambda p: "-".join(map(str, p.values())))
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_batches_without_triplets_and_with_equal_points_are_finite(parameters: dict[str, Any], dtype: torch.dtype) -> None:
+def test_batches_without_triplets_and_with_equal_points_are_finite(
+    parameters: dict[str, Any], dtype: torch.dtype
+) -> None:
     random = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     twice = torch.cat([random[:2], random[:2]])
     cases = [
@@ -63,7 +66,9 @@ def test_batches_without_triplets_and_with_equal_points_are_finite(parameters: d
     for reduction in ("mean", "sum", "none"):
         for embeddings, labels, is_nothing in cases:
             target = torch.tensor(labels, dtype=torch.long)
-            value, gradient = backward(losses.create("triplet", **parameters, reduction=reduction), embeddings.to(dtype), target)
+            value, gradient = backward(
+                losses.create("triplet", **parameters, reduction=reduction), embeddings.to(dtype), target
+            )
             if is_nothing:
                 assert not value.any()
                 assert not gradient.any()
@@ -72,7 +77,9 @@ def test_batches_without_triplets_and_with_equal_points_are_finite(parameters: d
 @pytest.mark.parametrize("parameters", CONFIGURATIONS[::3], ids=lambda p: "-".join(map(str, p.values())))
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize(("anchors", "others"), [(0, 0), (3, 0), (0, 3)])
-def test_empty_batches_and_references_are_zero(parameters: dict[str, Any], reduction: str, anchors: int, others: int) -> None:
+def test_empty_batches_and_references_are_zero(
+    parameters: dict[str, Any], reduction: str, anchors: int, others: int
+) -> None:
     reference = torch.randn(others, 2), torch.tensor([0, 0, 1])[:others]
     loss = losses.create("triplet", **parameters, reduction=reduction)
     value, _ = backward(loss, torch.randn(anchors, 2), torch.tensor([0, 0, 1])[:anchors], reference=reference)
@@ -82,7 +89,9 @@ def test_empty_batches_and_references_are_zero(parameters: dict[str, Any], reduc
 @pytest.mark.parametrize("margin", [0.3, "soft"])
 @pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean", "cosine"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_gradient_of_explicit_triplets_at_zero_distance_is_finite(margin: Any, distance: str, dtype: torch.dtype) -> None:
+def test_gradient_of_explicit_triplets_at_zero_distance_is_finite(
+    margin: Any, distance: str, dtype: torch.dtype
+) -> None:
     for fill in (0.0, 1.0):
         parts = [torch.full((2, 3), fill, dtype=dtype, requires_grad=True) for _ in range(3)]
         value = losses.create("triplet", margin=margin, distance=distance, swap=True)(Triplets(*parts), None)
@@ -121,7 +130,9 @@ def test_hundred_mined_batches_equal_batch_hard_of_pytorch_metric_learning() -> 
 def test_a_weight_per_anchor_weighs_each_of_its_triplets(average: str, margin: Any, swap: bool, mining: str) -> None:
     embeddings, labels = torch.randn(7, 2, dtype=torch.float64), torch.tensor([0, 0, 0, 1, 1, 2, 2])
     weight = torch.tensor([1.0, 0.0, 2.0, 0.5, 1.0, 0.0, 3.0], dtype=torch.float64)
-    items = losses.create("triplet", average=average, margin=margin, swap=swap, mining=mining, reduction="none")(embeddings, labels)
+    items = losses.create("triplet", average=average, margin=margin, swap=swap, mining=mining, reduction="none")(
+        embeddings, labels
+    )
     anchors = {
         "all": [a for a, _, _ in triplets_of(labels.tolist())],
         "hard": list(range(7)),
@@ -138,7 +149,9 @@ def test_a_weight_per_anchor_weighs_each_of_its_triplets(average: str, margin: A
     torch.testing.assert_close(unreduced(embeddings, labels, weight=weight), each * items)
 
 
-@pytest.mark.parametrize("indices", [([0, 0, 2], [1, 1, 3], [2, 3, 0]), ([0, 2], [1, 3], [0, 0, 2], [2, 3, 0])], ids=["triplets", "pairs"])
+@pytest.mark.parametrize(
+    "indices", [([0, 0, 2], [1, 1, 3], [2, 3, 0]), ([0, 2], [1, 3], [0, 0, 2], [2, 3, 0])], ids=["triplets", "pairs"]
+)
 def test_a_weight_per_anchor_weighs_triplets_from_indices(indices: Any) -> None:
     embeddings, labels = torch.randn(4, 2, dtype=torch.float64), torch.tensor([0, 0, 1, 1])
     weight = torch.tensor([1.0, 5.0, 0.25, 7.0], dtype=torch.float64)
@@ -163,12 +176,16 @@ def test_weight_zero_hides_nan_in_explicit_triplets() -> None:
 
 
 def test_weights_all_zero_is_zero_with_zero_gradient() -> None:
-    value, gradient = backward(losses.create("triplet"), torch.randn(4, 2), torch.tensor([0, 0, 1, 1]), weight=torch.zeros(4))
+    value, gradient = backward(
+        losses.create("triplet"), torch.randn(4, 2), torch.tensor([0, 0, 1, 1]), weight=torch.zeros(4)
+    )
     assert value == 0
     assert not gradient.any()
 
 
-@pytest.mark.parametrize("parameters", [{"mining": m, "swap": s} for m in ("all", "hard", "semi_hard") for s in (False, True)], ids=str)
+@pytest.mark.parametrize(
+    "parameters", [{"mining": m, "swap": s} for m in ("all", "hard", "semi_hard") for s in (False, True)], ids=str
+)
 def test_an_underflowing_soft_triplet_counts_alike_however_it_was_summed(parameters: dict[str, Any]) -> None:
     """Distances of hundreds: softplus is exactly 0 for half of the triplets."""
     embeddings = torch.tensor([[0.0], [1.0], [40.0], [90.0]], dtype=torch.float64)
@@ -194,7 +211,9 @@ def test_semi_hard_takes_the_nearest_farther_negative_else_the_farthest() -> Non
     # anchor 0, positive at 2: farther negatives lie at 3 and 4 (those at 1 and 2 do not): 2 - 3 + 9
     # anchor 2, positive at 2: negatives at 1, 1, 2 and 4, only the last is farther: 2 - 4 + 9
     assert items.tolist() == [8.0, 7.0]
-    none_farther = losses.create("triplet", mining="semi_hard", margin=9.0, reduction="none")(embeddings[:4], torch.tensor([0, 1, 1, 0]))
+    none_farther = losses.create("triplet", mining="semi_hard", margin=9.0, reduction="none")(
+        embeddings[:4], torch.tensor([0, 1, 1, 0])
+    )
     # anchor at 0, positive at 3: negatives at 2 and 1, the farthest is 2: 3 - 2 + 9; anchor at 3: 3 - 2 + 9;
     # anchor at 2, positive at 1: negatives at 2 and 1 away, farther than 1 is 2: 1 - 2 + 9; anchor at 1: 1 - 2 + 9
     assert none_farther.tolist() == [10.0, 8.0, 8.0, 10.0]
@@ -245,7 +264,11 @@ def test_no_cube_of_all_triplets_is_built() -> None:
     ("output", "target", "words"),
     [
         (Triplets(*torch.randn(3, 2, 2)), torch.tensor([0, 1]), ["None", "target", "(2,)"]),
-        (Triplets(torch.randn(2, 3), torch.randn(2, 3), torch.randn(3, 3)), None, ["anchor", "negative", "(2, 3)", "(3, 3)"]),
+        (
+            Triplets(torch.randn(2, 3), torch.randn(2, 3), torch.randn(3, 3)),
+            None,
+            ["anchor", "negative", "(2, 3)", "(3, 3)"],
+        ),
         (Triplets(*torch.randn(3, 2)), None, ["anchor", "2 dimensions", "(2,)"]),
         ((torch.randn(2, 2), torch.randn(2, 2)), torch.tensor([0, 1]), ["triplet", "tuple"]),
         (Triplets(torch.tensor([[torch.nan]]), torch.ones(1, 1), torch.ones(1, 1)), None, ["anchor", "NaN"]),

@@ -17,10 +17,13 @@ BATCHES = 200
 
 
 class FromDifferences(distances.LpDistance):
-    """Distances of points that coincide are exactly 0: torch.cdist uses a matrix product above 25 rows, which loses them."""
+    """Distances of points that coincide are exactly 0: torch.cdist uses a matrix product above 25 rows, which loses
+    them."""
 
     def compute_mat(self, query_emb: Tensor, ref_emb: Tensor | None) -> Tensor:
-        return torch.cdist(query_emb, query_emb if ref_emb is None else ref_emb, compute_mode="donot_use_mm_for_euclid_dist")
+        return torch.cdist(
+            query_emb, query_emb if ref_emb is None else ref_emb, compute_mode="donot_use_mm_for_euclid_dist"
+        )
 
 
 EUCLIDEAN = FromDifferences(normalize_embeddings=False)
@@ -119,7 +122,10 @@ def looped(mining: str, margin: float | str, average: str, swap: bool) -> Any:
                 order = sorted(range(len(negatives)), key=far[0].tolist().__getitem__)
                 ranked = far[0][order].tolist()
                 chosen = [
-                    next((place for place, distance in zip(order, ranked, strict=True) if distance > own * (1 + 1e-13)), order[-1])
+                    next(
+                        (place for place, distance in zip(order, ranked, strict=True) if distance > own * (1 + 1e-13)),
+                        order[-1],
+                    )
                     for own in near
                 ]
                 far = far[0][chosen].unsqueeze(1)
@@ -128,7 +134,11 @@ def looped(mining: str, margin: float | str, average: str, swap: bool) -> Any:
             elif swap:
                 far = torch.minimum(far, apart[positives][:, negatives])
             difference = apart[anchor, positives].unsqueeze(1) - far
-            costs = torch.logaddexp(difference, torch.zeros_like(difference)) if margin == "soft" else (difference + margin).clamp(min=0)
+            costs = (
+                torch.logaddexp(difference, torch.zeros_like(difference))
+                if margin == "soft"
+                else (difference + margin).clamp(min=0)
+            )
             items.append(costs.flatten())
         every = torch.cat(items) if items else embeddings.new_zeros(0)
         count = int((every > 0).sum()) if average == "active" else len(every)
@@ -149,7 +159,9 @@ def looped(mining: str, margin: float | str, average: str, swap: bool) -> Any:
         ("all", "soft", "active", False),
     ],
 )
-def test_two_hundred_random_batches_equal_a_loop_over_triplets(mining: str, margin: Any, average: str, swap: bool) -> None:
+def test_two_hundred_random_batches_equal_a_loop_over_triplets(
+    mining: str, margin: Any, average: str, swap: bool
+) -> None:
     ours = losses.create("triplet", mining=mining, margin=margin, average=average, swap=swap)
     # a swap is free to choose between the distances of duplicates, and mining between duplicates
     assert_equal(ours, looped(mining, margin, average, swap), 50, ties=mining == "semi_hard" or swap)
@@ -175,7 +187,9 @@ LOSSES: list[tuple[str, dict[str, Any]]] = [
     ("supervised_contrastive", {}),
     ("info_nce", {}),
 ]
-each_loss = pytest.mark.parametrize(("name", "parameters"), LOSSES, ids=lambda value: value if isinstance(value, str) else str(value))
+each_loss = pytest.mark.parametrize(
+    ("name", "parameters"), LOSSES, ids=lambda value: value if isinstance(value, str) else str(value)
+)
 POINTS = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
 OTHERS = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2])
@@ -202,7 +216,17 @@ ODD: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "one dimension": (POINTS[:, :1], LABELS, {}),
     **{
         f"labels of {dtype}": (POINTS, LABELS.to(dtype), {})
-        for dtype in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.bool)
+        for dtype in (
+            torch.int8,
+            torch.int16,
+            torch.int32,
+            torch.int64,
+            torch.uint8,
+            torch.uint16,
+            torch.uint32,
+            torch.uint64,
+            torch.bool,
+        )
     },
     "labels of float32": (POINTS, LABELS.float(), {}),
     "labels of complex64": (POINTS, LABELS.to(torch.complex64), {}),
@@ -230,7 +254,11 @@ ODD: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "a reference equal to the batch": (POINTS, LABELS, {"reference": (POINTS, LABELS)}),
     "a reference of float64": (POINTS, LABELS, {"reference": (OTHERS.double(), torch.arange(4) % 2)}),
     "a reference on meta": (POINTS, LABELS, {"reference": (OTHERS.to("meta"), torch.arange(4) % 2)}),
-    "labels of a reference on meta": (POINTS, LABELS, {"reference": (OTHERS, torch.zeros(4, dtype=torch.long, device="meta"))}),
+    "labels of a reference on meta": (
+        POINTS,
+        LABELS,
+        {"reference": (OTHERS, torch.zeros(4, dtype=torch.long, device="meta"))},
+    ),
     "labels of a reference as bool": (POINTS, LABELS, {"reference": (OTHERS, torch.arange(4) % 2 == 0)}),
     "a reference without labels": (POINTS, LABELS, {"reference": (OTHERS, None)}),
     "no triplets": (POINTS, LABELS, {"indices": (NOTHING,) * 3}),
@@ -248,7 +276,11 @@ ODD: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "indices of int32": (POINTS, LABELS, pointing([0], [1], [2], dtype=torch.int32)),
     "indices of uint8": (POINTS, LABELS, pointing([0], [1], [2], dtype=torch.uint8)),
     "indices of uint64": (POINTS, LABELS, pointing([0], [1], [2], dtype=torch.uint64)),
-    "indices on meta": (POINTS, LABELS, {"indices": tuple(torch.zeros(1, dtype=torch.long, device="meta") for _ in range(3))}),
+    "indices on meta": (
+        POINTS,
+        LABELS,
+        {"indices": tuple(torch.zeros(1, dtype=torch.long, device="meta") for _ in range(3))},
+    ),
     "indices of two dimensions": (POINTS, LABELS, pointing([[0]], [[1]], [[2]])),
     "scalar indices": (POINTS, LABELS, pointing(0, 1, 2)),
     "columns of two lengths": (POINTS, LABELS, pointing([0, 1], [1], [2])),
@@ -262,7 +294,11 @@ ODD: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "an infinite weight": (POINTS, LABELS, {"weight": torch.full((6,), torch.inf)}),
     "a weight too many": (POINTS, LABELS, {"weight": torch.ones(7)}),
     "a weight on meta": (POINTS, LABELS, {"weight": torch.ones(6, device="meta")}),
-    "a weight for NaN": (POINTS.masked_fill(torch.arange(6).unsqueeze(1) == 0, torch.nan), LABELS, {"weight": (LABELS > 0).float()}),
+    "a weight for NaN": (
+        POINTS.masked_fill(torch.arange(6).unsqueeze(1) == 0, torch.nan),
+        LABELS,
+        {"weight": (LABELS > 0).float()},
+    ),
     "a tiny weight": (POINTS, LABELS, {"weight": torch.full((6,), 1e-42)}),
 }
 
@@ -289,7 +325,15 @@ def test_an_odd_batch_has_a_finite_value_and_gradient_or_is_refused(kind: str) -
             assert gradient.isfinite().all(), which
 
 
-NOT_REFUSED = {"labels of torch.int8", "labels of torch.uint8", "labels of torch.bool", "huge labels", "nothing", "one", "no dimensions"}
+NOT_REFUSED = {
+    "labels of torch.int8",
+    "labels of torch.uint8",
+    "labels of torch.bool",
+    "huge labels",
+    "nothing",
+    "one",
+    "no dimensions",
+}
 
 
 @pytest.mark.parametrize("kind", sorted(NOT_REFUSED))
@@ -322,7 +366,9 @@ def test_what_makes_no_sense_is_refused(name: str, parameters: dict[str, Any], k
 
 
 @each_loss
-@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32, torch.uint64], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.int16, torch.int32, torch.uint8, torch.uint16, torch.uint32, torch.uint64], ids=str
+)
 def test_the_dtype_of_labels_does_not_matter(name: str, parameters: dict[str, Any], dtype: torch.dtype) -> None:
     loss = losses.create(name, **parameters)
     assert torch.equal(loss(POINTS, LABELS.to(dtype)), loss(POINTS, LABELS))
@@ -357,9 +403,24 @@ def test_the_size_of_labels_does_not_matter(name: str, parameters: dict[str, Any
         Pairs(POINTS, POINTS.double()),
         Pairs(POINTS, POINTS * torch.inf),
     ],
-    ids=["nothing", "one", "no dimensions", "duplicates", "zeros", "itself", "range", "lengths", "widths", "meta", "dtypes", "infinite"],
+    ids=[
+        "nothing",
+        "one",
+        "no dimensions",
+        "duplicates",
+        "zeros",
+        "itself",
+        "range",
+        "lengths",
+        "widths",
+        "meta",
+        "dtypes",
+        "infinite",
+    ],
 )
-def test_odd_matching_rows_have_a_finite_value_and_gradient_or_are_refused(pairs: Pairs, direction: str, negatives: str) -> None:
+def test_odd_matching_rows_have_a_finite_value_and_gradient_or_are_refused(
+    pairs: Pairs, direction: str, negatives: str
+) -> None:
     first = pairs.first.detach().requires_grad_()
     try:
         value = losses.create("info_nce", direction=direction, negatives=negatives)(Pairs(first, pairs.second))

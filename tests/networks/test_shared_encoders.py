@@ -113,7 +113,8 @@ def test_the_threshold_is_the_best_there_is(seed: int) -> None:
     count = int(torch.randint(2, 15, (), generator=random))
     same = torch.rand(count, generator=random) > 0.5
     same[:2] = torch.tensor([True, False])
-    distances = torch.rand(count, generator=random, dtype=torch.float64) + (~same) * (seed % 4 - 1) / 3 + 1  # telling, or worse than chance
+    # telling, or worse than chance
+    distances = torch.rand(count, generator=random, dtype=torch.float64) + (~same) * (seed % 4 - 1) / 3 + 1
     if seed % 2:
         distances = (distances * 5).round() / 5  # ties
     first, second = line(*distances.tolist())
@@ -144,7 +145,10 @@ def test_where_no_threshold_is_better_than_chance_nothing_is_accepted(scale: flo
     ("network", "metric"),
     [
         (SiameseNetwork(nn.Identity()), "euclidean"),
-        (SiameseNetwork(nn.Identity(), loss={"name": "contrastive", "distance": "squared_euclidean"}), "squared_euclidean"),
+        (
+            SiameseNetwork(nn.Identity(), loss={"name": "contrastive", "distance": "squared_euclidean"}),
+            "squared_euclidean",
+        ),
         (SiameseNetwork(nn.Identity(), loss="circle"), "cosine"),
         (TripletNetwork(nn.Identity(), loss={"name": "triplet", "distance": "cosine"}), "cosine"),
     ],

@@ -1,4 +1,5 @@
-"""The whole-batch losses in blocks against what they must equal: their plain compositions, and loops over exact distances."""
+"""The whole-batch losses in blocks against what they must equal: their plain compositions, and loops over exact
+distances."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -33,7 +34,9 @@ class Case(NamedTuple):
 
     @property
     def is_soft(self) -> bool:
-        return self.parameters.get("margin") == "soft" and self.parameters.get("mining", "all") == "all" and not self.swaps
+        return (
+            self.parameters.get("margin") == "soft" and self.parameters.get("mining", "all") == "all" and not self.swaps
+        )
 
     @property
     def swaps(self) -> bool:
@@ -56,7 +59,10 @@ CASES = [
         for average in ("active", "all")
     ),
     *(
-        Case("contrastive", {"power": power, "average": average, "distance": distance, "margin": 1.3, "positive_margin": 0.2})
+        Case(
+            "contrastive",
+            {"power": power, "average": average, "distance": distance, "margin": 1.3, "positive_margin": 0.2},
+        )
         for power in (1, 2)
         for average in ("all", "active", "balanced")
         for distance in DISTANCES
@@ -101,14 +107,27 @@ class Batch(NamedTuple):
 
 
 def drawn(
-    size: int, balance: str = "balanced", others: int | None = None, *, weighted: bool = False, dimension: int = 4, seed: int = 0
+    size: int,
+    balance: str = "balanced",
+    others: int | None = None,
+    *,
+    weighted: bool = False,
+    dimension: int = 4,
+    seed: int = 0,
 ) -> Batch:
     random = torch.Generator().manual_seed(1000 * size + seed)
     embeddings = torch.randn(size, dimension, generator=random, dtype=torch.float64)
-    weight = torch.rand(size, generator=random, dtype=torch.float64) * (torch.rand(size, generator=random) > 0.2) if weighted else None
+    weight = (
+        torch.rand(size, generator=random, dtype=torch.float64) * (torch.rand(size, generator=random) > 0.2)
+        if weighted
+        else None
+    )
     reference = None
     if others is not None:
-        reference = torch.randn(others, dimension, generator=random, dtype=torch.float64), labels_of(others, balance, random)
+        reference = (
+            torch.randn(others, dimension, generator=random, dtype=torch.float64),
+            labels_of(others, balance, random),
+        )
     return Batch(embeddings, labels_of(size, balance, random), weight, reference)
 
 
@@ -222,11 +241,17 @@ def routes(case: Case) -> list[str]:
     found = ["default", "small_blocks", "accelerator"]
     if case.is_soft:
         return [*found, "polynomial", "by_positive"]
-    return [*found, "sorted"] if case.name == "triplet" and set(case.parameters) == {"margin", "distance", "average"} else found
+    return (
+        [*found, "sorted"]
+        if case.name == "triplet" and set(case.parameters) == {"margin", "distance", "average"}
+        else found
+    )
 
 
 @pytest.mark.parametrize(("case", "route"), [(case, route) for case in CASES for route in routes(case)], ids=str)
-def test_blocks_equal_the_plain_composition(case: Case, route: str, made: list[tiles.Tiles], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_equal_the_plain_composition(
+    case: Case, route: str, made: list[tiles.Tiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
     if route != "default":
         shrink(monkeypatch)
     if route == "sorted":
@@ -259,7 +284,9 @@ def test_a_large_batch_in_blocks_equals_the_plain_composition(case: Case, made: 
 
 @pytest.mark.parametrize("route", ["default", "small_blocks"])
 @each_case
-def test_blocks_in_single_precision_are_as_exact_as_it_is(case: Case, route: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_in_single_precision_are_as_exact_as_it_is(
+    case: Case, route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if route == "small_blocks":
         shrink(monkeypatch)
     for size, balance, others, weighted in [
@@ -317,14 +344,18 @@ def test_a_weight_may_ask_for_a_gradient(case: Case) -> None:
     (gradient,) = torch.autograd.grad(result.sum.sum(), weight)
     assert gradient.any()
     ones = torch.eye(12, dtype=torch.float64)
-    each = torch.stack([total(case, batch._replace(weight=one)).sum.sum() for one in ones])  # the sum is linear in the weights
+    # the sum is linear in the weights
+    each = torch.stack([total(case, batch._replace(weight=one)).sum.sum() for one in ones])
     assert_near([gradient], [each], 1e-11)
 
 
 def test_blocks_hold_every_row_once_and_may_be_uneven(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink(monkeypatch)
     points = torch.randn(22, 3, dtype=torch.float64)
-    found = [(tile.rows.start, tile.rows.stop, tile.values.clone()) for tile in tiles.Tiles(points, points[:20] + 9, "squared_euclidean")]
+    found = [
+        (tile.rows.start, tile.rows.stop, tile.values.clone())
+        for tile in tiles.Tiles(points, points[:20] + 9, "squared_euclidean")
+    ]
     assert [(start, stop) for start, stop, _ in found] == [(0, 7), (7, 14), (14, 21), (21, 22)]
     expected = (points.unsqueeze(1) - points[:20] - 9).square().sum(2)
     torch.testing.assert_close(torch.cat([values for *_, values in found]), expected)
@@ -332,12 +363,17 @@ def test_blocks_hold_every_row_once_and_may_be_uneven(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("asking", [(True, True), (True, False), (False, True), (False, False)], ids=str)
 @pytest.mark.parametrize("case", [case for case in ONE_OF_EACH if not case.of_pairs and not case.swaps], ids=str)
-def test_only_a_set_that_asks_for_a_gradient_gets_one(case: Case, asking: tuple[bool, bool], made: list[tiles.Tiles]) -> None:
+def test_only_a_set_that_asks_for_a_gradient_gets_one(
+    case: Case, asking: tuple[bool, bool], made: list[tiles.Tiles]
+) -> None:
     batch = drawn(12, others=15)
     assert batch.reference is not None
     gradients, values = [], []
     for route in (nullcontext(), plainly()):
-        first, second = batch.embeddings.clone().requires_grad_(asking[0]), batch.reference[0].clone().requires_grad_(asking[1])
+        first, second = (
+            batch.embeddings.clone().requires_grad_(asking[0]),
+            batch.reference[0].clone().requires_grad_(asking[1]),
+        )
         with route:
             result = total(case, batch._replace(embeddings=first, reference=(second, batch.reference[1]))).sum.sum()
         assert result.requires_grad == any(asking)
@@ -366,7 +402,9 @@ def exactly(first: Tensor, second: Tensor, distance: str) -> Tensor:
     if distance == "cosine":
         lengths = [points.norm(dim=1, keepdim=True) for points in (first, second)]
         zero = (lengths[0] == 0) | (lengths[1] == 0).mT
-        first, second = (points / length.masked_fill(length == 0, 1) for points, length in zip((first, second), lengths, strict=True))
+        first, second = (
+            points / length.masked_fill(length == 0, 1) for points, length in zip((first, second), lengths, strict=True)
+        )
         return torch.where(zero, 1 - first @ second.mT, (first.unsqueeze(1) - second).square().sum(2) / 2)
     squared = (first.unsqueeze(1) - second).square().sum(2)
     if distance == "squared_euclidean":
@@ -394,8 +432,14 @@ def definition(case: Case, embeddings: Tensor, labels: Tensor) -> Tensor:
         rival = distances.unsqueeze(1).expand_as(triple)
         farther = rival.masked_fill(~triple | (difference >= 0), torch.inf).amin(2)
         farthest = rival.masked_fill(~triple, -torch.inf).amax(2)
-        return (distances - torch.where(farther < torch.inf, farther, farthest) + margin)[triple.any(2)].clamp(min=0).sum()
-    costs = torch.logaddexp(difference, torch.zeros_like(difference)) if margin == "soft" else (difference + margin).clamp(min=0)
+        return (
+            (distances - torch.where(farther < torch.inf, farther, farthest) + margin)[triple.any(2)].clamp(min=0).sum()
+        )
+    costs = (
+        torch.logaddexp(difference, torch.zeros_like(difference))
+        if margin == "soft"
+        else (difference + margin).clamp(min=0)
+    )
     return costs[triple].sum()
 
 
@@ -428,7 +472,8 @@ def compare_with_definition(
         assert_near(gradients[:1], gradients[1:], tolerance, rows)
 
 
-TOLERANCES = {1e-4: 1e-5, 1e-6: 1e-4}  # a distance from a product in float64 is exact to 1e-16 of the square of the spread
+# a distance from a product in float64 is exact to 1e-16 of the square of the spread
+TOLERANCES = {1e-4: 1e-5, 1e-6: 1e-4}
 each_of_distances = pytest.mark.parametrize("case", of_distances(), ids=str)
 
 
@@ -438,7 +483,8 @@ each_of_distances = pytest.mark.parametrize("case", of_distances(), ids=str)
 def test_near_duplicates_in_single_precision_keep_value_and_direction(case: Case, apart: float, dimension: int) -> None:
     random = torch.Generator().manual_seed(1)
     embeddings = torch.randn(12, dimension, generator=random)
-    # a pair within a class and a pair across two, but to semi-hard mining a negative as far as the positive, up to rounding, is not farther
+    # a pair within a class and a pair across two, but to semi-hard mining a negative as far as the positive, up to
+    # rounding, is not farther
     for row in (0,) if case.parameters.get("mining") == "semi_hard" else (0, 4):
         embeddings[row + 1] = embeddings[row] + apart * torch.randn(dimension, generator=random)
     compare_with_definition(case, embeddings, torch.tensor([0, 0, 1, 1, 2, 0, 1, 2, 2, 0, 1, 2]), TOLERANCES[apart])
@@ -457,7 +503,8 @@ def test_a_pair_of_near_duplicates_alone_keeps_its_direction(distance: str, apar
 
 @pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean"])
 def test_near_duplicates_far_from_the_origin_keep_value_and_direction(distance: str) -> None:
-    """The squares of coordinates around 100 leave no digits for a distance of 1e-4, unless their centre is taken off."""
+    """The squares of coordinates around 100 leave no digits for a distance of 1e-4, unless their centre is taken
+    off."""
     random = torch.Generator().manual_seed(2)
     embeddings = torch.randn(6, 3, generator=random, dtype=torch.float64) + 100
     embeddings[3:] = embeddings[:3] + 1e-4 * torch.randn(3, 3, generator=random, dtype=torch.float64)
@@ -471,7 +518,8 @@ def test_two_tight_clusters_in_single_precision_equal_exact_distances(case: Case
     centres = torch.tensor([[1.0, 0.0, 0.5, 0.0], [-1.0, 0.4, 0.0, 2.0]])
     embeddings = centres.repeat_interleave(10, 0) + 1e-4 * torch.randn(20, 4, generator=random)
     compare_with_definition(case, embeddings, torch.arange(20) // 10, 1e-5)
-    if case.parameters.get("mining") != "semi_hard":  # to which a negative as far as the positive, up to rounding, is not farther
+    # to which a negative as far as the positive, up to rounding, is not farther
+    if case.parameters.get("mining") != "semi_hard":
         compare_with_definition(case, embeddings, torch.arange(20) % 2, 1e-5)
 
 
@@ -515,7 +563,9 @@ def test_a_far_outlier_leaves_the_precision_of_the_others(case: Case, factor: fl
     ],
     ids=str,
 )
-def test_exact_duplicates_among_other_points_lie_at_distance_and_gradient_zero(case: Case, dimension: int, dtype: torch.dtype) -> None:
+def test_exact_duplicates_among_other_points_lie_at_distance_and_gradient_zero(
+    case: Case, dimension: int, dtype: torch.dtype
+) -> None:
     random = torch.Generator().manual_seed(6)
     embeddings = torch.randn(14, dimension, generator=random) * 3 + 1
     embeddings[5], embeddings[9], embeddings[10] = embeddings[0], embeddings[0], embeddings[1]
@@ -542,7 +592,8 @@ def test_pairs_of_exact_duplicates_cost_exactly_nothing(distance: str, dimension
     [
         case
         for case in of_distances(margin=0.8)  # a margin of 1 is a kink here
-        if not (case.parameters["distance"] == "cosine" and case.parameters.get("mining") in ("hard", "semi_hard"))  # all tie at 1
+        # all tie at 1
+        if not (case.parameters["distance"] == "cosine" and case.parameters.get("mining") in ("hard", "semi_hard"))
     ],
     ids=str,
 )
@@ -560,7 +611,9 @@ def test_vectors_of_zeros_lie_as_far_as_the_definition_says(case: Case) -> None:
     assert_near([gradient], [plain], 1e-11)
 
 
-@pytest.mark.parametrize("case", [case for case in ONE_OF_EACH if case.name in ("circle", "supervised_contrastive", "info_nce")], ids=str)
+@pytest.mark.parametrize(
+    "case", [case for case in ONE_OF_EACH if case.name in ("circle", "supervised_contrastive", "info_nce")], ids=str
+)
 def test_lengths_of_vectors_do_not_matter_to_angles_in_single_precision(case: Case) -> None:
     batch = drawn(12)
     batch = batch._replace(embeddings=batch.embeddings.float().double())
@@ -585,7 +638,9 @@ class Largest(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor) and not tensor.is_meta:
-                self.elements = max(self.elements, tensor.untyped_storage().nbytes() // tensor.element_size(), tensor.numel())
+                self.elements = max(
+                    self.elements, tensor.untyped_storage().nbytes() // tensor.element_size(), tensor.numel()
+                )
         return result
 
 
@@ -606,7 +661,8 @@ def largest(case: Case, size: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize(
     ("case", "reads"),
-    [(case, reads) for case in ONE_OF_EACH for reads in (True, False) if reads or not (case.is_soft or case.swaps)],  # which have to read
+    # which have to read
+    [(case, reads) for case in ONE_OF_EACH for reads in (True, False) if reads or not (case.is_soft or case.swaps)],
     ids=str,
 )
 def test_nothing_of_all_pairs_is_allocated(case: Case, reads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -645,16 +701,23 @@ def test_triplets_are_counted_exactly_beyond_single_precision_and_31_bits(size: 
 def test_pairs_are_counted_exactly_beyond_single_precision(average: str) -> None:
     size = 6003
     embeddings = torch.randn(size, 2, generator=torch.Generator().manual_seed(0))
-    weight = losses.create("contrastive", margin=1e3, average=average).total(embeddings, torch.arange(size) // 3000).weight
+    weight = (
+        losses.create("contrastive", margin=1e3, average=average).total(embeddings, torch.arange(size) // 3000).weight
+    )
     same = 3000 * 2999 + 3
     assert size * (size - 1) // 2 % 2 == 1  # which is no float32
-    assert torch.as_tensor(weight).tolist() == ([same, size * (size - 1) // 2 - same] if average == "balanced" else size * (size - 1) // 2)
+    assert torch.as_tensor(weight).tolist() == (
+        [same, size * (size - 1) // 2 - same] if average == "balanced" else size * (size - 1) // 2
+    )
 
 
 def test_active_triplets_far_beyond_single_precision_are_counted_one_by_one() -> None:
     """Some thousands of 2.5 x 10^8 triplets cost nothing, and the count says how many."""
     size = 1000
-    points, labels = torch.rand(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64), torch.arange(size) % 2
+    points, labels = (
+        torch.rand(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64),
+        torch.arange(size) % 2,
+    )
     points[0], points[1], points[2] = 0.0, 50.0, 0.0
     distances = (points.unsqueeze(1) - points).abs()
     expected = 0
@@ -787,7 +850,10 @@ def test_a_compiled_loss_equals_it_in_eager_mode(case: Case) -> None:
     batch = small()
     torch._dynamo.reset()
     results = []
-    for of_embeddings in (function(case, batch), torch.compile(function(case, batch), fullgraph=True, backend="aot_eager")):
+    for of_embeddings in (
+        function(case, batch),
+        torch.compile(function(case, batch), fullgraph=True, backend="aot_eager"),
+    ):
         leaf = batch.embeddings.clone().requires_grad_()
         value = of_embeddings(leaf)
         results.append([value.detach(), torch.autograd.grad(value, leaf)[0]])
@@ -825,7 +891,11 @@ def test_strides_of_the_embeddings_do_not_matter(case: Case) -> None:
     leaf = batch.embeddings.clone().requires_grad_()
     expected = torch.autograd.grad(function(case, batch)(leaf), leaf)[0]
     wide = torch.zeros(16, 7, dtype=torch.float64)
-    views = (batch.embeddings.mT.contiguous().mT, wide[::2, 1::2], torch.zeros(8, dtype=torch.float64).expand(3, 8).mT.clone())
+    views = (
+        batch.embeddings.mT.contiguous().mT,
+        wide[::2, 1::2],
+        torch.zeros(8, dtype=torch.float64).expand(3, 8).mT.clone(),
+    )
     for view in views:
         view.copy_(batch.embeddings)
         leaf = view.detach().requires_grad_()
@@ -861,7 +931,9 @@ def test_without_a_gradient_the_value_is_the_same_and_nothing_is_kept(case: Case
 def test_a_loss_used_twice_in_one_graph_gives_the_sum_of_its_gradients(case: Case) -> None:
     batch = small()
     leaf, of_embeddings = batch.embeddings.clone().requires_grad_(), function(case, batch)
-    gradients = [torch.autograd.grad(of_embeddings(points), leaf)[0] for points in (leaf, leaf * 2 + 0.1 * leaf.flip(0))]
+    gradients = [
+        torch.autograd.grad(of_embeddings(points), leaf)[0] for points in (leaf, leaf * 2 + 0.1 * leaf.flip(0))
+    ]
     (both,) = torch.autograd.grad(of_embeddings(leaf) + 2 * of_embeddings(leaf * 2 + 0.1 * leaf.flip(0)), leaf)
     assert_near([both], [gradients[0] + 2 * gradients[1]], 1e-12)
 

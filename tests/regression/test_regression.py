@@ -30,8 +30,12 @@ def backward(loss: losses.Loss, prediction: Tensor, target: Tensor, **options: A
 @each_loss
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_equal_prediction_and_target_is_zero_with_zero_gradient(name: str, parameters: Any, reduction: str, dtype: torch.dtype) -> None:
-    value, gradient = backward(losses.create(name, **parameters, reduction=reduction), torch.ones(3, dtype=dtype), torch.ones(3))
+def test_equal_prediction_and_target_is_zero_with_zero_gradient(
+    name: str, parameters: Any, reduction: str, dtype: torch.dtype
+) -> None:
+    value, gradient = backward(
+        losses.create(name, **parameters, reduction=reduction), torch.ones(3, dtype=dtype), torch.ones(3)
+    )
     assert not value.any()
     assert not gradient.any()
 
@@ -40,7 +44,11 @@ def test_equal_prediction_and_target_is_zero_with_zero_gradient(name: str, param
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_residual_of_ten_thousand_is_finite(name: str, parameters: Any, dtype: torch.dtype) -> None:
     for reduction in ("mean", "none"):
-        backward(losses.create(name, **parameters, reduction=reduction), torch.tensor([1e4, -1e4], dtype=dtype), torch.zeros(2))
+        backward(
+            losses.create(name, **parameters, reduction=reduction),
+            torch.tensor([1e4, -1e4], dtype=dtype),
+            torch.zeros(2),
+        )
 
 
 @each_loss
@@ -58,8 +66,14 @@ def test_missing_targets_of_weight_zero_change_nothing(name: str, parameters: An
     weight = torch.tensor([1.0, 0.0, 0.0, 1.0])
     function = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}[name]
     kept = function(prediction[[0, 3]], target[[0, 3]], reduction="none", **parameters)
-    expected = {"mean": kept.mean(), "sum": kept.sum(), "none": torch.stack([kept[0], kept[0] * 0, kept[0] * 0, kept[1]])}[reduction]
-    value, gradient = backward(losses.create(name, **parameters, reduction=reduction), prediction, target, weight=weight)
+    expected = {
+        "mean": kept.mean(),
+        "sum": kept.sum(),
+        "none": torch.stack([kept[0], kept[0] * 0, kept[0] * 0, kept[1]]),
+    }[reduction]
+    value, gradient = backward(
+        losses.create(name, **parameters, reduction=reduction), prediction, target, weight=weight
+    )
     torch.testing.assert_close(value, expected)
     assert gradient[1] == gradient[2] == 0
 
@@ -75,11 +89,15 @@ def test_one_weight_per_sample_is_the_same_as_one_per_output(name: str, paramete
 
 @each_loss
 @pytest.mark.parametrize("normalizer", [15, 15.0, torch.tensor(15), torch.tensor(15.0)], ids=repr)
-def test_half_batches_over_the_number_of_elements_give_the_whole_gradient(name: str, parameters: Any, normalizer: Any) -> None:
+def test_half_batches_over_the_number_of_elements_give_the_whole_gradient(
+    name: str, parameters: Any, normalizer: Any
+) -> None:
     prediction, target = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
     _, whole = backward(losses.create(name, **parameters), prediction, target)
     parts = (slice(0, 1), slice(1, 5))
-    halves = [backward(losses.create(name, **parameters), prediction[p], target[p], normalizer=normalizer)[1] for p in parts]
+    halves = [
+        backward(losses.create(name, **parameters), prediction[p], target[p], normalizer=normalizer)[1] for p in parts
+    ]
     torch.testing.assert_close(torch.cat(halves), whole)
 
 
@@ -123,7 +141,9 @@ def test_a_mask_of_any_type_is_a_weight(dtype: torch.dtype) -> None:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(name: str, parameters: Any, prediction: Any, target: Any, words: Any) -> None:
+def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(
+    name: str, parameters: Any, prediction: Any, target: Any, words: Any
+) -> None:
     with pytest.raises(InputError) as caught:
         losses.create(name, **parameters)(prediction, target)
     for word in words:

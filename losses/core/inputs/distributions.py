@@ -26,7 +26,9 @@ class Distributions(Kind):
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         check.require_tensor(output=output, target=target)
         if output.ndim == 0 or output.shape[-1] == 0:
-            raise InputError(f"output must be distributions along a last dimension (..., K) with K > 0, got {check.shown(output)}")
+            raise InputError(
+                f"output must be distributions along a last dimension (..., K) with K > 0, got {check.shown(output)}"
+            )
         check.require_same_shape(output=output, target=target)
         check.require_floating(output=output, target=target)
         output = widened(output)
@@ -43,15 +45,23 @@ class Distributions(Kind):
             elif form == "log_probs":
                 check.require_distributions(-1, **{f"{name}.exp()": tensor.exp()})
             elif check.looks_like_probabilities(tensor, -1):
-                raise InputError(f"{name} is declared as logits but holds probabilities; declare {name}='probs' or remove the softmax")
+                raise InputError(
+                    f"{name} is declared as logits but holds probabilities; declare {name}='probs' or remove the "
+                    "softmax"
+                )
 
     def hide(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
         weight = spread(weight, output.shape[:-1])
-        return Batch(uniform_where_hidden(output, weight, loss.output), uniform_where_hidden(target, weight, loss.target))
+        return Batch(
+            uniform_where_hidden(output, weight, loss.output), uniform_where_hidden(target, weight, loss.target)
+        )
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
         size = batch.target.shape[-1]
-        here, there = (torch.nn.functional.one_hot(torch.arange(len(batch.target)) % size + shift, size + 1).double() for shift in (0, 1))
+        here, there = (
+            torch.nn.functional.one_hot(torch.arange(len(batch.target)) % size + shift, size + 1).double()
+            for shift in (0, 1)
+        )
         half = (here + there) / 2
         return {
             "equal_points": [Batch(from_probs(half, loss.output), from_probs(half, loss.target))],
@@ -85,7 +95,10 @@ class DistributionObjects(Kind):
 
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         if not isinstance(target, Distribution):
-            raise InputError(f"output is a {type(output).__name__}, so target must be a torch Distribution too, got {check.shown(target)}")
+            raise InputError(
+                f"output is a {type(output).__name__}, so target must be a torch Distribution too, got "
+                f"{check.shown(target)}"
+            )
         if output.batch_shape != target.batch_shape or output.event_shape != target.event_shape:
             raise InputError(
                 f"output has batch and event shape {tuple(output.batch_shape)}, {tuple(output.event_shape)} and target "
@@ -125,7 +138,8 @@ class Transport(Kind):
         if 0 in (output.points.ndim, target.points.ndim) or output.points.shape[:-1] != target.points.shape[:-1]:
             raise InputError(
                 f"output and target must hold one distribution per leading index along their last dimension, "
-                f"got {check.shown(output.points)} and {check.shown(target.points)}; make the leading dimensions the same with .expand"
+                f"got {check.shown(output.points)} and {check.shown(target.points)}; make the leading dimensions the "
+                "same with .expand"
             )
         if 0 in (output.points.shape[-1], target.points.shape[-1]):
             raise InputError("a distribution needs at least one sample, got a last dimension of 0")
@@ -140,7 +154,9 @@ class Transport(Kind):
             if loss.input == "probs":
                 check.require_distributions(-1, **{name: samples.points})
             elif loss.input == "logits" and check.looks_like_probabilities(samples.points, -1):
-                raise InputError(f"{name} is declared as logits but holds probabilities; declare input='probs' or remove the softmax")
+                raise InputError(
+                    f"{name} is declared as logits but holds probabilities; declare input='probs' or remove the softmax"
+                )
             elif samples.weights is not None:
                 check.require_finite(**{f"{name}.weights": samples.weights})
                 if bool((samples.weights < 0).any()) or bool((samples.weights.sum(-1) <= 0).any()):
@@ -163,15 +179,22 @@ class Transport(Kind):
             return {
                 "equal_points": [Batch(target, target), Batch(torch.zeros_like(output), torch.zeros_like(target))],
                 "near_duplicates": [Batch(target + 1e-4, target)],
-                "extreme_values": [Batch(filled(output, 1e4), filled(target, -1e4)), Batch(filled(output, 1e4), target)],
+                "extreme_values": [
+                    Batch(filled(output, 1e4), filled(target, -1e4)),
+                    Batch(filled(output, 1e4), target),
+                ],
             }
         size = target.shape[-1]
-        here, there = (torch.nn.functional.one_hot(torch.arange(len(target)) % (size - 1) + shift, size).double() for shift in (0, 1))
+        here, there = (
+            torch.nn.functional.one_hot(torch.arange(len(target)) % (size - 1) + shift, size).double()
+            for shift in (0, 1)
+        )
         as_logits = loss.input == "logits"
         return {
             "equal_points": [Batch(target, target)],
             "one_hot_and_disjoint": [
-                Batch(from_probs(one, loss.input), from_probs(other, loss.input)) for one, other in ((here, there), (here, here))
+                Batch(from_probs(one, loss.input), from_probs(other, loss.input))
+                for one, other in ((here, there), (here, here))
             ],
             **({"extreme_values": [Batch(filled(output, 1e4) * ramp(size), target)]} if as_logits else {}),
         }
@@ -184,7 +207,9 @@ class Transport(Kind):
 
     def _samples(self, name: str, value: Any) -> Samples:
         if not isinstance(value, Tensor) and not (isinstance(value, tuple) and len(value) == 2):
-            raise InputError(f"{name} must be a tensor of samples or Samples(points, weights), got {check.shown(value)}")
+            raise InputError(
+                f"{name} must be a tensor of samples or Samples(points, weights), got {check.shown(value)}"
+            )
         points, weights = (value, None) if isinstance(value, Tensor) else value
         check.require_tensor(**{name: points})
         check.require_floating(**{name: points})

@@ -16,7 +16,8 @@ from losses.core.reduction import spread
 
 
 class Embeddings(Kind):
-    """A labelled batch; the loss makes its pairs or triplets from the labels, from ``indices`` or with a ``reference`` set."""
+    """A labelled batch; the loss makes its pairs or triplets from the labels, from ``indices`` or with a ``reference``
+    set."""
 
     name, returns = "EMBEDDINGS", "embeddings"
     output, target = "embeddings (N, D)", "integer labels (N,)"
@@ -50,7 +51,10 @@ class Embeddings(Kind):
         return {
             "equal_points": [Batch(alike, labels), Batch(torch.cat([embeddings[:2]] * (len(labels) // 2)), labels)],
             "near_duplicates": [Batch(alike + 1e-4 * embeddings, labels)],
-            "zero_vectors": [Batch(torch.zeros_like(embeddings), labels), Batch(embeddings * (nobody % 2).unsqueeze(1), labels)],
+            "zero_vectors": [
+                Batch(torch.zeros_like(embeddings), labels),
+                Batch(embeddings * (nobody % 2).unsqueeze(1), labels),
+            ],
             "one_class": [Batch(embeddings, torch.zeros_like(labels))],
             "every_label_different": [Batch(embeddings, nobody)],
         }
@@ -132,15 +136,23 @@ class MatchInput(Kind):
 
     def hide(self, loss: Any, output: Pairs, target: None, weight: Tensor) -> Batch:
         check.require_rank(1, "(N,), one weight per row of the pairs", weight=weight)
-        spread(weight, output.first.shape[:1])  # a row of weight 0 is still a negative of the others, so nothing is hidden
+        # a row of weight 0 is still a negative of the others, so nothing is hidden
+        spread(weight, output.first.shape[:1])
         return Batch(output, None)
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
         first, second = batch.output
         zeros, alike = torch.zeros_like(first), first[:1].expand_as(first)
         return {
-            "equal_points": [Batch(Pairs(first, first), None), Batch(Pairs(alike, alike), None), Batch(Pairs(alike, second), None)],
-            "near_duplicates": [Batch(Pairs(first, first + 1e-4), None), Batch(Pairs(alike + 1e-4 * first, alike + 1e-4 * second), None)],
+            "equal_points": [
+                Batch(Pairs(first, first), None),
+                Batch(Pairs(alike, alike), None),
+                Batch(Pairs(alike, second), None),
+            ],
+            "near_duplicates": [
+                Batch(Pairs(first, first + 1e-4), None),
+                Batch(Pairs(alike + 1e-4 * first, alike + 1e-4 * second), None),
+            ],
             "zero_vectors": [Batch(Pairs(zeros, zeros), None), Batch(Pairs(zeros, second), None)],
         }
 
@@ -161,7 +173,9 @@ class TripletInput(Kind):
         check.require_same_shape(**triplets._asdict())
         check.require_floating(**triplets._asdict())
         if target is not None:
-            raise InputError(f"triplets say themselves what belongs together: pass None as target, got {check.shown(target)}")
+            raise InputError(
+                f"triplets say themselves what belongs together: pass None as target, got {check.shown(target)}"
+            )
         anchor = widened(triplets.anchor)
         return Batch(Triplets(anchor, matched(triplets.positive, anchor), matched(triplets.negative, anchor)), None)
 
@@ -176,9 +190,15 @@ class TripletInput(Kind):
         anchor, positive, negative = batch.output
         zeros = torch.zeros_like(anchor)
         return {
-            "equal_points": [Batch(Triplets(anchor, anchor, anchor), None), Batch(Triplets(anchor, positive, anchor), None)],
+            "equal_points": [
+                Batch(Triplets(anchor, anchor, anchor), None),
+                Batch(Triplets(anchor, positive, anchor), None),
+            ],
             "near_duplicates": [Batch(Triplets(anchor, anchor + 1e-4, anchor - 1e-4), None)],
-            "zero_vectors": [Batch(Triplets(zeros, zeros, zeros), None), Batch(Triplets(zeros, positive, negative), None)],
+            "zero_vectors": [
+                Batch(Triplets(zeros, zeros, zeros), None),
+                Batch(Triplets(zeros, positive, negative), None),
+            ],
         }
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:

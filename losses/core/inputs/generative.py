@@ -29,7 +29,9 @@ class VAE(Kind):
         check.require_same_shape(mean=vae.mean, log_variance=vae.log_variance)
         for name, part in vae._asdict().items():
             if part.ndim == 0:
-                raise InputError(f"{name} must have a batch dimension (N, ...), got a scalar; write {name}.unsqueeze(0)")
+                raise InputError(
+                    f"{name} must have a batch dimension (N, ...), got a scalar; write {name}.unsqueeze(0)"
+                )
         check.require_same_length(reconstruction=vae.reconstruction, mean=vae.mean)
         # the log-variance is widened by the loss, which bounds its exp by what the dtype of its gradient can hold
         wide = VAEOutput(widened(vae.reconstruction), widened(vae.mean), vae.log_variance)

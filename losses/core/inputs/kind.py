@@ -47,7 +47,8 @@ class Kind(ABC):
         check.require_finite(output=output, target=target)
 
     def hide(self, loss: Any, output: Any, target: Any, weight: Tensor) -> Batch:
-        """Replace what has weight 0 by harmless values, so that even a NaN there changes nothing, in value or gradient."""
+        """Replace what has weight 0 by harmless values, so that even a NaN there changes nothing, in value or
+        gradient."""
         spread(weight, output.shape)
         return Batch(hidden(output, weight), hidden(target, weight))
 
@@ -56,7 +57,8 @@ class Kind(ABC):
         """Return a random valid batch of ``size`` samples in float64; the output requires grad."""
 
     def edges(self, loss: Any, batch: Any) -> dict[str, list[Batch]]:
-        """Return batches at the edges of the domain by name, made from a valid batch; the names are clauses of the contract."""
+        """Return batches at the edges of the domain by name, made from a valid batch; the names are clauses of the
+        contract."""
         return {}
 
     def __repr__(self) -> str:
@@ -64,7 +66,8 @@ class Kind(ABC):
 
 
 def widened(tensor: Tensor) -> Tensor:
-    """Return half precision (and narrower) as float32; the cast is differentiable, so gradients keep the caller's dtype."""
+    """Return half precision (and narrower) as float32; the cast is differentiable, so gradients keep the caller's
+    dtype."""
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor
 
 
@@ -78,7 +81,8 @@ def hidden(tensor: Tensor, weight: Tensor) -> Tensor:
 
 
 def filled(tensor: Tensor, value: float) -> Tensor:
-    """Return a tensor of one value everywhere, but of two signs where that makes a difference: even rows as given, odd ones negated."""
+    """Return a tensor of one value everywhere, but of two signs where that makes a difference: even rows as given, odd
+    ones negated."""
     signs = 1 - 2 * (torch.arange(len(tensor)) % 2).to(tensor.dtype)
     return (torch.full_like(tensor, value).detach().movedim(0, -1) * signs).movedim(-1, 0)
 

@@ -45,7 +45,10 @@ class Scores(Kind):
     """One score for each yes-or-no question; its sign is the decision."""
 
     name, returns = "SCORES", "logit"
-    output, target = "scores (*)", "the same shape; positive where the target is above 0, so {0, 1}, {-1, 1} and bool all work"
+    output, target = (
+        "scores (*)",
+        "the same shape; positive where the target is above 0, so {0, 1}, {-1, 1} and bool all work",
+    )
 
     def accept(self, loss: Any, output: Any, target: Any) -> tuple[Tensor, Tensor]:
         word = self.output.split()[0]
@@ -98,12 +101,16 @@ class Logits(Kind):
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
             check.require_tensor(logits=output, target=target)
         if output.ndim < 2:
-            raise InputError(f"logits must have shape (N, C, ...), got {check.shown(output)}; a single sample is logits.unsqueeze(0)")
+            raise InputError(
+                f"logits must have shape (N, C, ...), got {check.shown(output)}; a single sample is logits.unsqueeze(0)"
+            )
         if not output.dtype.is_floating_point:
             check.require_floating(logits=output)
         if output.shape[1] == 0 or target.dtype.is_complex:
             check.require_real(target=target)
-            raise InputError(f"logits must have at least one class, got {check.shown(output)}; the classes are dimension 1")
+            raise InputError(
+                f"logits must have at least one class, got {check.shown(output)}; the classes are dimension 1"
+            )
         output = widened(output)
         indices = positions(output)
         if target.dtype is torch.int64 and target.shape == indices:
@@ -112,7 +119,8 @@ class Logits(Kind):
             if target.shape != output.shape:
                 fix = "; class indices must be integers: target.long()" if target.shape == indices else ""
                 raise InputError(
-                    f"a floating point target holds probabilities and must have the logits' shape {tuple(output.shape)}, "
+                    "a floating point target holds probabilities and must have the logits' shape "
+                    f"{tuple(output.shape)}, "
                     f"got {check.shown(target)}{fix}"
                 )
             return output, matched(target, output)
@@ -120,14 +128,20 @@ class Logits(Kind):
             fix = "write target.squeeze(-1)" if target.shape == (*indices, 1) else "give one index per position"
             if target.shape == output.shape:
                 fix = "if it is one-hot, pass target.float() as probabilities or target.argmax(1) as indices"
-            raise InputError(f"logits {tuple(output.shape)} need class indices of shape {tuple(indices)}, got {check.shown(target)}; {fix}")
+            raise InputError(
+                f"logits {tuple(output.shape)} need class indices of shape {tuple(indices)}, got "
+                f"{check.shown(target)}; {fix}"
+            )
         return output, target.long()
 
     def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
         check.require_logits(1, logits=output)
         check.require_no_nan(target=target)
         if check.looks_like_probabilities(output, 1):
-            raise InputError("logits look like probabilities (in [0, 1], summing to 1 over classes); remove the softmax before the loss")
+            raise InputError(
+                "logits look like probabilities (in [0, 1], summing to 1 over classes); remove the softmax before the "
+                "loss"
+            )
         if target.dtype.is_floating_point:
             check.require_distributions(1, target=target)
             return
