@@ -39,7 +39,8 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     laws=(NON_NEGATIVE,),
     suits="variational autoencoders",
     source="D. P. Kingma, M. Welling, Auto-Encoding Variational Bayes, 2014, arXiv:1312.6114; "
-    "beta: I. Higgins et al., ICLR 2017; free bits: D. P. Kingma et al., 2016, arXiv:1606.04934; capacity: C. P. Burgess et al., 2018, arXiv:1804.03599",
+    "beta: I. Higgins et al., ICLR 2017; free bits: D. P. Kingma et al., 2016, arXiv:1606.04934; "
+    "capacity: C. P. Burgess et al., 2018, arXiv:1804.03599",
 )
 class ELBOLoss(Loss):
     r"""What it costs to describe the data: what the reconstruction misses, and what the latent code says.
