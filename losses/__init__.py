@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from losses.metric.circle import CircleLoss as CircleLoss
     from losses.metric.contrastive import ContrastiveLoss as ContrastiveLoss
     from losses.metric.info_nce import InfoNCELoss as InfoNCELoss
+    from losses.metric.multi_similarity import MultiSimilarityLoss as MultiSimilarityLoss
     from losses.metric.supervised_contrastive import SupervisedContrastiveLoss as SupervisedContrastiveLoss
     from losses.metric.triplet import TripletLoss as TripletLoss
     from losses.regression.huber import HuberLoss as HuberLoss
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
     # end exports
 
+for public in (ConfigError, InputError, Loss, Pairs, Samples, Total, Triplets, VAEOutput):
+    public.__module__ = __name__  # what tracebacks and pickles call it
 scan(__name__, __path__)
 globals().update({spec.cls.__name__: spec.cls for spec in SPECS.values()})
 

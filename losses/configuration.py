@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -16,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from losses.core.errors import ConfigError, dotted, quoted, suggestion
-from losses.core.parameters import Parameter, declared_once, model_of
-from losses.core.registry import ALIASES, ANY_LOSS, SPECS, as_data, build, find, load_plugins
+from losses.core.parameters import DeclaredParameter, declared_parameters, model_of
+from losses.core.registry import ALIASES, ANY_LOSS, SPECS, Spec, as_data, build, find, load_plugins
 
 if TYPE_CHECKING:
     import yaml
@@ -127,7 +128,7 @@ class Description:
     summary: str
     suits: str
     inputs: tuple[tuple[str, str], ...]
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[DeclaredParameter, ...]
     meanings: Mapping[str, str]
     laws: tuple[str, ...]
     source: str
@@ -171,8 +172,8 @@ def describe(name: str) -> Description:
         family=spec.family,
         summary=spec.summary,
         suits=spec.suits,
-        inputs=tuple((kind.output, kind.target) for kind in spec.inputs),
-        parameters=tuple(declared_once(spec.cls.__init__)),
+        inputs=tuple((kind.output_text, kind.target_text) for kind in spec.inputs),
+        parameters=tuple(declared_parameters(spec.cls.__init__)),
         meanings=documented_parameters(spec.cls),
         laws=tuple(law.sentence for law in spec.laws),
         source=spec.source,
@@ -191,25 +192,32 @@ def schema() -> dict[str, Any]:
     load_plugins()
     definitions: dict[str, Any] = {}
     for spec in sorted(SPECS.values(), key=lambda spec: spec.name):
-        body = model_of(spec.cls.__init__).model_json_schema()
-        meanings = documented_parameters(spec.cls)
-        properties: dict[str, Any] = {"name": {"enum": [spec.name, *spec.aliases]}}
-        for name, rule in body.get("properties", {}).items():
-            rule = {"$ref": "#/$defs/loss"} if rule.items() >= ANY_LOSS.items() else rule
-            properties[name] = {key: value for key, value in rule.items() if key != "title"} | {
-                "description": meanings.get(name, "")
-            }
-        definitions[spec.name] = {
-            "description": spec.summary,
-            "type": "object",
-            "properties": properties,
-            "required": ["name", *body.get("required", [])],
-            "additionalProperties": False,
-        }
+        try:
+            definitions[spec.name] = schema_of(spec)
+        except Exception as error:  # a parameter of a plugin that JSON cannot say must not take the others with it
+            warnings.warn(f"{spec.name!r} has no schema: {type(error).__name__}: {error}", stacklevel=2)
     definitions["loss"] = {
-        "anyOf": [{"enum": sorted([*SPECS, *ALIASES])}, *({"$ref": f"#/$defs/{spec}"} for spec in sorted(SPECS))],
+        "anyOf": [{"enum": sorted([*SPECS, *ALIASES])}, *({"$ref": f"#/$defs/{name}"} for name in sorted(definitions))],
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": "#/$defs/loss", "$defs": definitions}
+
+
+def schema_of(spec: Spec) -> dict[str, Any]:
+    """Return the JSON Schema of one loss's configurations."""
+    body = model_of(spec.cls.__init__).model_json_schema()
+    meanings = documented_parameters(spec.cls)
+    properties: dict[str, Any] = {"name": {"enum": [spec.name, *spec.aliases]}}
+    for name, rule in body.get("properties", {}).items():
+        rule = {"$ref": "#/$defs/loss"} if rule.items() >= ANY_LOSS.items() else rule
+        properties[name] = {key: value for key, value in rule.items() if key != "title"}
+        properties[name]["description"] = meanings.get(name, "")
+    return {
+        "description": spec.summary,
+        "type": "object",
+        "properties": properties,
+        "required": ["name", *body.get("required", [])],
+        "additionalProperties": False,
+    }
 
 
 def from_yaml(text: str) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from losses.checking import averaging, derivatives, edges, invariances, meaning, persistence, refusals, transforms
 from losses.checking.case import Broken, Case, NotApplicable, Precision, cases_of, options_of
-from losses.checking.clause import CLAUSES, Clause, clause
+from losses.checking.clauses import CLAUSES, Clause, clause
 from losses.checking.report import Report, Verdict
 from losses.core.errors import ConfigError, suggestion
 from losses.core.inputs import Kind
@@ -64,7 +64,7 @@ def check_loss(
 def verdict(clause: Clause, cases: Sequence[Case], precision: Precision) -> Verdict:
     """Return what becomes of a clause in one precision, on all cases of a loss."""
     where = precision.name if len(clause.precisions) > 1 else ""
-    reason = getattr(cases[0].loss, "exceptions", {}).get(clause.name)
+    reason = getattr(cases[0].loss, "exemptions", {}).get(clause.name)
     if reason is not None:
         return Verdict(clause.name, where, "declared", f"{clause.promise}: not so, {reason}")
     applied, why = False, ""

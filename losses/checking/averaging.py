@@ -18,10 +18,9 @@ from losses.checking.case import (
     require_same,
     rows_of,
 )
-from losses.checking.clause import clause
+from losses.checking.clauses import clause
 from losses.core.inputs import EMBEDDINGS, MATCHES, Batch
-from losses.core.laws import on_tensors
-from losses.core.reduction import mean_of
+from losses.core.outputs import map_floating
 
 MANY = 100_000
 TOGETHER = (EMBEDDINGS, MATCHES)
@@ -36,7 +35,7 @@ def reductions_agree(case: Case) -> None:
     items = case.with_reduction("none")(*batch)
     require_same("sum of 'none' against 'sum'", items.sum(), case.with_reduction("sum")(*batch))
     require_same("'sum' against total", total.sum.sum(), case.with_reduction("sum")(*batch))
-    require_same("'mean' against total", mean_of(total), case.with_reduction("mean")(*batch))
+    require_same("'mean' against total", total.mean(), case.with_reduction("mean")(*batch))
     require_same(
         "normalizer=2 against half the sum", case.with_reduction("mean")(*batch, normalizer=2), total.sum.sum() / 2
     )
@@ -47,10 +46,10 @@ def reductions_agree(case: Case) -> None:
 def weight_of_one_changes_nothing(case: Case) -> None:
     """a weight of 1 for everything is no weight, a weight of 2 is twice the sum and the same mean"""
     batch, weight = case.batch(), case.weights(torch.ones(SIZE, dtype=torch.float64))
-    mean, summed = case.with_reduction("mean"), case.with_reduction("sum")
+    mean, total = case.with_reduction("mean"), case.with_reduction("sum")
     require_same("weight=1", mean(*batch, weight=weight), mean(*batch))
     require_same("weight=2, mean", mean(*batch, weight=2 * weight), mean(*batch))
-    require_same("weight=2, sum", summed(*batch, weight=2 * weight), 2 * summed(*batch))
+    require_same("weight=2, sum", total(*batch, weight=2 * weight), 2 * total(*batch))
 
 
 @clause(of_the_call=True)
@@ -61,7 +60,7 @@ def weights_agree(case: Case) -> None:
     items = case.with_reduction("none")(*batch, weight=weight)
     require_same("sum of 'none' against 'sum'", items.sum(), case.with_reduction("sum")(*batch, weight=weight))
     require_same("'sum' against total", total.sum.sum(), case.with_reduction("sum")(*batch, weight=weight))
-    require_same("'mean' against total", mean_of(total), case.with_reduction("mean")(*batch, weight=weight))
+    require_same("'mean' against total", total.mean(), case.with_reduction("mean")(*batch, weight=weight))
 
 
 @clause(of_the_call=True)
@@ -72,7 +71,7 @@ def zero_weight_hides(case: Case) -> None:
         raise NotApplicable("a sample is also its neighbours' positive or negative")
     batch = case.batch()
     poisoned = Batch(
-        *(on_tensors(part, lambda t: t.detach().index_fill(0, torch.tensor([2]), math.nan)) for part in batch)
+        *(map_floating(part, lambda t: t.detach().index_fill(0, torch.tensor([2]), math.nan)) for part in batch)
     )
     value, gradients = case.run(batch, weight=weight)
     other, others = case.run(poisoned, weight=weight)
@@ -101,7 +100,7 @@ def halves_make_the_whole(case: Case) -> None:
         raise NotApplicable("the items are made from the whole batch")
     batch = case.batch()
     whole, gradients = case.run(batch)
-    weight = case.loss.total(*batch).weight
+    weight = case.loss.total(*batch).denominator
     halves = [case.run(rows_of(batch, rows), normalizer=weight) for rows in (slice(0, 3), slice(3, None))]
     require_same("sum over halves", halves[0][0] + halves[1][0], whole)
     for first, second, expected in zip(halves[0][1], halves[1][1], gradients, strict=True):
@@ -115,7 +114,7 @@ def many_items(case: Case, precision: Precision) -> None:
     batch = case.batch(size, precision)
     value, gradients = case.run(batch, precision)
     require_finite(value, gradients)
-    exact = case.loss(*(on_tensors(part, lambda t: t.double()) for part in batch)).double()
+    exact = case.loss(*(map_floating(part, lambda t: t.double()) for part in batch)).double()
     # as far off as a result in half precision may be by its own rounding
     if not torch.allclose(value.double(), exact, rtol=2e-2, atol=1e-4):
         raise Broken(f"{value.item()}, in float64 {exact.item()}")

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from losses.core.errors import ConfigError
 from losses.core.inputs import DISTRIBUTION_OBJECTS, Batch, Kind
-from losses.core.laws import on_tensors
 from losses.core.loss import Loss
-from losses.core.parameters import Parameter, declared_once
+from losses.core.outputs import map_floating, map_tensors, tensors_in
+from losses.core.parameters import DeclaredParameter, declared_parameters
 from losses.core.registry import build
 
 SIZE = 8
@@ -117,7 +117,7 @@ def cases_of(
         variants = [loss]
     else:
         cls = type(build(loss)) if isinstance(loss, str) else loss
-        variants = [cls(**options) for options in options_of(declared_once(cls.__init__))]
+        variants = [cls(**options) for options in options_of(declared_parameters(cls.__init__))]
     for variant in variants:
         for kind in variant.spec.inputs if inputs is None else (inputs,):
             # objects of torch.distributions are no tensors to cast, permute or compile
@@ -125,7 +125,7 @@ def cases_of(
                 yield Case(variant, kind, oracle)
 
 
-def options_of(parameters: Sequence[Parameter]) -> Iterator[dict[str, Any]]:
+def options_of(parameters: Sequence[DeclaredParameter]) -> Iterator[dict[str, Any]]:
     """Return the default parameters, and one set for each option of each parameter that has named options."""
     yield {}
     for parameter in parameters:
@@ -139,40 +139,23 @@ def options_of(parameters: Sequence[Parameter]) -> Iterator[dict[str, Any]]:
 def in_precision(batch: Batch, precision: Precision) -> Batch:
     """Return a batch in another dtype, its output ready to be differentiated."""
     return Batch(
-        on_tensors(batch.output, lambda t: t.detach().to(precision.dtype).requires_grad_()),
-        on_tensors(batch.target, lambda t: t.detach().to(precision.dtype)),
+        map_floating(batch.output, lambda t: t.detach().to(precision.dtype).requires_grad_()),
+        map_floating(batch.target, lambda t: t.detach().to(precision.dtype)),
     )
-
-
-def on_any_tensor(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Apply a change to every tensor of an output or target, labels included."""
-    if isinstance(part, Tensor):
-        return change(part)
-    if isinstance(part, tuple):
-        make: Any = type(part)
-        return make(*(on_any_tensor(inner, change) for inner in part))
-    return part
-
-
-def tensors_of(part: Any) -> list[Tensor]:
-    """Return the tensors of an output or target."""
-    if isinstance(part, Tensor):
-        return [part]
-    return [tensor for inner in part for tensor in tensors_of(inner)] if isinstance(part, tuple) else []
 
 
 def rows_of(batch: Batch, rows: slice | Tensor) -> Batch:
     """Return some samples of a batch."""
-    return Batch(*(on_any_tensor(part, lambda tensor: tensor[rows]) for part in batch))
+    return Batch(*(map_tensors(part, lambda tensor: tensor[rows]) for part in batch))
 
 
 def leaves_of(output: Any) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], Any]]:
     """Return an output's tensors as fresh leaves, and how to put tensors in their place."""
-    leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors_of(output)]
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors_in(output)]
 
     def rebuild(tensors: Sequence[Tensor]) -> Any:
         remaining = iter(tensors)
-        return on_any_tensor(output, lambda _: next(remaining))
+        return map_tensors(output, lambda _: next(remaining))
 
     return leaves, rebuild
 

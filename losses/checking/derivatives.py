@@ -9,7 +9,7 @@ import torch
 from torch.autograd import forward_ad
 
 from losses.checking.case import Case, leaves_of, require_same
-from losses.checking.clause import clause
+from losses.checking.clauses import clause
 from losses.core.checks import checks
 
 

@@ -16,10 +16,10 @@ from losses.checking.case import (
     require_same,
     rows_of,
 )
-from losses.checking.clause import clause
+from losses.checking.clauses import clause
 from losses.core.errors import InputError
 from losses.core.inputs import TRANSPORT, Batch
-from losses.core.laws import on_tensors
+from losses.core.outputs import map_floating
 
 EDGES = {
     "equal_points": "where points are equal, value and gradient are finite",
@@ -76,7 +76,7 @@ def ignored_targets_do_not_count(case: Case) -> None:
     """a batch with an ignored target has the value and gradient of the batch without it"""
     batch = case.batch()
     if (
-        not hasattr(case.loss, "ignore_index")
+        getattr(case.loss, "ignore_index", None) is None
         or not isinstance(batch.target, torch.Tensor)
         or batch.target.dtype.is_floating_point
     ):
@@ -93,12 +93,12 @@ def ignored_targets_do_not_count(case: Case) -> None:
 
 @clause()
 def zero_histogram_is_refused(case: Case) -> None:
-    """a histogram without any mass raises an InputError"""
-    if case.kind is not TRANSPORT or getattr(case.loss, "input", "") != "probs":
+    """a histogram without any probability raises an InputError"""
+    if case.kind is not TRANSPORT or getattr(case.loss, "form", "") != "probs":
         raise NotApplicable("it takes no histograms of probabilities")
     batch = case.batch()
     try:
-        case.loss(on_tensors(batch.output, torch.zeros_like), batch.target)
+        case.loss(map_floating(batch.output, torch.zeros_like), batch.target)
     except InputError:
         return
     raise Broken("it was accepted")
@@ -108,7 +108,7 @@ def zero_histogram_is_refused(case: Case) -> None:
 def rounding(case: Case, precision: Precision) -> None:
     """value and gradient are as exact as their dtype allows: no farther from the exact ones than those rounded to it"""
     batch = case.batch(precision=precision)
-    exact, exact_gradients = case.run(type(batch)(*(on_tensors(part, lambda t: t.double()) for part in batch)))
+    exact, exact_gradients = case.run(type(batch)(*(map_floating(part, lambda t: t.double()) for part in batch)))
     value, gradients = case.run(batch, precision)
     for got, right in ((value, exact), *zip(gradients, exact_gradients, strict=True)):
         honest = right.to(precision.dtype).double()  # nothing that ends in this dtype can be nearer

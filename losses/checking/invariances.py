@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from losses.checking.case import (
     EXACT,
@@ -16,14 +15,17 @@ from losses.checking.case import (
     SIZE,
     Broken,
     Case,
+    NotApplicable,
     Precision,
-    on_any_tensor,
     require_same,
     rows_of,
-    tensors_of,
 )
-from losses.checking.clause import clause
+from losses.checking.clauses import clause
 from losses.core.inputs import Batch
+from losses.core.outputs import map_tensors, tensors_in
+from losses.core.torch_private import dispatch_mode
+
+DISPATCH_MODE = dispatch_mode()
 
 
 @clause()
@@ -43,14 +45,14 @@ def memory_layout(case: Case) -> None:
         apart = torch.stack([tensor, tensor], -1)[..., 0]
         return apart.mT.contiguous().mT if tensor.ndim > 1 else apart
 
-    value, gradients = case.run(Batch(*(on_any_tensor(part, strided) for part in batch)))
+    value, gradients = case.run(Batch(*(map_tensors(part, strided) for part in batch)))
     expected, others = case.run(batch)
     require_same("not contiguous", value, expected)
     for gradient, other in zip(gradients, others, strict=True):
         require_same("gradient, not contiguous", gradient, other)
     first = rows_of(batch, slice(0, 1))
-    expanded = Batch(*(on_any_tensor(part, lambda t: t.detach().expand(3, *t.shape[1:])) for part in first))
-    copied = Batch(*(on_any_tensor(part, lambda t: t.detach().clone()) for part in expanded))
+    expanded = Batch(*(map_tensors(part, lambda t: t.detach().expand(3, *t.shape[1:])) for part in first))
+    copied = Batch(*(map_tensors(part, lambda t: t.detach().clone()) for part in expanded))
     require_same("expanded", case.loss(*expanded), case.loss(*copied))
 
 
@@ -58,9 +60,9 @@ def memory_layout(case: Case) -> None:
 def inputs_stay_untouched(case: Case) -> None:
     """inputs are never modified"""
     batch = case.batch()
-    before = [tensor.clone() for part in batch for tensor in tensors_of(part)]
+    before = [tensor.clone() for part in batch for tensor in tensors_in(part)]
     case.loss(*batch).sum().backward()
-    for tensor, copied in zip([tensor for part in batch for tensor in tensors_of(part)], before, strict=True):
+    for tensor, copied in zip([tensor for part in batch for tensor in tensors_in(part)], before, strict=True):
         if not torch.equal(tensor, copied):
             raise Broken("an input changed")
 
@@ -71,7 +73,7 @@ def dtype_and_device_stay(case: Case, precision: Precision) -> None:
     batch = case.batch(precision=precision)
     value, gradients = case.run(batch)
     for result in (value, *gradients):
-        if result.dtype is not precision.dtype or result.device != tensors_of(batch.output)[0].device:
+        if result.dtype is not precision.dtype or result.device != tensors_in(batch.output)[0].device:
             raise Broken(f"a result is {result.dtype} on {result.device}")
 
 
@@ -91,15 +93,17 @@ def no_state_between_calls(case: Case) -> None:
 @clause()
 def no_synchronisation(case: Case) -> None:
     """after the first batch no value of a tensor is read, which would make a GPU wait"""
+    if DISPATCH_MODE is None:
+        raise NotApplicable("this torch does not show which operations it dispatches")
     batch = case.batch()
     case.loss(*batch)
-    with Synchronisations() as seen, Readings() as read:
+    with Synchronisations() as seen, HostReads() as read:
         case.loss(*batch).sum().backward()
     if seen.calls or read.calls:
         raise Broken(f"reads values with {', '.join(sorted({*seen.calls, *read.calls}))}")
 
 
-class Readings(TorchFunctionMode):
+class HostReads(TorchFunctionMode):
     """Record the methods that bring a tensor to the host, for which nothing is dispatched on a CPU."""
 
     READING = ("tolist", "numpy", "cpu", "__array__")
@@ -114,13 +118,13 @@ class Readings(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class Synchronisations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+class Synchronisations(DISPATCH_MODE or object):  # type: ignore[misc]  # a class that torch may lack
     """Record the operations that need a tensor's values on the host."""
 
     WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal", "is_nonzero")
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        super().__init__()
         self.calls: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from losses.checking.case import Case, NotApplicable, gradients_of, leaves_of, require_same
-from losses.checking.clause import clause
+from losses.checking.clauses import clause
 
 
 @clause()
@@ -37,15 +37,15 @@ def keeps_its_laws(case: Case) -> None:
 @clause(of_the_call=True)
 def definition_equals_fast_path(case: Case) -> None:
     """the sum over items, the definition, is the total that is computed"""
-    from losses.core.reduction import mean_of, total_of
+    from losses.core.reduction import total_of
 
     batch = case.batch()
     accepted = case.kind.accept(case.loss, *batch)
     items = case.loss.items(*accepted)
-    by_definition = total_of(items, None, case.loss.mass(items, *accepted))
+    by_definition = total_of(items, None, case.loss.denominators(items, *accepted))
     total = case.loss.total(*batch)
     require_same("sum", total.sum.sum(), by_definition.sum)
     # a sum of several means has several weights
-    if not isinstance(total.weight, torch.Tensor) or not total.weight.ndim:
-        require_same("mean", mean_of(total), mean_of(by_definition))
-        require_same("mean that is returned", case.with_reduction("mean")(*batch), mean_of(by_definition))
+    if not isinstance(total.denominator, torch.Tensor) or not total.denominator.ndim:
+        require_same("mean", total.mean(), by_definition.mean())
+        require_same("mean that is returned", case.with_reduction("mean")(*batch), by_definition.mean())

@@ -11,20 +11,20 @@ from typing import Any, get_args
 import torch
 from annotated_types import Ge, Gt, Le, Lt
 
-from losses.checking.case import SIZE, Broken, Case, on_any_tensor, rows_of, tensors_of
-from losses.checking.clause import clause
+from losses.checking.case import SIZE, Broken, Case, rows_of
+from losses.checking.clauses import clause
 from losses.core.checks import checks
 from losses.core.errors import ConfigError, InputError
 from losses.core.inputs import Batch
-from losses.core.laws import on_tensors
-from losses.core.parameters import declared_once
+from losses.core.outputs import map_floating, map_tensors, tensors_in
+from losses.core.parameters import declared_parameters
 
 
 @clause(of_the_call=True)
 def bad_parameters_are_refused(case: Case) -> None:
     """a parameter that is not what its annotation says, or unknown, raises a ConfigError that names it and what came"""
     cls = type(case.loss)
-    wrong = {parameter.name: excluded_by(parameter.annotation) for parameter in declared_once(cls.__init__)}
+    wrong = {parameter.name: excluded_by(parameter.annotation) for parameter in declared_parameters(cls.__init__)}
     for name, values in {**wrong, "no_such_parameter": iter([1])}.items():
         for value in values:
             try:
@@ -74,7 +74,7 @@ def bad_weights_are_refused(case: Case) -> None:
     """a weight that is negative, NaN, no tensor, of another length or one per column raises an InputError"""
     ones = case.weights(torch.ones(SIZE, dtype=torch.float64))
     batch = case.batch()
-    columns = tensors_of(batch.output)[0].shape[-1]
+    columns = tensors_in(batch.output)[0].shape[-1]
     wrong = {
         "negative": -ones,
         "NaN": ones * math.nan,
@@ -106,13 +106,13 @@ def wrong_batches(batch: Batch) -> dict[str, Batch]:
         narrow["NaN in the target"] = Batch(output, target.index_fill(0, torch.tensor([2]), math.nan))
     return {
         "NaN": Batch(
-            on_tensors(batch.output, lambda t: t.detach().index_fill(0, torch.tensor([2]), math.nan)), batch.target
+            map_floating(batch.output, lambda t: t.detach().index_fill(0, torch.tensor([2]), math.nan)), batch.target
         ),
-        "integers": Batch(on_tensors(batch.output, lambda t: t.detach().long()), batch.target),
-        "complex numbers": Batch(on_tensors(batch.output, lambda t: t.detach().to(torch.complex64)), batch.target),
+        "integers": Batch(map_floating(batch.output, lambda t: t.detach().long()), batch.target),
+        "complex numbers": Batch(map_floating(batch.output, lambda t: t.detach().to(torch.complex64)), batch.target),
         "no tensor": Batch("output", batch.target),
-        "one dimension more": Batch(on_any_tensor(batch.output, lambda t: t[None]), batch.target),
-        "one sample more": Batch(batch.output, on_any_tensor(batch.target, lambda t: torch.cat([t, t[:1]])))
+        "one dimension more": Batch(map_tensors(batch.output, lambda t: t[None]), batch.target),
+        "one sample more": Batch(batch.output, map_tensors(batch.target, lambda t: torch.cat([t, t[:1]])))
         if batch.target is not None
         else Batch(type(batch.output)(*batch.output[:-1], rows_of(batch, slice(0, 1)).output[-1]), None),
         **narrow,

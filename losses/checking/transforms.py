@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from losses.checking.case import SINGLE, Broken, Case, leaves_of, require_same
-from losses.checking.clause import clause
+from losses.checking.clauses import clause
 
 
 @clause()

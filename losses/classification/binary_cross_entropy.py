@@ -3,13 +3,20 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.core.checks import require_same_shape
-from losses.core.errors import InputError
-from losses.core.inputs import BINARY
-from losses.core.laws import NON_NEGATIVE
-from losses.core.loss import Loss
-from losses.core.parameters import NonNegative, NonNegativeVector, Probability, Reduction, checked, hold
-from losses.core.registry import register
+from losses.extend import (
+    BINARY,
+    NON_NEGATIVE,
+    ElementwiseLoss,
+    InputError,
+    NonNegative,
+    NonNegativeVector,
+    Probability,
+    Reduction,
+    checked,
+    register,
+    register_values,
+    require_same_shape,
+)
 
 
 def binary_cross_entropy(
@@ -34,7 +41,7 @@ def smoothed(target: Tensor, label_smoothing: float) -> Tensor:
     suits="binary and multi-label classification with calibrated probabilities",
     source="I. J. Good, Rational Decisions, 1952, doi:10.1111/j.2517-6161.1952.tb00104.x",
 )
-class BinaryCrossEntropyLoss(Loss):
+class BinaryCrossEntropyLoss(ElementwiseLoss):
     r"""Negative log-likelihood of yes-or-no targets, from logits only, so that no probability is ever rounded to 0 or
     1.
 
@@ -77,7 +84,7 @@ class BinaryCrossEntropyLoss(Loss):
     ) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
-        hold(self, positive_weight=positive_weight)
+        register_values(self, positive_weight=positive_weight)
         self.reduction = reduction
 
     def items(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -94,7 +101,7 @@ class BinaryCrossEntropyLoss(Loss):
             logits, target, label_smoothing=self.label_smoothing, positive_weight=positive_weight
         )
 
-    def kernel(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor | None:
+    def fused(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor | None:
         if self.positive_weight is not None:
             return None
         return F.binary_cross_entropy_with_logits(logits, smoothed(target, self.label_smoothing), reduction=reduction)

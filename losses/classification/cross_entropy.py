@@ -5,16 +5,24 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.compiler import is_compiling
 
-from losses.core.errors import InputError
-from losses.core.inputs import LOGITS
-from losses.core.laws import NON_NEGATIVE, SHIFT_INVARIANT_LOGITS
-from losses.core.loss import Loss
-from losses.core.parameters import Integer, NonNegative, NonNegativeVector, Probability, Reduction, checked, hold
-from losses.core.reduction import Total, weighted
-from losses.core.registry import register
-
-nll_loss_forward = torch.ops.aten.nll_loss_forward.default  # returns the count beside the mean
-MEAN = 1  # torch's number for reduction="mean"
+from losses.extend import (
+    LOGITS,
+    NON_NEGATIVE,
+    SHIFT_INVARIANT_LOGITS,
+    InputError,
+    Integer,
+    Loss,
+    NonNegative,
+    NonNegativeVector,
+    Probability,
+    Reduction,
+    Total,
+    checked,
+    register,
+    register_values,
+    weighted,
+)
+from losses.ops.numerics.nll import nll_mean
 
 
 def cross_entropy(
@@ -103,7 +111,7 @@ class CrossEntropyLoss(Loss):
     ) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
-        hold(self, class_weight=class_weight)
+        register_values(self, class_weight=class_weight)
         self.ignore_index = ignore_index
         self.z_loss = z_loss
         self.reduction = reduction
@@ -119,45 +127,30 @@ class CrossEntropyLoss(Loss):
         if not self.z_loss:
             return items
         penalty = self.z_loss * logits.logsumexp(1).square()
-        mass = self.mass(items, logits, target)
-        return items + (penalty if mass is None else weighted(penalty, mass))
+        counted = self.denominators(items, logits, target)
+        return items + (penalty if counted is None else weighted(penalty, counted))
 
-    def mass(self, items: Tensor, logits: Tensor, target: Tensor) -> Tensor | None:
+    def denominators(self, items: Tensor, logits: Tensor, target: Tensor) -> Tensor | None:
         if target.dtype.is_floating_point:
             return None
         counted = target != self.ignore_index
         class_weight = self._weight_of_classes(logits)
         return counted.to(logits.dtype) if class_weight is None else class_weight[target.where(counted, 0)] * counted
 
-    def summed(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total:
+    def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
         if weight is not None or self.z_loss or self.class_weight is not None or target.dtype.is_floating_point:
-            return super().summed(logits, target, weight)
+            return None
         total = F.cross_entropy(
-            logits,
-            target,
-            ignore_index=self.ignore_index,
-            reduction="sum",
-            label_smoothing=self.label_smoothing,
+            logits, target, ignore_index=self.ignore_index, reduction="sum", label_smoothing=self.label_smoothing
         )
-        mass = self.mass(total, logits, target)
-        assert mass is not None  # the target holds indices
-        return Total(total, mass.sum())
+        return Total(total, (target != self.ignore_index).sum())
 
-    def mean(self, logits: Tensor, target: Tensor) -> Tensor:
-        if (
-            logits.ndim != 2
-            or target.ndim != 1
-            or self.label_smoothing
-            or self.z_loss
-            or self.class_weight is not None
-            or is_compiling()
-        ):
-            return super().mean(logits, target)
-        mean: Tensor
-        mean, count = nll_loss_forward(logits.log_softmax(1), target, None, MEAN, self.ignore_index)
-        # With nothing counted the gradient is 0 already and only the value is 0/0: set it where autograd need not look.
-        mean.detach().masked_fill_(count.logical_not(), 0)
-        return mean
+    def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
+        if self.label_smoothing or self.z_loss or self.class_weight is not None:
+            return None
+        if logits.ndim != 2 or target.ndim != 1 or is_compiling():
+            return None
+        return nll_mean(logits.log_softmax(1), target, self.ignore_index)
 
     def _weight_of_classes(self, logits: Tensor) -> Tensor | None:
         if self.class_weight is None:

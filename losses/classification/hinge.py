@@ -4,12 +4,16 @@ from typing import Literal
 
 from torch import Tensor
 
-from losses.core.checks import require_same_shape
-from losses.core.inputs import SCORES
-from losses.core.laws import NON_NEGATIVE
-from losses.core.loss import Loss
-from losses.core.parameters import Positive, Reduction, checked
-from losses.core.registry import register
+from losses.extend import (
+    NON_NEGATIVE,
+    SCORES,
+    ElementwiseLoss,
+    Positive,
+    Reduction,
+    checked,
+    register,
+    require_same_shape,
+)
 
 
 def hinge(scores: Tensor, target: Tensor, *, margin: float = 1.0, power: Literal[1, 2] = 1) -> Tensor:
@@ -27,7 +31,7 @@ def hinge(scores: Tensor, target: Tensor, *, margin: float = 1.0, power: Literal
     suits="binary decisions where only the side and a margin matter, not the probability",
     source="C. Cortes, V. Vapnik, Support-Vector Networks, 1995, doi:10.1007/BF00994018",
 )
-class HingeLoss(Loss):
+class HingeLoss(ElementwiseLoss):
     r"""How far a score falls short of the margin on its own side of zero.
 
     .. math::

@@ -189,6 +189,18 @@ def require_between(low: float, high: float, fix: str, **tensors: Tensor) -> Non
             raise InputError(f"{name} must lie in [{low:g}, {high:g}], got {tensor[outside][0].item():g}; {fix}")
 
 
+def require_same_or_different(target: Tensor) -> None:
+    """Raise unless every entry says that a pair is the same (1 or True) or different (0, -1 or False)."""
+    if target.dtype is torch.bool:
+        return
+    wrong = (target != 0) & (target != 1) & (target != -1)
+    if bool(wrong.any()):
+        raise InputError(
+            f"a pair is the same (1 or True) or different (0, -1 or False), got {target[wrong][0].item():g}; "
+            "compare the labels first: first_labels == second_labels"
+        )
+
+
 def require_distributions(dim: int, **tensors: Tensor) -> None:
     """Raise unless the entries along ``dim`` are at least 0 and sum to 1, within what the dtype can hold."""
     for name, tensor in tensors.items():

@@ -98,24 +98,34 @@ def labelled_batch(embeddings: Tensor, labels: Tensor, indices: Any = None, refe
 
 def checked_reference(embeddings: Tensor, reference: Any) -> tuple[Tensor, Tensor]:
     """Return a reference set in the dtype and on the device of the embeddings, or raise where it does not fit them."""
-    if not isinstance(reference, tuple | list) or len(reference) != 2:
-        raise InputError(f"reference must be a tuple (embeddings, labels), got {shown(reference)}")
-    others, labels = reference
+    others, labels = require_reference(reference)
     require_tensor(reference_embeddings=others, reference_labels=labels)
     require_rank(2, "(M, D)", reference_embeddings=others)
     require_rank(1, "(M,)", reference_labels=labels)
     require_floating(reference_embeddings=others)
     require_integer(reference_labels=labels)
     require_same_length(reference_embeddings=others, reference_labels=labels)
-    if others.shape[1] != embeddings.shape[1]:
-        raise InputError(
-            f"reference embeddings have {others.shape[1]} dimensions, the embeddings {embeddings.shape[1]}; they must "
-            "agree"
-        )
+    require_same_dimension(embeddings, others)
     others, labels = (
         beside(part, embeddings, f"reference_{name}") for part, name in ((others, "embeddings"), (labels, "labels"))
     )
     return others.to(embeddings.dtype), labels.long()
+
+
+def require_reference(reference: Any) -> tuple[Any, Any]:
+    """Return a reference set, which is a tuple of embeddings and labels, or raise an InputError."""
+    if not isinstance(reference, tuple | list) or len(reference) != 2:
+        raise InputError(f"reference must be a tuple (embeddings, labels), got {shown(reference)}")
+    return reference[0], reference[1]
+
+
+def require_same_dimension(embeddings: Tensor, others: Tensor) -> None:
+    """Raise unless a reference lies in the space of the embeddings."""
+    if others.shape[1] != embeddings.shape[1]:
+        raise InputError(
+            f"reference embeddings have {others.shape[1]} dimensions, the embeddings {embeddings.shape[1]}; they must "
+            "agree, so let one network make both"
+        )
 
 
 def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[Tensor, ...]:
@@ -149,3 +159,13 @@ def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[T
                 f"{size}"
             )
     return tuple(named.values())
+
+
+def each_pair_once(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the two indices of every unordered pair of a batch: (0, 1), (0, 2), ..., (1, 2), ..."""
+    rows = torch.arange(size, device=device)
+    later = size - 1 - rows  # how many come after each
+    pairs = size * (size - 1) // 2
+    first = rows.repeat_interleave(later, output_size=pairs)  # triu_indices would be compiled again for every size
+    second = torch.arange(pairs, device=device) - (later.cumsum(0) - later)[first] + first + 1
+    return first, second

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from losses.core.outputs import Pairs
+from losses.core.outputs import Pairs, map_floating
 
 if TYPE_CHECKING:
     from losses.core.inputs import Batch
@@ -47,16 +47,6 @@ def changed(loss: Loss, **parameters: Any) -> Loss:
     return type(loss)(**{key: value for key, value in (loss.config() | parameters).items() if key != "name"})
 
 
-def on_tensors(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Apply a change to every floating tensor of an output or target, whatever its kind."""
-    if isinstance(part, Tensor):
-        return change(part) if part.dtype.is_floating_point else part
-    if isinstance(part, tuple):
-        make: Any = type(part)
-        return make(*(on_tensors(inner, change) for inner in part))
-    return part
-
-
 def _non_negative(loss: Loss, batch: Batch) -> None:
     items = changed(loss, reduction="none")(*batch)
     if items.numel() and items.min() < -1e-12:
@@ -81,7 +71,7 @@ def _symmetric_in_pairs(loss: Loss, batch: Batch) -> None:
 def _translation_invariant(loss: Loss, batch: Batch) -> None:
     equal(
         "shifted by 3",
-        loss(on_tensors(batch.output, lambda t: t + 3), on_tensors(batch.target, lambda t: t + 3)),
+        loss(map_floating(batch.output, lambda t: t + 3), map_floating(batch.target, lambda t: t + 3)),
         loss(*batch),
         1e-7,
     )
@@ -92,7 +82,7 @@ def _shift_of_output(loss: Loss, batch: Batch) -> None:
 
 
 def _scale_of_output(loss: Loss, batch: Batch) -> None:
-    equal("embeddings * 3", loss(on_tensors(batch.output, lambda t: t * 3), batch.target), loss(*batch))
+    equal("embeddings * 3", loss(map_floating(batch.output, lambda t: t * 3), batch.target), loss(*batch))
 
 
 NON_NEGATIVE = Law("NON_NEGATIVE", "no item is below 0", _non_negative)
@@ -113,7 +103,7 @@ def scales(power: float, *parameters: str) -> Law:
 
     def check(loss: Loss, batch: Batch) -> None:
         scaled = changed(loss, **{name: getattr(loss, name) * 2 for name in parameters})
-        output, target = (on_tensors(part, lambda t: t * 2) for part in batch)
+        output, target = (map_floating(part, lambda t: t * 2) for part in batch)
         equal("everything times 2", scaled(output, target), loss(*batch) * 2**power)
 
     name = f"scales({power:g}{''.join(f', {parameter}' for parameter in parameters)})"

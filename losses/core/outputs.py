@@ -4,9 +4,8 @@ They are ordinary tuples, so ``torch.compile``, ``torch.export``, ``vmap`` and D
 plain tuple of the same length is accepted in their place.
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -40,3 +39,26 @@ class VAEOutput(NamedTuple):
     reconstruction: Tensor
     mean: Tensor
     log_variance: Tensor
+
+
+def tensors_in(part: Any) -> list[Tensor]:
+    """Return the tensors of an output or target, whatever its kind."""
+    if isinstance(part, Tensor):
+        return [part]
+    return [tensor for inner in part for tensor in tensors_in(inner)] if isinstance(part, tuple) else []
+
+
+def map_tensors(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return an output or target with every tensor changed, labels included."""
+    if isinstance(part, Tensor):
+        return change(part)
+    if isinstance(part, tuple):
+        make: Any = type(part)
+        parts = (map_tensors(inner, change) for inner in part)
+        return make(*parts) if hasattr(part, "_fields") else make(parts)
+    return part
+
+
+def map_floating(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return an output or target with every floating tensor changed."""
+    return map_tensors(part, lambda tensor: change(tensor) if tensor.dtype.is_floating_point else tensor)

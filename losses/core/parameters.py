@@ -28,6 +28,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
 from losses.core.errors import ConfigError, Path, Problem, quoted, suggestion
+from losses.core.precision import BUFFER_DTYPE
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 
-class Says(NamedTuple):
+class Wording(NamedTuple):
     """The words for what an annotation accepts, used in error messages and descriptions."""
 
     text: str
@@ -72,17 +73,17 @@ class IntegerRule:
 LARGEST = 1e18
 """Bound of every number: its square still fits into float32."""
 
-Number = Annotated[float, Ge(-LARGEST), Le(LARGEST), Says("a finite number")]
-Positive = Annotated[float, Gt(0), Le(LARGEST), Says("a finite number greater than 0")]
-NonNegative = Annotated[float, Ge(0), Le(LARGEST), Says("a finite number of at least 0")]
-AtLeastOne = Annotated[float, Ge(1), Le(LARGEST), Says("a finite number of at least 1")]
-Probability = Annotated[float, Ge(0), Le(1), Says("a number from 0 to 1")]
-InnerProbability = Annotated[float, Gt(0), Lt(1), Says("a number between 0 and 1, both excluded")]
-Integer = Annotated[int, Ge(-(2**63)), Le(2**63 - 1), IntegerRule(), Says("an integer of 64 bits")]
-Count = Annotated[int, Ge(0), Le(2**53), IntegerRule(), Says("an integer of at least 0")]
-Vector = Annotated[Sequence[float] | Tensor, VectorRule(), Says("a list of finite numbers")]
+Number = Annotated[float, Ge(-LARGEST), Le(LARGEST), Wording("a finite number")]
+Positive = Annotated[float, Gt(0), Le(LARGEST), Wording("a finite number greater than 0")]
+NonNegative = Annotated[float, Ge(0), Le(LARGEST), Wording("a finite number of at least 0")]
+AtLeastOne = Annotated[float, Ge(1), Le(LARGEST), Wording("a finite number of at least 1")]
+Probability = Annotated[float, Ge(0), Le(1), Wording("a number from 0 to 1")]
+InnerProbability = Annotated[float, Gt(0), Lt(1), Wording("a number between 0 and 1, both excluded")]
+Integer = Annotated[int, Ge(-(2**63)), Le(2**63 - 1), IntegerRule(), Wording("an integer of 64 bits")]
+Count = Annotated[int, Ge(0), Le(2**53), IntegerRule(), Wording("an integer of at least 0")]
+Vector = Annotated[Sequence[float] | Tensor, VectorRule(), Wording("a list of finite numbers")]
 NonNegativeVector = Annotated[
-    Sequence[float] | Tensor, VectorRule(minimum=0), Says("a list of finite numbers of at least 0")
+    Sequence[float] | Tensor, VectorRule(minimum=0), Wording("a list of finite numbers of at least 0")
 ]
 Reduction = Literal["mean", "sum", "none"]
 Average = Literal["active", "all"]
@@ -90,7 +91,7 @@ Distance = Literal["euclidean", "squared_euclidean", "cosine"]
 DistributionForm = Literal["logits", "log_probs", "probs"]
 
 
-class Parameter(NamedTuple):
+class DeclaredParameter(NamedTuple):
     """One parameter of a loss as its constructor declares it."""
 
     name: str
@@ -112,24 +113,25 @@ def checked(init: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(init)
     def checked_init(self: object, /, *args: object, **given: object) -> None:
         if args:
-            names = ", ".join(parameter.name for parameter in declared(init))
+            names = ", ".join(parameter.name for parameter in declared_parameters(init))
             raise ConfigError(
                 f"{type(self).__name__} takes its parameters by keyword, got {quoted(args[0])} by position; write one "
                 f"of {names} before it"
             )
-        plain_init: Callable[..., None] = init
-        plain_init(self, **validated(init, given))
+        construct: Callable[..., None] = init
+        construct(self, **validated(init, given))
 
     checked_init.__dict__["is_checked"] = True
     return checked_init  # type: ignore[return-value]  # the same signature, enforced by validated()
 
 
-def declared(init: Callable[..., None]) -> list[Parameter]:
+@functools.cache
+def declared_parameters(init: Callable[..., None]) -> list[DeclaredParameter]:
     """Return the parameters that a constructor declares, in order."""
     init = inspect.unwrap(init)
     hints = get_type_hints(init, include_extras=True)
     signature = list(inspect.signature(init).parameters.values())[1:]
-    return [Parameter(p.name, hints[p.name], p.default) for p in signature]
+    return [DeclaredParameter(p.name, hints[p.name], p.default) for p in signature]
 
 
 def validated(init: Callable[..., None], given: Mapping[str, object]) -> dict[str, Any]:
@@ -137,7 +139,7 @@ def validated(init: Callable[..., None], given: Mapping[str, object]) -> dict[st
     problems."""
     from pydantic import ValidationError
 
-    annotations = {parameter.name: parameter.annotation for parameter in declared_once(init)}
+    annotations = {parameter.name: parameter.annotation for parameter in declared_parameters(init)}
     problems = [unknown_key((name,), annotations) for name in given if name not in annotations]
     try:
         model = model_of(init).model_validate({name: value for name, value in given.items() if name in annotations})
@@ -159,11 +161,6 @@ def problems_in(error: ValidationError, annotations: Mapping[str, Any]) -> list[
 
 
 @functools.cache
-def declared_once(init: Callable[..., None]) -> list[Parameter]:
-    return declared(init)
-
-
-@functools.cache
 def model_of(init: Callable[..., None]) -> type[BaseModel]:
     """Return the pydantic model of a constructor's parameters."""
     from pydantic import BeforeValidator, ConfigDict, create_model
@@ -175,7 +172,7 @@ def model_of(init: Callable[..., None]) -> type[BaseModel]:
             else Annotated[parameter.annotation, BeforeValidator(_not_a_bool)],
             ... if parameter.default is inspect.Parameter.empty else parameter.default,
         )
-        for parameter in declared_once(init)
+        for parameter in declared_parameters(init)
     }
     config = ConfigDict(
         extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True, validate_default=True
@@ -191,7 +188,7 @@ def accepted(annotation: Any) -> str:
     """
     if get_origin(annotation) is Annotated:
         for item in get_args(annotation)[1:]:
-            if isinstance(item, Says):
+            if isinstance(item, Wording):
                 return item.text
         return accepted(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
@@ -203,20 +200,16 @@ def accepted(annotation: Any) -> str:
     )
 
 
-EXACT = torch.get_default_dtype() if torch.backends.mps.is_available() else torch.float64
-"""Dtype of buffers made from lists: what was written, for losses in float64 too; Apple's GPUs have no float64."""
-
-
-def hold(module: nn.Module, **values: Sequence[float] | Tensor | float | None) -> None:
-    """Keep parameters on a module: a list as a buffer that moves with it, anything else as it is."""
+def register_values(module: nn.Module, **values: Sequence[float] | Tensor | float | None) -> None:
+    """Set parameters on a module: a list as a buffer that moves with it, anything else as it is."""
     for name, value in values.items():
         if isinstance(value, Sequence | Tensor):
-            module.register_buffer(name, torch.as_tensor(value, dtype=EXACT))
+            module.register_buffer(name, torch.as_tensor(value, dtype=BUFFER_DTYPE))
         else:
             setattr(module, name, value)
 
 
-def plain(value: Any) -> Any:
+def as_configuration(value: Any) -> Any:
     """Return a parameter's value as configuration data: tensors become the shortest lists that read back the same."""
     if isinstance(value, Tensor):
         # numpy prints the shortest decimal that rounds to the same float, so [0.1] stays [0.1]

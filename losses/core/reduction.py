@@ -1,7 +1,8 @@
 """The one averaging convention of the package; it exists nowhere else.
 
 A loss is a set of items with values l_i and weights w_i. The mean is sum(w_i l_i) / sum(w_i): an item of weight 0
-changes nothing, and where no item has any weight the mean is 0 with a graph and zero gradient, never NaN.
+changes nothing, and where no item has any weight the mean is 0 with a graph and zero gradient, never NaN. Items may
+count as something else than 1 in the denominator: with c_i the mean is sum(w_i l_i) / sum(w_i c_i).
 """
 
 from __future__ import annotations
@@ -17,31 +18,95 @@ from losses.core.errors import InputError, quoted
 
 
 class Total(NamedTuple):
-    """The weighted sum of a loss's items and the sum of their weights: what is added over batches and over ranks.
+    """The weighted sum of a loss's items and what their mean divides it by: added over batches, it stays exact.
 
     Both are scalars, or vectors with one entry per mean for a loss whose value is a sum of several means.
+
+    >>> first, second = Total(tensor(6.0), 2), Total(tensor(1.0), 5)
+    >>> first + second  # not the concatenation of two tuples
+    Total(sum=tensor(7.), denominator=7)
+    >>> sum([first, second]).mean()  # 7 / 7, not the mean of 3 and 0.2
+    tensor(1.)
     """
 
     sum: Tensor
-    weight: Tensor | int
+    denominator: Tensor | int
+
+    def __add__(self, other: object) -> Total:  # of a tuple it would concatenate
+        if not isinstance(other, Total):
+            return NotImplemented
+        if self.sum.shape != other.sum.shape:
+            raise InputError(
+                f"totals of shapes {tuple(self.sum.shape)} and {tuple(other.sum.shape)} cannot be added; "
+                "add totals of one loss"
+            )
+        return Total(self.sum + other.sum, self.denominator + other.denominator)
+
+    def __radd__(self, other: object) -> Total:
+        return self if isinstance(other, int) and other == 0 else NotImplemented  # where sum() starts
+
+    def mean(self, normalizer: Tensor | float | None = None) -> Tensor:
+        """Return sum / denominator, or sum / normalizer; several means are added; nothing to divide by gives 0 with a
+        graph.
+
+        Raises:
+            InputError: the normalizer is no number of at least 0 or tensor, or does not fit.
+        """
+        denominator: Tensor | float = self.denominator
+        if normalizer is not None:
+            denominator = accepted_normalizer(normalizer, inspect=False)
+        smallest = torch.finfo(self.sum.dtype).tiny  # of a number that can be divided by
+        if isinstance(denominator, Tensor):
+            if denominator.ndim and denominator.shape != self.sum.shape:
+                raise InputError(
+                    f"normalizer has shape {tuple(denominator.shape)}, "
+                    f"the sum has shape {tuple(self.sum.shape)}; give a number"
+                )
+            denominator = denominator.to(self.sum.dtype)
+            nothing = denominator < smallest
+            mean = (self.sum / denominator.masked_fill(nothing, 1)).masked_fill(nothing, 0)
+        elif denominator >= smallest:
+            mean = self.sum / denominator
+        else:  # 0 times an infinite sum were NaN
+            mean = self.sum.masked_fill(torch.ones_like(self.sum, dtype=torch.bool), 0)
+        return mean.sum() if mean.ndim else mean
+
+
+def total_of(items: Tensor, weight: Tensor | None = None, denominators: Tensor | None = None) -> Total:
+    """Return the total of items.
+
+    Args:
+        items: values, already scaled by whatever weight the loss itself gives an item.
+        weight: what the caller weighs items by; ``None`` is 1 for each.
+        denominators: what an item of weight 1 adds to the denominator; ``None`` is 1 for each.
+    """
+    if weight is None:
+        return Total(items.sum(), items.numel() if denominators is None else denominators.sum())
+    counted = expanded(weight, items.shape) if denominators is None else weighted(denominators, weight)
+    return Total(weighted(items, weight).sum(), counted.sum())
 
 
 def weighted(items: Tensor, weight: Tensor | None) -> Tensor:
     """Return the items times their weights; a weight covers the items or their leading dimensions."""
     if weight is None:
         return items
-    weight = spread(weight, items.shape)
+    weight = expanded(weight, items.shape)
     return items.masked_fill(weight == 0, 0) * weight  # an infinite item of weight 0 is 0 too
 
 
-def spread(weight: Tensor, shape: Sequence[int]) -> Tensor:
+def expanded(weight: Tensor, shape: Sequence[int]) -> Tensor:
     """Return ``weight`` in the shape of the items: the same shape already, or one weight for each leading index."""
+    require_weight_fits(weight, shape)
+    return weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim)).expand(shape)
+
+
+def require_weight_fits(weight: Tensor, shape: Sequence[int]) -> None:
+    """Raise unless there is one weight per item or per leading index of items of this shape."""
     if weight.shape != shape[: weight.ndim]:
         raise InputError(
             f"weight has shape {tuple(weight.shape)}, the items have shape {tuple(shape)}; "
             "give one weight per item or per leading index (nothing else is broadcast)"
         )
-    return weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim)).expand(shape)
 
 
 def accepted_normalizer(normalizer: object, *, inspect: bool) -> Tensor | float:
@@ -60,44 +125,6 @@ def accepted_normalizer(normalizer: object, *, inspect: bool) -> Tensor | float:
         if 0 <= number < math.inf:
             return number
     raise InputError(
-        f"normalizer must be a finite number of at least 0 or a tensor, got {quoted(normalizer)}; pass the number of "
-        "items"
+        f"normalizer must be a finite number of at least 0 or a tensor, "
+        f"got {quoted(normalizer)}; pass the number of items"
     )
-
-
-def total_of(items: Tensor, weight: Tensor | None = None, mass: Tensor | None = None) -> Total:
-    """Return the total of items.
-
-    Args:
-        items: values, already scaled by whatever weight the loss itself gives an item.
-        weight: what the caller weighs items by; ``None`` is 1 for each.
-        mass: what an item of weight 1 adds to the denominator; ``None`` is 1 for each.
-    """
-    if weight is None and mass is None:
-        return Total(items.sum(), items.numel())
-    if weight is None:
-        assert mass is not None
-        return Total(items.sum(), mass.sum())
-    mass = spread(weight, items.shape) if mass is None else weighted(mass, weight)
-    return Total(weighted(items, weight).sum(), mass.sum())
-
-
-def mean_of(total: Total, normalizer: Tensor | float | None = None) -> Tensor:
-    """Return sum / weight, or sum / normalizer; several means are added; a denominator of 0 gives 0 with a graph."""
-    denominator = total.weight if normalizer is None else normalizer
-    smallest = torch.finfo(total.sum.dtype).tiny  # of a number that can be divided by
-    if isinstance(denominator, Tensor):
-        if denominator.ndim and denominator.shape != total.sum.shape:
-            raise InputError(
-                f"normalizer has shape {tuple(denominator.shape)}, the sum has shape {tuple(total.sum.shape)}; give a "
-                "number"
-            )
-        denominator = denominator.to(total.sum.dtype)
-        nothing = denominator < smallest
-        mean = (total.sum / denominator.masked_fill(nothing, 1)).masked_fill(nothing, 0)
-    elif denominator >= smallest:
-        mean = total.sum / denominator
-    else:
-        # 0 times an infinite sum were NaN
-        mean = total.sum.masked_fill(torch.ones_like(total.sum, dtype=torch.bool), 0)
-    return mean.sum() if mean.ndim else mean

@@ -9,13 +9,14 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
+from losses.core import inputs as kinds_of_input
 from losses.core.errors import ConfigError, Problem, quoted, suggestion
 from losses.core.inputs import Kind
 from losses.core.laws import Law
 from losses.core.loss import Loss
-from losses.core.parameters import Says
+from losses.core.parameters import Wording, declared_parameters
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -53,8 +54,8 @@ def register(
     name: str,
     *,
     inputs: Kind | Sequence[Kind],
-    suits: str,
-    source: str,
+    suits: str = "",
+    source: str = "",
     aliases: Sequence[str] = (),
     laws: Sequence[Law] = (),
     family: str | None = None,
@@ -71,31 +72,74 @@ def register(
         family: group it is listed under; by default the folder that its module is in.
 
     Raises:
-        ConfigError: a name is taken or not snake_case, or the constructor is not decorated with ``@checked``.
+        ConfigError: an argument is not what it should be, a name is taken, or the class lacks what everything else is
+            derived from: documentation, a constructor decorated with ``@checked``, a parameter ``reduction``.
     """
 
     def decorate(cls: type[L]) -> type[L]:
-        for word in (name, *aliases):
-            if not re.fullmatch(r"[a-z][a-z0-9_]*", word):
-                raise ConfigError(f"cannot register {word!r}: a name is snake_case, like 'binary_cross_entropy'")
-            taken = SPECS.get(ALIASES.get(word, word))
-            if taken is not None:
-                raise ConfigError(
-                    f"cannot register {word!r}: it already means {taken.cls.__module__}.{taken.cls.__name__}"
-                )
-        if "is_checked" not in cls.__init__.__dict__:
-            raise ConfigError(
-                f"cannot register {cls.__name__}: decorate its __init__ with @checked, so that its parameters are "
-                "validated"
-            )
-        kinds = (inputs,) if isinstance(inputs, Kind) else tuple(inputs)
+        kinds = (inputs,) if isinstance(inputs, Kind) else inputs
+        require_declaration(name, kinds, suits, source, aliases, laws)
+        require_class(name, cls)
         group = family or cls.__module__.rpartition(".")[0].rpartition(".")[2] or "custom"
-        cls.spec = Spec(name, cls, group, kinds, tuple(aliases), tuple(laws), suits, source)
+        cls.spec = Spec(name, cls, group, tuple(kinds), tuple(aliases), tuple(laws), suits, source)
         SPECS[name] = cls.spec
         ALIASES.update(dict.fromkeys(aliases, name))
         return cls
 
     return decorate
+
+
+def require_declaration(name: Any, inputs: Any, suits: Any, source: Any, aliases: Any, laws: Any) -> None:
+    """Raise unless the arguments of :func:`register` are what they should be."""
+
+    def refuse(problem: str) -> NoReturn:
+        raise ConfigError(f"cannot register {quoted(name)}: {problem}")
+
+    if not isinstance(aliases, Sequence) or isinstance(aliases, str):
+        refuse(f"aliases must be a tuple of names, got {quoted(aliases)}; write ({quoted(aliases)},)")
+    for word in (name, *aliases):
+        if not isinstance(word, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", word):
+            raise ConfigError(f"cannot register {quoted(word)}: a name is snake_case, like 'binary_cross_entropy'")
+        taken = SPECS.get(ALIASES.get(word, word))
+        if taken is not None:
+            already = f"{taken.cls.__module__}.{taken.cls.__name__}"
+            raise ConfigError(f"cannot register {word!r}: it already means {already}")
+    if not isinstance(inputs, Sequence) or not inputs or not all(isinstance(kind, Kind) for kind in inputs):
+        hint = f" Did you mean {inputs.upper()}?" if isinstance(inputs, str) and inputs.upper() in KINDS else ""
+        refuse(f"inputs must be a kind of input, or several, of {', '.join(KINDS)}, got {quoted(inputs)}.{hint}")
+    for argument, text, meaning in (
+        ("suits", suits, "what the loss is good for, in one phrase"),
+        ("source", source, "the paper or book that defines it"),
+    ):
+        if not isinstance(text, str) or not text.strip():
+            refuse(f"{argument} must be {meaning}, got {quoted(text)}; add {argument}='...'")
+    if not isinstance(laws, Sequence) or not all(isinstance(law, Law) for law in laws):
+        refuse(f"laws must be a tuple of laws such as NON_NEGATIVE, got {quoted(laws)}; they are in losses.extend")
+
+
+def require_class(name: str, cls: Any) -> None:
+    """Raise unless a class is a loss that everything else can be derived from."""
+
+    def refuse(problem: str) -> NoReturn:
+        raise ConfigError(f"cannot register {name!r}: {problem}")
+
+    if not isinstance(cls, type) or not issubclass(cls, Loss):
+        refuse(f"it must be a class of losses.Loss, got {quoted(cls)}; derive it from Loss or ElementwiseLoss")
+    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+        refuse(f"{cls.__name__} is abstract; define {', '.join(missing)}")
+    if not (cls.__doc__ or "").strip():
+        refuse(f"{cls.__name__} has no documentation; its first line is what python -m losses shows of it")
+    if "is_checked" not in cls.__init__.__dict__:
+        refuse(f"decorate {cls.__name__}.__init__ with @checked, so that its parameters are validated")
+    try:
+        parameters = declared_parameters(cls.__init__)
+    except Exception as error:
+        refuse(f"the annotations of {cls.__name__}.__init__ cannot be read, {type(error).__name__}: {error}")
+    if "reduction" not in [parameter.name for parameter in parameters]:
+        refuse(f"{cls.__name__}.__init__ has no parameter reduction; add reduction: Reduction = 'mean'")
+
+
+KINDS = sorted(name for name, kind in vars(kinds_of_input).items() if isinstance(kind, Kind))
 
 
 def scan(package: str, path: Iterable[str]) -> None:
@@ -116,7 +160,7 @@ def load_plugins() -> None:
         for point in _pending.pop()():
             try:
                 point.load()
-            except Exception as error:  # a broken third-party package must not take every other loss with it
+            except (Exception, SystemExit) as error:  # a broken package must not take every other loss with it
                 warnings.warn(
                     f"the losses of {point.value!r} could not be loaded: {type(error).__name__}: {error}", stacklevel=3
                 )
@@ -195,4 +239,6 @@ class LossRule:
         return dict(ANY_LOSS)  # pydantic follows every reference, so losses.schema() puts it in afterwards
 
 
-NestedLoss = Annotated[Loss | str | Mapping[str, Any], LossRule(), Says("the name of a loss or a mapping with a name")]
+NestedLoss = Annotated[
+    Loss | str | Mapping[str, Any], LossRule(), Wording("the name of a loss or a mapping with a name")
+]

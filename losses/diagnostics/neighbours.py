@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from losses.core.errors import ConfigError, InputError, quoted
+from losses.core.labelled import require_same_dimension
 from losses.core.parameters import Distance
-from losses.diagnostics.figures import accepted_embeddings, require_distance
+from losses.diagnostics.metrics import accepted_embeddings, require_distance
 from losses.ops.distances import unit
 
 BLOCK = 1 << 22  # elements of the largest temporary
@@ -72,12 +73,7 @@ def compared(embeddings: Tensor, reference: Tensor | None, distance: Distance) -
     else:
         queries, others = accepted_embeddings(embeddings=embeddings, reference_embeddings=reference)
         others = others.to(queries)
-        if others.shape[1] != queries.shape[1]:
-            raise InputError(
-                f"reference embeddings have {others.shape[1]} dimensions, the embeddings {queries.shape[1]}; they "
-                "must agree, "
-                "so let one network make both"
-            )
+        require_same_dimension(queries, others)
     return (directions(queries, 0), directions(others, 1)) if distance == "cosine" else (queries, others)
 
 

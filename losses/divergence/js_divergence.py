@@ -7,12 +7,18 @@ import math
 import torch
 from torch import Tensor
 
-from losses.core.inputs import DISTRIBUTIONS
-from losses.core.laws import NON_NEGATIVE, bounded
-from losses.core.loss import Loss
-from losses.core.parameters import DistributionForm, InnerProbability, Reduction, checked
-from losses.core.registry import register
-from losses.ops.log_space import floored, log_probabilities, relative_entropy
+from losses.extend import (
+    DISTRIBUTIONS,
+    NON_NEGATIVE,
+    DistributionForm,
+    InnerProbability,
+    Loss,
+    Reduction,
+    bounded,
+    checked,
+    register,
+)
+from losses.ops.numerics.log_space import floored, log_probabilities, relative_entropy
 
 
 def js_divergence(log_probs: Tensor, target_log_probs: Tensor, *, mixture: float = 0.5) -> Tensor:
@@ -44,8 +50,8 @@ class JSDivergenceLoss(Loss):
     With :math:`\pi = 1/2` it is symmetric and lies in [0, log 2]; its square root is the Jensen-Shannon distance.
 
     Args:
-        output: form of the output, ``"logits"``, ``"log_probs"`` or ``"probs"``.
-        target: form of the target, likewise.
+        output_form: what the output holds, ``"logits"``, ``"log_probs"`` or ``"probs"``.
+        target_form: what the target holds, likewise.
         mixture: :math:`\pi`, share of the target in the mixture.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one distribution.
 
@@ -59,7 +65,7 @@ class JSDivergenceLoss(Loss):
         ConfigError: a parameter is outside its range.
         InputError: the tensors differ in shape, or their values are not in the form that was declared.
 
-    >>> loss = JSDivergenceLoss(output="probs")
+    >>> loss = JSDivergenceLoss(output_form="probs")
     >>> loss(tensor([[1.0, 0.0]]), tensor([[0.0, 1.0]]))  # disjoint: log 2
     tensor(0.6931)
     """
@@ -68,18 +74,20 @@ class JSDivergenceLoss(Loss):
     def __init__(
         self,
         *,
-        output: DistributionForm = "logits",
-        target: DistributionForm = "probs",
+        output_form: DistributionForm = "logits",
+        target_form: DistributionForm = "probs",
         mixture: InnerProbability = 0.5,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        self.output: DistributionForm = output
-        self.target: DistributionForm = target
+        self.output_form: DistributionForm = output_form
+        self.target_form: DistributionForm = target_form
         self.mixture = mixture
         self.reduction = reduction
 
     def items(self, output: Tensor, target: Tensor) -> Tensor:
         return js_divergence(
-            log_probabilities(output, self.output), log_probabilities(target, self.target), mixture=self.mixture
+            log_probabilities(output, self.output_form),
+            log_probabilities(target, self.target_form),
+            mixture=self.mixture,
         )

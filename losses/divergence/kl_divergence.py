@@ -8,14 +8,20 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from losses.core.errors import InputError
-from losses.core.inputs import DISTRIBUTION_OBJECTS, DISTRIBUTIONS
-from losses.core.inputs.kind import widened
-from losses.core.laws import NON_NEGATIVE
-from losses.core.loss import Loss
-from losses.core.parameters import DistributionForm, Positive, Reduction, checked
-from losses.core.registry import register
-from losses.ops.log_space import log_probabilities, relative_entropy
+from losses.extend import (
+    DISTRIBUTION_OBJECTS,
+    DISTRIBUTIONS,
+    NON_NEGATIVE,
+    DistributionForm,
+    InputError,
+    Loss,
+    Positive,
+    Reduction,
+    checked,
+    register,
+    widened,
+)
+from losses.ops.numerics.log_space import log_probabilities, relative_entropy
 
 
 def kl_divergence(
@@ -49,8 +55,8 @@ class KLDivergenceLoss(Loss):
     of the dtype, so that the divergence stays finite.
 
     Args:
-        output: form of the output, ``"logits"``, ``"log_probs"`` or ``"probs"``.
-        target: form of the target, likewise.
+        output_form: what the output holds, ``"logits"``, ``"log_probs"`` or ``"probs"``.
+        target_form: what the target holds, likewise.
         direction: ``"forward"`` is KL(target‖output), which covers the target; ``"reverse"`` is KL(output‖target),
             which seeks one of its modes.
         temperature: :math:`T`; log-probabilities are divided by it and normalised again, and the loss is multiplied by
@@ -61,7 +67,7 @@ class KLDivergenceLoss(Loss):
     Shapes:
         output, target: ``(..., K)``, the same. Returns ``()``, or ``(...)`` if nothing is reduced.
         Also takes two ``torch.distributions.Distribution`` that torch knows the divergence of; then an item is one
-        element of their batch shape, and ``output`` and ``target`` (the parameters) have nothing to say.
+        element of their batch shape, and ``output_form`` and ``target_form`` have nothing to say.
 
     Units:
         Nats.
@@ -70,7 +76,7 @@ class KLDivergenceLoss(Loss):
         ConfigError: a parameter is outside its range.
         InputError: the tensors differ in shape, or their values are not in the form that was declared.
 
-    >>> loss = KLDivergenceLoss(output="probs", target="probs")
+    >>> loss = KLDivergenceLoss(output_form="probs", target_form="probs")
     >>> loss(tensor([[0.5, 0.5]]), tensor([[1.0, 0.0]]))  # 1 * log(1 / 0.5)
     tensor(0.6931)
     """
@@ -79,15 +85,15 @@ class KLDivergenceLoss(Loss):
     def __init__(
         self,
         *,
-        output: DistributionForm = "logits",
-        target: DistributionForm = "probs",
+        output_form: DistributionForm = "logits",
+        target_form: DistributionForm = "probs",
         direction: Literal["forward", "reverse"] = "forward",
         temperature: Positive = 1.0,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        self.output: DistributionForm = output
-        self.target: DistributionForm = target
+        self.output_form: DistributionForm = output_form
+        self.target_form: DistributionForm = target_form
         self.direction: Literal["forward", "reverse"] = direction
         self.temperature = temperature
         self.reduction = reduction
@@ -96,7 +102,10 @@ class KLDivergenceLoss(Loss):
         if isinstance(output, Distribution) and isinstance(target, Distribution):
             return self._of_objects(output, target)
         assert isinstance(output, Tensor) and isinstance(target, Tensor)  # accepted together
-        log_probs, target_log_probs = log_probabilities(output, self.output), log_probabilities(target, self.target)
+        log_probs, target_log_probs = (
+            log_probabilities(output, self.output_form),
+            log_probabilities(target, self.target_form),
+        )
         if self.temperature != 1:
             log_probs, target_log_probs = (
                 (part / self.temperature).log_softmax(-1) for part in (log_probs, target_log_probs)

@@ -7,14 +7,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from losses.core.errors import ConfigError, InputError, Problem
-from losses.core.inputs import TRANSPORT
-from losses.core.laws import NON_NEGATIVE
-from losses.core.loss import Loss
-from losses.core.outputs import Samples
-from losses.core.parameters import AtLeastOne, Reduction, Vector, checked, hold
-from losses.core.registry import register
-from losses.ops.quantiles import moves, norm, power_mean
+from losses.extend import (
+    NON_NEGATIVE,
+    TRANSPORT,
+    AtLeastOne,
+    ConfigError,
+    InputError,
+    Loss,
+    Problem,
+    Reduction,
+    Samples,
+    Vector,
+    checked,
+    register,
+    register_values,
+)
+from losses.ops.transport.quantiles import moves, norm, power_mean
 
 
 @register(
@@ -33,7 +41,7 @@ class WassersteinLoss(Loss):
 
     Args:
         p: power of the distance, at least 1.
-        input: what the tensors hold: ``"samples"``, or a histogram as ``"probs"`` or ``"logits"``.
+        form: what output and target hold: ``"samples"``, or a histogram as ``"probs"`` or ``"logits"``.
         positions: support of a histogram, one number for each of its K entries; by default 0, 1, ..., K - 1.
         value: ``"distance"`` is :math:`W_p`, ``"cost"`` is :math:`W_p^p`.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one distribution.
@@ -47,11 +55,11 @@ class WassersteinLoss(Loss):
 
     Raises:
         ConfigError: a parameter is outside its range, or ``positions`` are given for samples.
-        InputError: the tensors do not fit together, or their values are not what ``input`` declares.
+        InputError: the tensors do not fit together, or their values are not what ``form`` declares.
 
     >>> WassersteinLoss()(tensor([0.0, 1.0]), tensor([5.0, 6.0]))  # both points move by 5
     tensor(5.)
-    >>> WassersteinLoss(input="probs")(tensor([1.0, 0.0, 0.0]), tensor([0.0, 0.0, 1.0]))  # all mass moves by 2
+    >>> WassersteinLoss(form="probs")(tensor([1.0, 0.0, 0.0]), tensor([0.0, 0.0, 1.0]))  # all mass moves by 2
     tensor(2.)
     """
 
@@ -62,24 +70,24 @@ class WassersteinLoss(Loss):
         self,
         *,
         p: AtLeastOne = 1.0,
-        input: Literal["samples", "probs", "logits"] = "samples",  # noqa: A002  (the word of the catalogue)
+        form: Literal["samples", "probs", "logits"] = "samples",
         positions: Vector | None = None,
         value: Literal["distance", "cost"] = "distance",
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        if input == "samples" and positions is not None:
+        if form == "samples" and positions is not None:
             raise ConfigError(
                 Problem(("positions",), "got a support, expected None: samples say themselves where they are")
             )
         self.p = p
-        self.input = input
-        hold(self, positions=positions)
+        self.form: Literal["samples", "probs", "logits"] = form
+        register_values(self, positions=positions)
         self.value = value
         self.reduction = reduction
 
     def items(self, output: Samples, target: Samples) -> Tensor:
-        if self.input != "samples":
+        if self.form != "samples":
             output, target = self._histogram(output.points), self._histogram(target.points)
         moved = moves(output.points, target.points, output.weights, target.weights)
         value = power_mean(*moved, self.p) if self.value == "cost" else norm(*moved, self.p)
@@ -97,4 +105,4 @@ class WassersteinLoss(Loss):
             )
         else:
             points = self.positions.to(values.dtype)
-        return Samples(points.expand_as(values), values.softmax(-1) if self.input == "logits" else values)
+        return Samples(points.expand_as(values), values.softmax(-1) if self.form == "logits" else values)

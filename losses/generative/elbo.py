@@ -9,18 +9,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.core.errors import ConfigError, Problem
-from losses.core.inputs import BINARY, POINTWISE, VAE_OUTPUT
-from losses.core.inputs.kind import widened
-from losses.core.laws import NON_NEGATIVE
-from losses.core.loss import Loss
-from losses.core.outputs import VAEOutput
-from losses.core.parameters import Count, NonNegative, Reduction, checked
-from losses.core.reduction import Total, mean_of, total_of
-from losses.core.registry import NestedLoss, register
+from losses.extend import (
+    BINARY,
+    NON_NEGATIVE,
+    POINTWISE,
+    VAE_OUTPUT,
+    ConfigError,
+    Count,
+    Loss,
+    NestedLoss,
+    NonNegative,
+    Problem,
+    Reduction,
+    Total,
+    VAEOutput,
+    checked,
+    register,
+    total_of,
+    widened,
+)
 
 STEEPEST = 0.8
-"""Share of the exponent range of a dtype above which exp goes on as its tangent."""
+"""Fraction of the exponent range of a dtype above which exp goes on as its tangent."""
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -118,24 +128,26 @@ class ELBOLoss(Loss):
         reconstruction, divergence = self._parts(output, target)
         return reconstruction + self._beta() * divergence
 
+    @torch.no_grad()
     def terms(self, output: VAEOutput, target: Tensor) -> Mapping[str, Tensor]:
         """Return the mean ``reconstruction`` and ``divergence`` (before beta) of a batch, detached, for logging."""
-        with torch.no_grad():
-            reconstruction_and_data = self._accepted(output, target, None, {})[:2]
-            return {
-                name: mean_of(total_of(part))
-                for name, part in zip(
-                    ("reconstruction", "divergence"), self._parts(*reconstruction_and_data), strict=True
-                )
-            }
+        reconstruction, divergence = self._on_accepted(self._parts, output, target)
+        return {"reconstruction": total_of(reconstruction).mean(), "divergence": total_of(divergence).mean()}
 
-    def forward(self, output: Any, target: Any = None, **options: Any) -> Tensor:
-        value = super().forward(output, target, **options)
+    def forward(
+        self,
+        output: Any,
+        target: Any = None,
+        *,
+        weight: Tensor | None = None,
+        normalizer: Tensor | float | None = None,
+    ) -> Tensor:
+        value = super().forward(output, target, weight=weight, normalizer=normalizer)
         self._advance()
         return value
 
-    def total(self, output: Any, target: Any = None, **options: Any) -> Total:
-        total = super().total(output, target, **options)
+    def total(self, output: Any, target: Any = None, *, weight: Tensor | None = None) -> Total:
+        total = super().total(output, target, weight=weight)
         self._advance()
         return total
 
@@ -148,7 +160,7 @@ class ELBOLoss(Loss):
             return self.beta
         return self.beta * (self.progress / self.warmup_steps).clamp(max=1)
 
-    def _parts(self, output: VAEOutput, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _parts(self, output: VAEOutput, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return reconstruction and divergence of every sample."""
         missed = self.reconstruction.items(output.reconstruction, target)
         divergence = over_event(gaussian_kl(output.mean, output.log_variance).clamp(min=self.free_bits))

@@ -9,20 +9,24 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from losses.core.errors import InputError
-from losses.core.inputs import EMBEDDINGS, PAIRS
-from losses.core.labelled import LabelledBatch
-from losses.core.laws import NON_NEGATIVE, SCALE_INVARIANT, SYMMETRIC_IN_PAIRS
-from losses.core.loss import Loss
-from losses.core.outputs import Pairs
-from losses.core.parameters import Number, Positive, Reduction, checked
-from losses.core.reduction import Total, total_of
-from losses.core.registry import register
-from losses.ops.distances import cosine_similarity, rowwise_cosine
-from losses.ops.log_space import softplus
-from losses.ops.log_sums import tiled_circle
-from losses.ops.readings import Readings, readings_of, share
-from losses.ops.whole_batch import over_batch, tileable
+from losses.extend import (
+    EMBEDDINGS,
+    NON_NEGATIVE,
+    PAIRS,
+    SCALE_INVARIANT,
+    SYMMETRIC_IN_PAIRS,
+    AnchorLoss,
+    AnchorRows,
+    LabelledBatch,
+    Number,
+    Positive,
+    Reduction,
+    Tiling,
+    checked,
+    register,
+)
+from losses.ops.numerics.log_space import softplus
+from losses.ops.pairs.circle import tiled_circle
 
 
 def circle(
@@ -33,20 +37,28 @@ def circle(
     margin: float = 0.4,
     scale: float = 80.0,
     pace: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return the loss of every row of similarities, and which rows hold both positives and negatives; see
-    :class:`CircleLoss`.
+) -> Tensor:
+    """Return the loss of every row of similarities, 0 where it lacks positives or negatives; see :class:`CircleLoss`.
 
-    ``pace`` are the similarities whose distance from their optimum weighs each term: constants, by default the present
-    ones.
+    Args:
+        similarity: of every anchor to all it is compared with, ``(N, M)``.
+        positive, negative: ``(N, M)``, which of them are of its class and of others.
+        margin: see :class:`CircleLoss`, and ``scale`` too.
+        pace: the similarities whose distance from their optimum weighs each term: constants, by default the present
+            ones.
     """
     pace = similarity.detach() if pace is None else pace
-    pull = -scale * (1 + margin - pace).relu() * (similarity - (1 - margin))
-    push = scale * (pace + margin).relu() * (similarity - margin)
-    valid = positive.any(-1) & negative.any(-1)
+    of_positive = -scale * (1 + margin - pace).relu() * (similarity - (1 - margin))
+    of_negative = scale * (pace + margin).relu() * (similarity - margin)
+    valid = has_both(positive, negative)
     # a row without either would be log 0: give it something finite and drop it
-    exponent = sum_of_masked(pull, positive, valid) + sum_of_masked(push, negative, valid)
-    return softplus(exponent).masked_fill(~valid, 0), valid
+    exponent = sum_of_masked(of_positive, positive, valid) + sum_of_masked(of_negative, negative, valid)
+    return softplus(exponent).masked_fill(~valid, 0)
+
+
+def has_both(positive: Tensor, negative: Tensor) -> Tensor:
+    """Return which rows hold both positives and negatives."""
+    return positive.any(-1) & negative.any(-1)
 
 
 def sum_of_masked(logits: Tensor, mask: Tensor, valid: Tensor) -> Tensor:
@@ -63,7 +75,7 @@ def sum_of_masked(logits: Tensor, mask: Tensor, valid: Tensor) -> Tensor:
     source="Y. Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, 2020, "
     "arXiv:2002.10857, eq. 6",
 )
-class CircleLoss(Loss):
+class CircleLoss(AnchorLoss):
     r"""All positive against all negative similarities of an anchor, each weighted by its distance from the optimum.
 
     .. math::
@@ -97,7 +109,7 @@ class CircleLoss(Loss):
     tensor([0.4741, 0.4741, 0.0000])
     """
 
-    exceptions: ClassVar[Mapping[str, str]] = {
+    exemptions: ClassVar[Mapping[str, str]] = {
         "first_derivative": "the weights in square brackets are constants in the gradient, by the paper's definition",
         "second_derivative": "the weights in square brackets are constants in the gradient, by the paper's definition",
     }
@@ -109,53 +121,17 @@ class CircleLoss(Loss):
         self.scale = scale
         self.reduction = reduction
 
-    def items(self, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
-        return circle(*similarities(output, target), margin=self.margin, scale=self.scale)[0]
+    @property
+    def gap(self) -> float:
+        return (
+            1 - 2 * self.margin
+        )  # similar by 1 - margin and no more than by margin: that far apart in cosine distance
 
-    def mass(self, items: Tensor, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
-        return circle(*similarities(output, target), margin=self.margin, scale=self.scale)[1].to(items.dtype)
+    def of_anchors(self, rows: AnchorRows) -> Tensor:
+        return circle(*rows, margin=self.margin, scale=self.scale)
 
-    def spread(self, weight: Tensor, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
-        if isinstance(output, Pairs):
-            raise InputError(
-                f"circle takes {len(target)} pairs as one item, so a weight for each has no meaning; leave weight out, "
-                "or pass a labelled batch with one weight per anchor"
-            )
-        return weight
+    def counted(self, positive: Tensor, negative: Tensor) -> Tensor:
+        return has_both(positive, negative)
 
-    def summed(self, output: LabelledBatch | Pairs, target: Tensor, weight: Tensor | None) -> Total:
-        if isinstance(output, LabelledBatch) and tileable(output, weight):
-            kernel = partial(tiled_circle, margin=self.margin, scale=self.scale)
-            sums, counts = over_batch(
-                kernel,
-                lambda batch: self._composed(batch, target, weight).sum.unsqueeze(0),
-                output,
-                "similarity",
-                weight,
-            )
-            return Total(sums[0], counts[0])
-        return self._composed(output, target, weight)
-
-    def observed(self, output: LabelledBatch | Pairs, target: Tensor) -> Readings:
-        counted = torch.as_tensor(self.summed(output, target, None).weight)
-        anchors = len(output.anchors) if isinstance(output, LabelledBatch) else 1
-        # similar by 1 - margin and no more than by margin: that far apart in cosine distance
-        return readings_of(
-            self, output, target, active=share(counted, anchors), distance="cosine", gap=1 - 2 * self.margin
-        )
-
-    def _composed(self, output: LabelledBatch | Pairs, target: Tensor, weight: Tensor | None) -> Total:
-        """Return the total as a plain composition."""
-        items, valid = circle(*similarities(output, target), margin=self.margin, scale=self.scale)
-        if weight is not None:
-            weight = self.spread(weight, output, target)
-        return total_of(items, weight, valid.to(items.dtype))
-
-
-def similarities(output: LabelledBatch | Pairs, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return similarities, one row per item, and which of them are positive and which negative."""
-    if isinstance(output, Pairs):
-        same = (target > 0).unsqueeze(0)
-        return rowwise_cosine(*output).unsqueeze(0), same, ~same
-    positive, negative = output.occurrences()
-    return cosine_similarity(output.anchors, output.others), positive > 0, negative > 0
+    def tiling(self, batch: LabelledBatch) -> Tiling:
+        return Tiling(partial(tiled_circle, margin=self.margin, scale=self.scale))

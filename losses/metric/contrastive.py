@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from losses.core.inputs import EMBEDDINGS, PAIRS
-from losses.core.labelled import LabelledBatch
-from losses.core.laws import NON_NEGATIVE, SYMMETRIC_IN_PAIRS
-from losses.core.loss import Loss
-from losses.core.outputs import Pairs
-from losses.core.parameters import Distance, NonNegative, Positive, Reduction, checked
-from losses.core.reduction import Total, total_of
-from losses.core.registry import register
-from losses.ops.distances import pairwise_distance, rowwise_distance
-from losses.ops.pairs import tiled_contrastive
-from losses.ops.readings import Readings, averaged, readings_of, share
-from losses.ops.whole_batch import over_batch, tileable
+from losses.extend import (
+    EMBEDDINGS,
+    NON_NEGATIVE,
+    PAIRS,
+    SYMMETRIC_IN_PAIRS,
+    Distance,
+    EmbeddingLoss,
+    LabelledBatch,
+    ListedPairs,
+    NonNegative,
+    Pairs,
+    Positive,
+    Reduction,
+    Tiling,
+    Total,
+    checked,
+    register,
+    total_of,
+)
+from losses.ops.pairs.contrastive import tiled_contrastive
 
 
 def contrastive(
@@ -44,7 +52,7 @@ def contrastive(
     source="R. Hadsell, S. Chopra, Y. LeCun, Dimensionality Reduction by Learning an Invariant Mapping, 2006, "
     "doi:10.1109/CVPR.2006.100",
 )
-class ContrastiveLoss(Loss):
+class ContrastiveLoss(EmbeddingLoss):
     r"""Distance of what belongs together, and how far below the margin the rest comes.
 
     .. math::
@@ -104,91 +112,49 @@ class ContrastiveLoss(Loss):
         self.average = average
         self.reduction = reduction
 
-    def items(self, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
-        return self._of_pairs(*self._pairs(output, target))
+    @property
+    def measure(self) -> str:
+        return self.distance
 
-    def mass(self, items: Tensor, output: LabelledBatch | Pairs, target: Tensor) -> Tensor | None:
+    @property
+    def gap(self) -> float:
+        return self.margin - self.positive_margin
+
+    def items(self, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
+        return self._of(self.pairs(output, target))
+
+    def denominators(self, items: Tensor, output: LabelledBatch | Pairs, target: Tensor) -> Tensor | None:
         return None if self.average == "all" else (items > 0).to(items.dtype)
 
-    def spread(self, weight: Tensor, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
-        if isinstance(output, Pairs):
-            return weight
-        if output.indices is not None:
-            anchor, _, negative_anchor, _ = output.pairs()
-            return weight[torch.cat([anchor, negative_anchor])]
-        if output.has_reference:
-            return weight.repeat_interleave(len(output.others))
-        first, second = once(len(output.anchors), weight.device)
-        return (weight[first] + weight[second]) / 2
+    def item_weights(self, weight: Tensor, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
+        return self.pair_weights(weight, output)
 
-    def summed(self, output: LabelledBatch | Pairs, target: Tensor, weight: Tensor | None) -> Total:
-        if isinstance(output, LabelledBatch) and tileable(output, weight):
-            settings: dict[str, Any] = {
-                "margin": self.margin,
-                "positive_margin": self.positive_margin,
-                "power": self.power,
-                "average": self.average,
-            }
-            sums, counts = over_batch(
-                partial(tiled_contrastive, **settings),
-                lambda batch: self._composed(batch, target, weight).sum.reshape(-1),
-                output,
-                self.distance,
-                weight,
-                upper=not output.has_reference,
-                outputs=2 if self.average == "balanced" else 1,
-            )
-            return Total(sums, counts) if self.average == "balanced" else Total(sums[0], counts[0])
-        return self._composed(output, target, weight)
+    def fast_total(self, output: LabelledBatch | Pairs, target: Tensor, weight: Tensor | None) -> Total | None:
+        if isinstance(output, Pairs) and self.average == "balanced":
+            return self.plain_total(output, target, weight)
+        return super().fast_total(output, target, weight)
 
-    def _composed(self, output: LabelledBatch | Pairs, target: Tensor, weight: Tensor | None) -> Total:
-        """Return the total as a plain composition."""
-        distances, same = self._pairs(output, target)
-        items = self._of_pairs(distances, same)
-        if weight is not None:
-            weight = self.spread(weight, output, target)
-        mass = self.mass(items, output, target)
-        if mass is None or self.average != "balanced":
-            return total_of(items, weight, mass)
-        positive, negative = (total_of(items * side, weight, mass * side) for side in (same, ~same))
-        counts = torch.stack([torch.as_tensor(positive.weight), torch.as_tensor(negative.weight)])
-        return Total(torch.stack([positive.sum, negative.sum]), counts)
-
-    def observed(self, output: LabelledBatch | Pairs, target: Tensor) -> Readings:
-        counts = [averaged(self, over).summed(output, target, None).weight for over in ("active", "all")]
-        active = share(torch.as_tensor(counts[0]), counts[1])
-        return readings_of(
-            self, output, target, active=active, distance=self.distance, gap=self.margin - self.positive_margin
+    def plain_total(self, output: LabelledBatch | Pairs, target: Tensor, weight: Tensor | None) -> Total:
+        if self.average != "balanced":
+            return self.definition_total(output, target, weight)
+        pairs = self.pairs(output, target)
+        items = self._of(pairs)
+        weight = None if weight is None else self.pair_weights(weight, output)
+        sums, denominators = zip(
+            *(total_of(items * side, weight, (items > 0).to(items.dtype) * side) for side in (pairs.same, ~pairs.same)),
+            strict=True,
         )
+        return Total(torch.stack(sums), torch.stack(denominators))
 
-    def _of_pairs(self, distances: Tensor, same: Tensor) -> Tensor:
-        return contrastive(distances, same, margin=self.margin, positive_margin=self.positive_margin, power=self.power)
+    def tiling(self, batch: LabelledBatch) -> Tiling:
+        function = partial(
+            tiled_contrastive,
+            margin=self.margin,
+            positive_margin=self.positive_margin,
+            power=self.power,
+            average=self.average,
+        )
+        return Tiling(function, upper=not batch.has_reference, outputs=2 if self.average == "balanced" else 1)
 
-    def _pairs(self, output: LabelledBatch | Pairs, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the distance of every pair and whether it is of one class."""
-        if isinstance(output, Pairs):
-            return rowwise_distance(*output, self.distance), target > 0
-        if output.indices is not None:
-            anchor, positive, negative_anchor, negative = output.pairs()
-            first, second = (
-                output.anchors[torch.cat([anchor, negative_anchor])],
-                output.others[torch.cat([positive, negative])],
-            )
-            return rowwise_distance(first, second, self.distance), torch.arange(len(first), device=first.device) < len(
-                anchor
-            )
-        distances = pairwise_distance(output.anchors, output.others, self.distance)
-        if output.has_reference:
-            return distances.flatten(), output.positive.flatten()
-        upper = once(len(distances), distances.device)
-        return distances[upper], output.positive[upper]
-
-
-def once(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the two indices of every unordered pair of a batch."""
-    rows = torch.arange(size, device=device)
-    later = size - 1 - rows  # how many come after each
-    pairs = size * (size - 1) // 2
-    first = rows.repeat_interleave(later, output_size=pairs)  # triu_indices would be compiled again for every size
-    second = torch.arange(pairs, device=device) - (later.cumsum(0) - later)[first] + first + 1
-    return first, second
+    def _of(self, pairs: ListedPairs) -> Tensor:
+        return contrastive(*pairs, margin=self.margin, positive_margin=self.positive_margin, power=self.power)

@@ -8,20 +8,30 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from losses.core.inputs import EMBEDDINGS, MATCHES
-from losses.core.labelled import LabelledBatch
-from losses.core.laws import NON_NEGATIVE, SCALE_INVARIANT
-from losses.core.loss import Loss
-from losses.core.outputs import Pairs
-from losses.core.parameters import Positive, Reduction, checked
-from losses.core.reduction import Total, total_of
-from losses.core.registry import register
+from losses.abstract.readings import fraction, views_of
+from losses.extend import (
+    EMBEDDINGS,
+    MATCHES,
+    NON_NEGATIVE,
+    SCALE_INVARIANT,
+    EmbeddingLoss,
+    LabelledBatch,
+    Pairs,
+    Positive,
+    Reduction,
+    Tiling,
+    Total,
+    checked,
+    register,
+    total_of,
+)
 from losses.ops.distances import cosine_similarity
-from losses.ops.log_space import softplus
-from losses.ops.log_sums import MODEST, tiled_info_nce, tiled_matches, tiled_supervised_contrastive, tiled_views
-from losses.ops.readings import Readings, readings_of, share, views_of
-from losses.ops.tiles import over_tiles
-from losses.ops.whole_batch import classes_of, over_batch, tileable
+from losses.ops.numerics.log_space import softplus
+from losses.ops.pairs.info_nce import tiled_info_nce, tiled_matches, tiled_views
+from losses.ops.pairs.log_sums import MODEST
+from losses.ops.pairs.supervised_contrastive import tiled_supervised_contrastive
+from losses.ops.tiles.differentiable import over_tiles
+from losses.ops.tiles.whole_batch import over_batch, tileable
 
 
 def info_nce(positive: Tensor, similarity: Tensor, negative: Tensor, *, temperature: float = 0.1) -> Tensor:
@@ -53,7 +63,7 @@ def info_nce(positive: Tensor, similarity: Tensor, negative: Tensor, *, temperat
     "negatives='both': T. Chen et al. (NT-Xent, SimCLR), 2020, arXiv:2002.05709; "
     "direction='both': A. Radford et al. (CLIP), 2021, arXiv:2103.00020",
 )
-class InfoNCELoss(Loss):
+class InfoNCELoss(EmbeddingLoss):
     r"""Cross-entropy of picking an anchor's positive out of it and all of the anchor's negatives.
 
     .. math::
@@ -113,81 +123,44 @@ class InfoNCELoss(Loss):
 
     def items(self, output: LabelledBatch | Pairs, target: Tensor | None) -> Tensor:
         if isinstance(output, Pairs):
-            return self._items_of_pairs(output)
-        values, _ = self._values(output)
+            return self._items_of_matches(output)
+        values, _ = self._costs(output)
         if output.indices is None:
             return values[output.positive]
         anchor, positive, _, _ = output.pairs()
         return values[anchor, positive]
 
-    def spread(self, weight: Tensor, output: LabelledBatch | Pairs, target: Tensor | None) -> Tensor:
+    def item_weights(self, weight: Tensor, output: LabelledBatch | Pairs, target: Tensor | None) -> Tensor:
         if isinstance(output, Pairs):
             return weight.repeat(2) if self.direction == "both" else weight
         if output.indices is None:
             return weight.repeat_interleave(output.positive.sum(1))
         return weight[output.pairs()[0]]
 
-    def summed(self, output: LabelledBatch | Pairs, target: Tensor | None, weight: Tensor | None) -> Total:
+    def fast_total(self, output: LabelledBatch | Pairs, target: Tensor | None, weight: Tensor | None) -> Total | None:
         if isinstance(output, Pairs):
-            return (
-                self._summed_over_rows(output, weight)
-                if tileable(output, weight)
-                else super().summed(output, target, weight)
-            )
-        if not tileable(output, weight):
-            return self._composed(output, weight)
-        sums, counts = over_batch(
-            tiled_info_nce,
-            lambda batch: self._composed(batch, weight).sum.unsqueeze(0),
-            output,
-            "similarity",
-            weight,
-            scale=1 / self.temperature,
-        )
-        return Total(sums[0], counts[0])
+            return self._total_of_matches(output, weight) if tileable(output, weight) else None
+        return super().fast_total(output, target, weight)
 
-    def observed(self, output: LabelledBatch | Pairs, target: Tensor | None) -> Readings:
-        batch = views_of(output) if isinstance(output, Pairs) else output
-        anchors = classes_of(batch).positives > 0 if batch.indices is None else (batch.occurrences()[0] > 0).any(1)
-        return readings_of(self, output, target, active=share(anchors.sum(), len(anchors)), distance="cosine", gap=0.0)
-
-    def _composed(self, batch: LabelledBatch, weight: Tensor | None) -> Total:
-        """Return the total of a labelled batch as a plain composition."""
-        values, positive = self._values(batch)
+    def plain_total(self, output: LabelledBatch, target: Tensor | None, weight: Tensor | None) -> Total:
+        values, positive = self._costs(output)
         positive = positive.to(values.dtype)
         return total_of(values.masked_fill(positive == 0, 0) * positive, weight, positive)
 
-    def _summed_over_rows(self, pairs: Pairs, weight: Tensor | None) -> Total:
-        """Return the total of matching rows in blocks: of two views on top of each other, or of one set against the
-        other."""
-        both, scale = self.direction == "both", 1 / self.temperature
+    def tiling(self, batch: LabelledBatch) -> Tiling:
+        return Tiling(tiled_info_nce, scale=1 / self.temperature)
 
-        def composed(*points: Tensor) -> Tensor:
-            given = points if len(points) == 2 else points[0].chunk(2)
-            return super(InfoNCELoss, self).summed(Pairs(*given), None, weight).sum.unsqueeze(0)
+    def active_fraction(self, output: LabelledBatch | Pairs, target: Tensor | None) -> Tensor:
+        positive, _ = (views_of(output) if isinstance(output, Pairs) else output).occurrences()
+        return fraction((positive > 0).any(1).sum(), len(positive))
 
-        share = pairs.first.new_ones(len(pairs.first)) if weight is None else weight
-        if self.negatives == "second":
-            kernel = partial(tiled_matches, share=share.unsqueeze(1), both=both)
-            sums, _ = over_tiles(kernel, composed, *pairs, "similarity", scale=scale)
-        elif scale <= MODEST:
-            shares = torch.cat([share, share if both else torch.zeros_like(share)]).unsqueeze(1)
-            kernel = partial(tiled_views, share=shares)
-            sums, _ = over_tiles(kernel, composed, torch.cat(pairs), None, "similarity", scale=scale, upper=True)
-        else:
-            views = views_of(pairs)
-            shares = torch.cat([share, share if both else torch.zeros_like(share)])
-            sums, _ = over_batch(
-                tiled_supervised_contrastive,
-                lambda batch: composed(batch.anchors),
-                views,
-                "similarity",
-                shares,
-                scale=scale,
-            )
-        return Total(sums[0], (2 if both else 1) * (len(share) if weight is None else share.sum()))
+    def _costs(self, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
+        """Return ``(N, M)``: what every other would cost as a positive of each anchor, and how often it is one."""
+        similarity = cosine_similarity(batch.anchors, batch.others)
+        positive, negative = batch.occurrences()
+        return info_nce(similarity, similarity, negative, temperature=self.temperature), positive
 
-    def _items_of_pairs(self, pairs: Pairs) -> Tensor:
+    def _items_of_matches(self, pairs: Pairs) -> Tensor:
         """Return the loss of every row of the pairs, in one direction after the other."""
         across = cosine_similarity(*pairs)
         itself = torch.eye(len(across), dtype=torch.bool, device=across.device)
@@ -202,8 +175,25 @@ class InfoNCELoss(Loss):
                 break
         return torch.cat(ways)
 
-    def _values(self, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
-        """Return ``(N, M)``: what every other would cost as a positive of each anchor, and how often it is one."""
-        similarity = cosine_similarity(batch.anchors, batch.others)
-        positive, negative = batch.occurrences()
-        return info_nce(similarity, similarity, negative, temperature=self.temperature), positive
+    def _total_of_matches(self, pairs: Pairs, weight: Tensor | None) -> Total:
+        """Return the total of matching rows in blocks: of two views on top of each other, or of one set against the
+        other."""
+        both, scale = self.direction == "both", 1 / self.temperature
+
+        def plain_sum(*points: Tensor) -> Tensor:
+            given = points if len(points) == 2 else points[0].chunk(2)
+            return self.definition_total(Pairs(*given), None, weight).sum.unsqueeze(0)
+
+        row_weight = pairs.first.new_ones(len(pairs.first)) if weight is None else weight
+        of_views = torch.cat([row_weight, row_weight if both else torch.zeros_like(row_weight)])
+        if self.negatives == "second":
+            matches = partial(tiled_matches, row_weight=row_weight.unsqueeze(1), both=both)
+            sums, _ = over_tiles(matches, plain_sum, *pairs, "similarity", scale=scale)
+        elif scale <= MODEST:
+            views = partial(tiled_views, row_weight=of_views.unsqueeze(1))
+            sums, _ = over_tiles(views, plain_sum, torch.cat(pairs), None, "similarity", scale=scale, upper=True)
+        else:
+            tiling = Tiling(tiled_supervised_contrastive, scale=scale)
+            batch = views_of(pairs)
+            sums, _ = over_batch(tiling, lambda batch: plain_sum(batch.anchors), batch, "similarity", of_views)
+        return Total(sums[0], (2 if both else 1) * (len(row_weight) if weight is None else row_weight.sum()))

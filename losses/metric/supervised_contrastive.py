@@ -5,42 +5,45 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from losses.core.inputs import EMBEDDINGS
-from losses.core.labelled import LabelledBatch
-from losses.core.laws import NON_NEGATIVE, SCALE_INVARIANT
-from losses.core.loss import Loss
-from losses.core.parameters import Positive, Reduction, checked
-from losses.core.reduction import Total
-from losses.core.registry import register
-from losses.ops.distances import cosine_similarity
-from losses.ops.log_sums import MODEST, tiled_supervised_contrastive, tiled_supervised_contrastive_by_pairs
-from losses.ops.readings import Readings, readings_of, share
-from losses.ops.whole_batch import over_batch, tileable
+from losses.extend import (
+    EMBEDDINGS,
+    NON_NEGATIVE,
+    SCALE_INVARIANT,
+    AnchorLoss,
+    AnchorRows,
+    LabelledBatch,
+    Positive,
+    Reduction,
+    Tiling,
+    checked,
+    register,
+)
+from losses.ops.pairs.log_sums import MODEST
+from losses.ops.pairs.supervised_contrastive import tiled_supervised_contrastive, tiled_supervised_contrastive_by_pairs
 
 
 def supervised_contrastive(
-    similarity: Tensor, positive: Tensor, compared: Tensor, *, temperature: float = 0.1
+    similarity: Tensor, positive: Tensor, negative: Tensor, *, temperature: float = 0.1
 ) -> Tensor:
-    """Return the loss of every row of similarities, 0 where it has nothing to tell apart; see
-    :class:`SupervisedContrastiveLoss`.
+    """Return the loss of every row of similarities, 0 where it has nothing to tell apart.
 
     Args:
         similarity: of every anchor to every other embedding, ``(N, M)``.
-        positive: ``(N, M)``, which of them are of the anchor's class.
-        compared: ``(N, M)``, which of them it is compared with, the positives among them.
-        temperature: what similarities are divided by.
+        positive, negative: ``(N, M)``, which of them are of its class and of others.
+        temperature: see :class:`SupervisedContrastiveLoss`.
     """
-    valid = distinguishing(positive, compared)
+    valid = distinguishing(positive, negative)
     logits = similarity / temperature
+    compared = positive | negative
     # a row without anything to compare with would be log 0: give it something finite and drop it
     partition = logits.masked_fill(~(compared | ~valid.unsqueeze(-1)), -torch.inf).logsumexp(-1, keepdim=True)
     surprise = (partition - logits).masked_fill(~positive, 0)  # -log of the softmax, never below 0
     return (surprise.sum(-1) / positive.sum(-1).clamp(min=1)).masked_fill(~valid, 0)
 
 
-def distinguishing(positive: Tensor, compared: Tensor) -> Tensor:
+def distinguishing(positive: Tensor, negative: Tensor) -> Tensor:
     """Return which rows have a positive and something to tell it from, be it another positive."""
-    return positive.any(-1) & (compared.sum(-1) > 1)
+    return positive.any(-1) & ((positive | negative).sum(-1) > 1)
 
 
 @register(
@@ -51,7 +54,7 @@ def distinguishing(positive: Tensor, compared: Tensor) -> Tensor:
     suits="pre-training on labels, and embeddings of classes with many members per batch; all positives pull at once",
     source="P. Khosla et al., Supervised Contrastive Learning, 2020, arXiv:2004.11362, eq. 2 (L_out)",
 )
-class SupervisedContrastiveLoss(Loss):
+class SupervisedContrastiveLoss(AnchorLoss):
     r"""Cross-entropy of finding each of an anchor's positives among all it is compared with, averaged over its
     positives.
 
@@ -91,34 +94,14 @@ class SupervisedContrastiveLoss(Loss):
         self.temperature = temperature
         self.reduction = reduction
 
-    def items(self, output: LabelledBatch, target: Tensor) -> Tensor:
-        similarity = cosine_similarity(output.anchors, output.others)
-        return supervised_contrastive(similarity, *comparisons(output), temperature=self.temperature)
+    def of_anchors(self, rows: AnchorRows) -> Tensor:
+        return supervised_contrastive(*rows, temperature=self.temperature)
 
-    def mass(self, items: Tensor, output: LabelledBatch, target: Tensor) -> Tensor:
-        return distinguishing(*comparisons(output)).to(items.dtype)
+    def counted(self, positive: Tensor, negative: Tensor) -> Tensor:
+        return distinguishing(positive, negative)
 
-    def summed(self, output: LabelledBatch, target: Tensor, weight: Tensor | None) -> Total:
-        if not tileable(output, weight):
-            return super().summed(output, target, weight)
-        by_pairs = not output.has_reference and 1 / self.temperature <= MODEST
-        sums, counts = over_batch(
-            tiled_supervised_contrastive_by_pairs if by_pairs else tiled_supervised_contrastive,
-            lambda batch: super(SupervisedContrastiveLoss, self).summed(batch, target, weight).sum.unsqueeze(0),
-            output,
-            "similarity",
-            weight,
-            scale=1 / self.temperature,
-            upper=by_pairs,
-        )
-        return Total(sums[0], counts[0])
-
-    def observed(self, output: LabelledBatch, target: Tensor) -> Readings:
-        counted = torch.as_tensor(self.summed(output, target, None).weight)
-        return readings_of(self, output, target, active=share(counted, len(output.anchors)), distance="cosine", gap=0.0)
-
-
-def comparisons(batch: LabelledBatch) -> tuple[Tensor, Tensor]:
-    """Return which others are positives of each anchor, and which it is compared with, both ``(N, M)``."""
-    positive, negative = batch.occurrences()
-    return positive > 0, positive + negative > 0
+    def tiling(self, batch: LabelledBatch) -> Tiling:
+        scale = 1 / self.temperature
+        if not batch.has_reference and scale <= MODEST:
+            return Tiling(tiled_supervised_contrastive_by_pairs, scale=scale, upper=True)
+        return Tiling(tiled_supervised_contrastive, scale=scale)

@@ -8,20 +8,26 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from losses.core.inputs import EMBEDDINGS, TRIPLETS
-from losses.core.labelled import LabelledBatch
-from losses.core.laws import NON_NEGATIVE
-from losses.core.loss import Loss
-from losses.core.outputs import Triplets
-from losses.core.parameters import Average, Distance, NonNegative, Reduction, checked
-from losses.core.reduction import Total
-from losses.core.registry import register
+from losses.extend import (
+    EMBEDDINGS,
+    NON_NEGATIVE,
+    TRIPLETS,
+    Average,
+    Distance,
+    EmbeddingLoss,
+    LabelledBatch,
+    NonNegative,
+    Reduction,
+    Tiling,
+    Total,
+    Triplets,
+    checked,
+    register,
+)
 from losses.ops.distances import pairwise_distance, rowwise_distance
-from losses.ops.readings import Readings, averaged, readings_of, share
-from losses.ops.soft_triplets import tiled_soft
-from losses.ops.swapped_triplets import tiled_swapped
-from losses.ops.tiles import may_read
-from losses.ops.triplets import (
+from losses.ops.tiles.conditions import may_read
+from losses.ops.tiles.whole_batch import tileable, tiles_of
+from losses.ops.triplets.definitions import (
     Compared,
     cost,
     hardest,
@@ -29,11 +35,12 @@ from losses.ops.triplets import (
     semi_hard_costs,
     sums_of_all,
     sums_of_mined,
-    tiled_hardest,
-    tiled_hinge,
-    tiled_semi_hard,
 )
-from losses.ops.whole_batch import ClassKernel, over_batch, tileable, tiles_of
+from losses.ops.triplets.hardest import tiled_hardest
+from losses.ops.triplets.hinge import tiled_hinge
+from losses.ops.triplets.semi_hard import tiled_semi_hard
+from losses.ops.triplets.soft import tiled_soft
+from losses.ops.triplets.swapped import tiled_swapped
 
 
 def triplet(
@@ -60,7 +67,7 @@ def triplet(
     source="F. Schroff, D. Kalenichenko, J. Philbin, FaceNet, 2015, arXiv:1503.03832; mining='hard' and margin='soft': "
     "A. Hermans, L. Beyer, B. Leibe, 2017, arXiv:1703.07737; swap: V. Balntas et al., BMVC 2016",
 )
-class TripletLoss(Loss):
+class TripletLoss(EmbeddingLoss):
     r"""How much nearer than the margin allows a negative comes, over all triplets of a labelled batch or those given.
 
     .. math::
@@ -111,9 +118,17 @@ class TripletLoss(Loss):
         self.margin = margin
         self.distance: Distance = distance
         self.mining = mining
-        self.average = average
+        self.average: Average = average
         self.swap = swap
         self.reduction = reduction
+
+    @property
+    def measure(self) -> str:
+        return self.distance
+
+    @property
+    def gap(self) -> float:
+        return self._limit or 0.0
 
     def items(self, output: LabelledBatch | Triplets, target: Tensor | None) -> Tensor:
         if isinstance(output, Triplets):
@@ -126,11 +141,11 @@ class TripletLoss(Loss):
         values, exists = self._mined(output)
         return values[exists]
 
-    def mass(self, items: Tensor, output: LabelledBatch | Triplets, target: Tensor | None) -> Tensor | None:
+    def denominators(self, items: Tensor, output: LabelledBatch | Triplets, target: Tensor | None) -> Tensor | None:
         # a soft margin is never free, even where it is too small for the dtype
         return (items > 0).to(items.dtype) if self.average == "active" and self._limit is not None else None
 
-    def spread(self, weight: Tensor, output: LabelledBatch | Triplets, target: Tensor | None) -> Tensor:
+    def item_weights(self, weight: Tensor, output: LabelledBatch | Triplets, target: Tensor | None) -> Tensor:
         if isinstance(output, Triplets):
             return weight
         if output.indices is not None:
@@ -140,23 +155,31 @@ class TripletLoss(Loss):
         exists = self._mined(output)[1]
         return weight.reshape(-1, *[1] * (exists.ndim - 1)).expand(exists.shape)[exists]
 
-    def summed(self, output: LabelledBatch | Triplets, target: Tensor | None, weight: Tensor | None) -> Total:
-        if isinstance(output, Triplets) or output.indices is not None:
-            return super().summed(output, target, weight)
-        kernel = self._kernel(output)
-        if kernel is None or not tileable(output, weight):
-            return self._composed(output, weight)
+    def plain_total(self, output: LabelledBatch, target: Tensor | None, weight: Tensor | None) -> Total:
+        if output.indices is not None:
+            return self.definition_total(output, target, weight)
+        if self.mining == "all":
+            sums = sums_of_all(self._compared(output), self._limit)
+        else:
+            values, exists = self._mined(output)
+            sums = sums_of_mined(values, exists, exists if self._limit is None else values > 0)
+        counted = sums.active if self.average == "active" else sums.triplets
+        if weight is None:
+            return Total(sums.sum.sum(), counted.sum())
+        return Total((sums.sum * weight).sum(), (counted * weight).sum())
 
-        def composed(batch: LabelledBatch) -> Tensor:
-            return self._composed(batch, weight).sum.unsqueeze(0)
-
-        sums, counts = over_batch(kernel, composed, output, self.distance, weight, whole_classes=self.swap)
-        return Total(sums[0], counts[0] if self.average == "active" else counts[1])
-
-    def observed(self, output: LabelledBatch | Triplets, target: Tensor | None) -> Readings:
-        counts = [averaged(self, over).summed(output, target, None).weight for over in ("active", "all")]
-        active = share(torch.as_tensor(counts[0]), counts[1])
-        return readings_of(self, output, target, active=active, distance=self.distance, gap=self._limit or 0.0)
+    def tiling(self, batch: LabelledBatch) -> Tiling | None:
+        average, margin, reads = self.average, self._limit, may_read(batch.anchors)
+        if self.mining == "semi_hard":
+            return None if self.swap else Tiling(partial(tiled_semi_hard, margin=margin, average=average))
+        if self.mining == "hard":
+            return None  # they are few enough as they are
+        if self.swap:
+            swapped = partial(tiled_swapped, margin=margin, average=average)
+            return Tiling(swapped, whole_classes=True) if reads and not batch.has_reference else None
+        if margin is None:
+            return Tiling(tiled_soft) if reads else None
+        return Tiling(partial(tiled_hinge, margin=margin, average=average))
 
     @property
     def _limit(self) -> float | None:
@@ -164,31 +187,6 @@ class TripletLoss(Loss):
 
     def _of(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         return triplet(anchor, positive, negative, margin=self._limit, distance=self.distance, swap=self.swap)
-
-    def _kernel(self, batch: LabelledBatch) -> ClassKernel | None:
-        """Return what sums the triplets of a batch in blocks, where that is possible."""
-        reads = may_read(batch.anchors)
-        if self.mining == "semi_hard":
-            return None if self.swap else partial(tiled_semi_hard, margin=self._limit)
-        if self.mining == "hard":
-            return None  # they are few enough as they are
-        if self.swap:
-            return partial(tiled_swapped, margin=self._limit) if reads and not batch.has_reference else None
-        if self._limit is None:
-            return tiled_soft if reads else None
-        return partial(tiled_hinge, margin=self._limit)
-
-    def _composed(self, batch: LabelledBatch, weight: Tensor | None) -> Total:
-        """Return the total of a batch as a plain composition."""
-        if self.mining == "all":
-            sums = sums_of_all(self._compared(batch), self._limit)
-        else:
-            values, exists = self._mined(batch)
-            sums = sums_of_mined(values, exists, exists if self._limit is None else values > 0)
-        counted = sums.active if self.average == "active" else sums.triplets
-        if weight is None:
-            return Total(sums.sum.sum(), counted.sum())
-        return Total((sums.sum * weight).sum(), (counted * weight).sum())
 
     def _mined(self, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
         """Return the values of mined triplets, ``(N,)`` or ``(N, M)``, and which of them exist."""

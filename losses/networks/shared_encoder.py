@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from losses.core.checks import require_same_length
 from losses.core.errors import ConfigError, InputError, Problem
 from losses.core.inputs import Kind
-from losses.core.inputs.kind import widened
 from losses.core.loss import Loss
-from losses.core.parameters import EXACT
+from losses.core.precision import BUFFER_DTYPE, widened
 from losses.core.registry import SPECS, build
-from losses.diagnostics import verification
+from losses.diagnostics.verification_metrics import require_both_kinds, verification
 from losses.ops.distances import rowwise_distance
 
 
@@ -42,11 +41,11 @@ class SharedEncoder(nn.Module):
             raise ConfigError(
                 Problem(
                     ("loss",),
-                    f"{type(self).__name__} returns {self.kind.output}, which {self.loss.spec.name!r} does not take; "
-                    f"fitting losses are {', '.join(fitting)}",
+                    f"{type(self).__name__} returns {self.kind.output_text}, which {self.loss.spec.name!r} does not "
+                    f"take; fitting losses are {', '.join(fitting)}",
                 )
             )
-        self.register_buffer("threshold", torch.tensor(torch.nan, dtype=EXACT))
+        self.register_buffer("threshold", torch.tensor(torch.nan, dtype=BUFFER_DTYPE))
 
     def embed(self, batch: Tensor) -> Tensor:
         """Return the embeddings ``(N, D)`` of a batch of inputs."""
@@ -58,8 +57,8 @@ class SharedEncoder(nn.Module):
 
         A loss on cosine similarities without a choice of distance (circle) means the cosine distance.
         """
-        metric = getattr(self.loss, "distance", "cosine")
-        return rowwise_distance(widened(self.embed(first)), widened(self.embed(second)), metric)
+        measure = getattr(self.loss, "distance_measure", "cosine")
+        return rowwise_distance(widened(self.embed(first)), widened(self.embed(second)), measure)
 
     @torch.no_grad()
     def calibrate(self, pairs: tuple[Tensor, Tensor], same: Tensor) -> float:
@@ -79,9 +78,8 @@ class SharedEncoder(nn.Module):
         first, second = pairs
         require_same_length(first=first, second=second, same=same)
         alike = same.to(first.device) > 0
-        if bool(alike.all()) or not bool(alike.any()):
-            raise InputError(f"calibration needs same and different pairs, got {int(alike.sum())} same of {len(alike)}")
-        self.threshold.fill_(verification(self._evaluated(first, second), alike, far=()).threshold)
+        require_both_kinds("calibration", alike)
+        self.threshold.fill_(verification(self._evaluated(first, second), alike, false_accept_rates=()).threshold)
         return float(self.threshold)
 
     @torch.no_grad()

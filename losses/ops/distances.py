@@ -11,11 +11,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from losses.core.precision import accumulated, accumulation_dtype
+
 
 def pairwise_distance(first: Tensor, second: Tensor, distance: str = "euclidean") -> Tensor:
     """Return the distance of every row of ``first`` ``(N, D)`` to every row of ``second`` ``(M, D)``, as ``(N, M)``."""
     if distance == "cosine":
-        units = unit(first.to(wide(first))), unit(second.to(wide(second)))
+        units = unit(accumulated(first)), unit(accumulated(second))
         # half the squared distance of vectors of length 1 is 1 - cosine, and exactly 0 for equal ones
         return (squared_distances(*units) / 2 + (absent(units[0]).unsqueeze(1) + absent(units[1])) / 2).to(first.dtype)
     squared = squared_distances(first, second)
@@ -25,7 +27,7 @@ def pairwise_distance(first: Tensor, second: Tensor, distance: str = "euclidean"
 def rowwise_distance(first: Tensor, second: Tensor, distance: str = "euclidean") -> Tensor:
     """Return the distance of each row of ``first`` ``(N, D)`` to the same row of ``second``, as ``(N,)``."""
     if distance == "cosine":
-        units = unit(first.to(wide(first))), unit(second.to(wide(second)))
+        units = unit(accumulated(first)), unit(accumulated(second))
         return (rowwise_squared(*units) / 2 + (absent(units[0]) + absent(units[1])) / 2).to(first.dtype)
     squared = rowwise_squared(first, second)
     return (squared if distance == "squared_euclidean" else root(squared)).to(first.dtype)
@@ -38,24 +40,24 @@ def absent(units: Tensor) -> Tensor:
 
 def cosine_similarity(first: Tensor, second: Tensor) -> Tensor:
     """Return the cosine between every row of ``first`` and every row of ``second``; 0 for a vector of zeros."""
-    first_unit, second_unit = (unit(side.to(wide(side))) for side in (first, second))
+    first_unit, second_unit = (unit(accumulated(side)) for side in (first, second))
     return (first_unit @ second_unit.mT).to(first.dtype)
 
 
 def rowwise_cosine(first: Tensor, second: Tensor) -> Tensor:
     """Return the cosine between each row of ``first`` and the same row of ``second``; 0 for a vector of zeros."""
-    return (unit(first.to(wide(first))) * unit(second.to(wide(second)))).sum(-1).to(first.dtype)
+    return (unit(accumulated(first)) * unit(accumulated(second))).sum(-1).to(first.dtype)
 
 
 def rowwise_squared(first: Tensor, second: Tensor) -> Tensor:
     """Return the squared Euclidean distance of each row to the same row, in the precision of the accumulation."""
     # a difference is rounded once; its square can leave the range
-    return (first - second).to(wide(first)).square().sum(-1)
+    return accumulated(first - second).square().sum(-1)
 
 
 def squared_distances(first: Tensor, second: Tensor) -> Tensor:
     """Return all squared Euclidean distances ``(N, M)`` in the precision of the accumulation."""
-    dtype = wide(first)
+    dtype = accumulation_dtype(first)
     first, second = first.to(dtype), second.to(dtype)
     # a translation changes no distance, so it needs no gradient
     centre = second.detach().mean(0) if second.shape[0] else 0
@@ -76,8 +78,3 @@ def unit(vectors: Tensor) -> Tensor:
     """Return the rows at length 1; a row of zeros stays as it is, with a gradient of size 1 and not 1 / eps."""
     length = root(vectors.square().sum(-1, keepdim=True))
     return vectors / length.masked_fill(length == 0, 1)
-
-
-def wide(tensor: Tensor) -> torch.dtype:
-    """Return the dtype to accumulate in: float64, except where the device has none."""
-    return tensor.dtype if tensor.device.type == "mps" else torch.float64

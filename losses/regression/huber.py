@@ -3,12 +3,19 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.core.checks import require_same_shape
-from losses.core.inputs import POINTWISE
-from losses.core.laws import NON_NEGATIVE, SYMMETRIC, ZERO_AT_TARGET, scales
-from losses.core.loss import Loss
-from losses.core.parameters import Positive, Reduction, checked
-from losses.core.registry import register
+from losses.extend import (
+    NON_NEGATIVE,
+    POINTWISE,
+    SYMMETRIC,
+    ZERO_AT_TARGET,
+    ElementwiseLoss,
+    Positive,
+    Reduction,
+    checked,
+    register,
+    require_same_shape,
+    scales,
+)
 
 
 def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
@@ -26,7 +33,7 @@ def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
     suits="regression whose targets hold outliers, with a smooth gradient near zero",
     source="P. J. Huber, Robust Estimation of a Location Parameter, 1964, doi:10.1214/aoms/1177703732",
 )
-class HuberLoss(Loss):
+class HuberLoss(ElementwiseLoss):
     r"""Squared error close to the target, absolute error far from it.
 
     .. math::
@@ -65,5 +72,5 @@ class HuberLoss(Loss):
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
         return huber(prediction, target, delta=self.delta)
 
-    def kernel(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
+    def fused(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
         return F.huber_loss(prediction, target, reduction=reduction, delta=self.delta)

@@ -3,12 +3,19 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.core.checks import require_same_shape
-from losses.core.inputs import POINTWISE
-from losses.core.laws import NON_NEGATIVE, SYMMETRIC, TRANSLATION_INVARIANT, ZERO_AT_TARGET, scales
-from losses.core.loss import Loss
-from losses.core.parameters import Reduction, checked
-from losses.core.registry import register
+from losses.extend import (
+    NON_NEGATIVE,
+    POINTWISE,
+    SYMMETRIC,
+    TRANSLATION_INVARIANT,
+    ZERO_AT_TARGET,
+    ElementwiseLoss,
+    Reduction,
+    checked,
+    register,
+    require_same_shape,
+    scales,
+)
 
 
 def mae(prediction: Tensor, target: Tensor) -> Tensor:
@@ -25,7 +32,7 @@ def mae(prediction: Tensor, target: Tensor) -> Tensor:
     suits="regression whose targets hold outliers; predicts the median",
     source="R. J. Boscovich, De litteraria expeditione per pontificiam ditionem, 1757",
 )
-class MAELoss(Loss):
+class MAELoss(ElementwiseLoss):
     r"""Absolute difference between prediction and target, with gradient 0 where they are equal.
 
     .. math::
@@ -56,5 +63,5 @@ class MAELoss(Loss):
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
         return mae(prediction, target)
 
-    def kernel(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
+    def fused(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
         return F.l1_loss(prediction, target, reduction=reduction)

@@ -3,12 +3,19 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.core.checks import require_same_shape
-from losses.core.inputs import POINTWISE
-from losses.core.laws import NON_NEGATIVE, SYMMETRIC, TRANSLATION_INVARIANT, ZERO_AT_TARGET, scales
-from losses.core.loss import Loss
-from losses.core.parameters import Reduction, checked
-from losses.core.registry import register
+from losses.extend import (
+    NON_NEGATIVE,
+    POINTWISE,
+    SYMMETRIC,
+    TRANSLATION_INVARIANT,
+    ZERO_AT_TARGET,
+    ElementwiseLoss,
+    Reduction,
+    checked,
+    register,
+    require_same_shape,
+    scales,
+)
 
 
 def mse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -25,7 +32,7 @@ def mse(prediction: Tensor, target: Tensor) -> Tensor:
     suits="regression with noise of one size everywhere; predicts the mean",
     source="C. F. Gauss, Theoria combinationis observationum erroribus minimis obnoxiae, 1823",
 )
-class MSELoss(Loss):
+class MSELoss(ElementwiseLoss):
     r"""Squared difference between prediction and target.
 
     .. math::
@@ -56,5 +63,5 @@ class MSELoss(Loss):
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
         return mse(prediction, target)
 
-    def kernel(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
+    def fused(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
         return F.mse_loss(prediction, target, reduction=reduction)

@@ -1,19 +1,20 @@
 """Kinds of input: what ``output`` and ``target`` are for a family of losses.
 
-A kind names its tensors, accepts a batch (shapes, dtypes, float32 for half precision), inspects its values, hides what
+A kind names its tensors, accepts a batch (shapes, dtypes, float32 for half precision), inspects its values, masks what
 has weight 0 and can draw a valid batch. Losses declare their kinds; checks, tests, networks and examples read them.
 """
 
 from losses.core.inputs.distributions import DistributionObjects, Distributions, Transport
 from losses.core.inputs.embeddings import Embeddings, MatchInput, PairInput, TripletInput
 from losses.core.inputs.generative import VAE
-from losses.core.inputs.kind import Batch, Kind
-from losses.core.inputs.predictions import Binary, Logits, Pointwise, Scores
+from losses.core.inputs.kind import Asked, Batch, Kind
+from losses.core.inputs.predictions import Binary, ClassIndices, Logits, Pointwise, Scores
 
 POINTWISE = Pointwise()
 BINARY = Binary()
 SCORES = Scores()
 LOGITS = Logits()
+CLASS_INDICES = ClassIndices()
 EMBEDDINGS = Embeddings()
 PAIRS = PairInput()
 MATCHES = MatchInput()
@@ -25,6 +26,7 @@ VAE_OUTPUT = VAE()
 
 __all__ = [
     "BINARY",
+    "CLASS_INDICES",
     "DISTRIBUTIONS",
     "DISTRIBUTION_OBJECTS",
     "EMBEDDINGS",
@@ -36,6 +38,7 @@ __all__ = [
     "TRANSPORT",
     "TRIPLETS",
     "VAE_OUTPUT",
+    "Asked",
     "Batch",
     "Kind",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -12,16 +13,28 @@ from torch.distributions import Distribution, Normal
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import Batch, Kind, filled, matched, normal, widened
+from losses.core.inputs.kind import Asked, Batch, Kind, filled, normal
 from losses.core.outputs import Samples
-from losses.core.reduction import spread
+from losses.core.parameters import DistributionForm
+from losses.core.precision import matched, widened
+from losses.core.reduction import expanded
+
+FORMS: tuple[DistributionForm, ...] = get_args(DistributionForm)
 
 
 class Distributions(Kind):
     """Two distributions over the same K outcomes, in the form that the loss's parameters declare."""
 
     name, returns = "DISTRIBUTIONS", "logits"
-    output, target = "logits, log-probabilities or probabilities (..., K)", "likewise, the same shape"
+    output_text, target_text = "logits, log-probabilities or probabilities (..., K)", "likewise, the same shape"
+    asks: ClassVar[Mapping[str, Asked]] = {
+        "output_form": Asked("what the output holds", "logits", FORMS),
+        "target_form": Asked("what the target holds", "probs", FORMS),
+    }
+
+    def forms(self, loss: Any) -> tuple[DistributionForm, DistributionForm]:
+        """Return what output and target of a loss hold."""
+        return self.ask(loss, "output_form"), self.ask(loss, "target_form")
 
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         check.require_tensor(output=output, target=target)
@@ -35,7 +48,8 @@ class Distributions(Kind):
         return Batch(output, matched(target, output))
 
     def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
-        for name, form, tensor in (("output", loss.output, output), ("target", loss.target, target)):
+        output_form, target_form = self.forms(loss)
+        for name, form, tensor in (("output", output_form, output), ("target", target_form, target)):
             if form == "logits":
                 check.require_logits(-1, **{name: tensor})
             else:
@@ -50,37 +64,39 @@ class Distributions(Kind):
                     "softmax"
                 )
 
-    def hide(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
-        weight = spread(weight, output.shape[:-1])
+    def mask(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
+        output_form, target_form = self.forms(loss)
+        weight = expanded(weight, output.shape[:-1])
         return Batch(
-            uniform_where_hidden(output, weight, loss.output), uniform_where_hidden(target, weight, loss.target)
+            uniform_where_masked(output, weight, output_form), uniform_where_masked(target, weight, target_form)
         )
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
         size = batch.target.shape[-1]
+        output_form, target_form = self.forms(loss)
         here, there = (
             torch.nn.functional.one_hot(torch.arange(len(batch.target)) % size + shift, size + 1).double()
             for shift in (0, 1)
         )
         half = (here + there) / 2
         return {
-            "equal_points": [Batch(from_probs(half, loss.output), from_probs(half, loss.target))],
+            "equal_points": [Batch(from_probs(half, output_form), from_probs(half, target_form))],
             "one_hot_and_disjoint": [
-                Batch(from_probs(one, loss.output), from_probs(other, loss.target))
+                Batch(from_probs(one, output_form), from_probs(other, target_form))
                 for one, other in ((here, there), (here, here), (half, here), (here, half))
             ],
             "extreme_values": [
                 Batch(
-                    in_form(filled(batch.output, 1e4) * ramp(size), loss.output),
-                    in_form(filled(batch.target, sign) * ramp(size), loss.target),
+                    in_form(filled(batch.output, 1e4) * ramp(size), output_form),
+                    in_form(filled(batch.target, sign) * ramp(size), target_form),
                 )
                 for sign in (1e4, -1e4)
             ],
-            "infinite_logits": [Batch(from_probs(half, loss.output), from_probs(here, loss.target))],
+            "infinite_logits": [Batch(from_probs(half, output_form), from_probs(here, target_form))],
         }
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
-        output, target = (in_form(normal(generator, size, 5), form) for form in (loss.output, loss.target))
+        output, target = (in_form(normal(generator, size, 5), form) for form in self.forms(loss))
         return Batch(output.detach().requires_grad_(), target.detach())
 
 
@@ -88,7 +104,7 @@ class DistributionObjects(Kind):
     """Two distributions of ``torch.distributions``."""
 
     name, returns = "DISTRIBUTION_OBJECTS", "distribution"
-    output, target = "a torch.distributions.Distribution", "likewise"
+    output_text, target_text = "a torch.distributions.Distribution", "likewise"
 
     def claims(self, output: object) -> bool:
         return isinstance(output, Distribution)
@@ -113,7 +129,7 @@ class DistributionObjects(Kind):
                 if isinstance(value, Tensor):
                     check.require_no_nan(**{f"{name}.{parameter}": value})
 
-    def hide(self, loss: Any, output: Distribution, target: Distribution, weight: Tensor) -> Batch:
+    def mask(self, loss: Any, output: Distribution, target: Distribution, weight: Tensor) -> Batch:
         return Batch(output, target)
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
@@ -122,16 +138,20 @@ class DistributionObjects(Kind):
 
 
 class Transport(Kind):
-    """Two distributions on a line: samples, or histograms over the same support, as the loss's ``input`` declares."""
+    """Two distributions on a line: samples, or histograms over the same support, as the loss's ``form`` declares."""
 
     name, returns = "TRANSPORT", "samples"
-    output, target = "samples (..., N), Samples(points, weights) or histograms (..., K)", "samples (..., M) or likewise"
+    output_text = "samples (..., N), Samples(points, weights) or histograms (..., K)"
+    target_text = "samples (..., M) or likewise"
+    asks: ClassVar[Mapping[str, Asked]] = {
+        "form": Asked("what output and target hold", "samples", ("samples", "probs", "logits"))
+    }
 
     def claims(self, output: object) -> bool:
         return isinstance(output, (Tensor, Samples)) or (type(output) is tuple and len(output) == 2)
 
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
-        if loss.input != "samples":
+        if self.ask(loss, "form") != "samples":
             check.require_tensor(output=output, target=target)
             check.require_same_shape(output=output, target=target)
         output, target = self._samples("output", output), self._samples("target", target)
@@ -146,36 +166,41 @@ class Transport(Kind):
         return Batch(output, target)
 
     def inspect(self, loss: Any, output: Samples, target: Samples) -> None:
+        form = self.ask(loss, "form")
         for name, samples in (("output", output), ("target", target)):
-            if loss.input == "logits":
+            if form == "logits":
                 check.require_logits(-1, **{name: samples.points})
             else:
                 check.require_finite(**{name: samples.points})
-            if loss.input == "probs":
+            if form == "probs":
                 check.require_distributions(-1, **{name: samples.points})
-            elif loss.input == "logits" and check.looks_like_probabilities(samples.points, -1):
+            elif form == "logits" and check.looks_like_probabilities(samples.points, -1):
                 raise InputError(
-                    f"{name} is declared as logits but holds probabilities; declare input='probs' or remove the softmax"
+                    f"{name} is declared as logits but holds probabilities; declare form='probs' or remove the softmax"
                 )
             elif samples.weights is not None:
                 check.require_finite(**{f"{name}.weights": samples.weights})
                 if bool((samples.weights < 0).any()) or bool((samples.weights.sum(-1) <= 0).any()):
                     raise InputError(f"{name}.weights must be at least 0 with a positive sum in every distribution")
 
-    def hide(self, loss: Any, output: Samples, target: Samples, weight: Tensor) -> Batch:
-        weight = spread(weight, output.points.shape[:-1])
-        form = "logits" if loss.input == "samples" else loss.input
-        hide = partial(uniform_where_hidden, weight=weight)
+    def mask(self, loss: Any, output: Samples, target: Samples, weight: Tensor) -> Batch:
+        weight = expanded(weight, output.points.shape[:-1])
+        form = self.ask(loss, "form")
+        mask = partial(uniform_where_masked, weight=weight)
         return Batch(
             *(
-                Samples(hide(points, form=form), weights if weights is None else hide(weights, form="probs"))
+                Samples(
+                    mask(points, form="logits" if form == "samples" else form),
+                    weights if weights is None else mask(weights, form="probs"),
+                )
                 for points, weights in (output, target)
             )
         )
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
         output, target = batch
-        if loss.input == "samples":
+        form = self.ask(loss, "form")
+        if form == "samples":
             return {
                 "equal_points": [Batch(target, target), Batch(torch.zeros_like(output), torch.zeros_like(target))],
                 "near_duplicates": [Batch(target + 1e-4, target)],
@@ -189,20 +214,19 @@ class Transport(Kind):
             torch.nn.functional.one_hot(torch.arange(len(target)) % (size - 1) + shift, size).double()
             for shift in (0, 1)
         )
-        as_logits = loss.input == "logits"
         return {
             "equal_points": [Batch(target, target)],
             "one_hot_and_disjoint": [
-                Batch(from_probs(one, loss.input), from_probs(other, loss.input))
-                for one, other in ((here, there), (here, here))
+                Batch(from_probs(one, form), from_probs(other, form)) for one, other in ((here, there), (here, here))
             ],
-            **({"extreme_values": [Batch(filled(output, 1e4) * ramp(size), target)]} if as_logits else {}),
+            **({"extreme_values": [Batch(filled(output, 1e4) * ramp(size), target)]} if form == "logits" else {}),
         }
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
-        if loss.input == "samples":
+        form = self.ask(loss, "form")
+        if form == "samples":
             return Batch(normal(generator, size, 5), normal(generator, size, 7).detach())
-        output, target = (in_form(normal(generator, size, 5), loss.input).detach() for _ in range(2))
+        output, target = (in_form(normal(generator, size, 5), form).detach() for _ in range(2))
         return Batch(output.requires_grad_(), target)
 
     def _samples(self, name: str, value: Any) -> Samples:
@@ -220,7 +244,7 @@ class Transport(Kind):
         return Samples(widened(points), None if weights is None else widened(weights))
 
 
-def uniform_where_hidden(tensor: Tensor, weight: Tensor, form: str) -> Tensor:
+def uniform_where_masked(tensor: Tensor, weight: Tensor, form: str) -> Tensor:
     """Return the tensor with the uniform distribution, in its form, where the weight is 0."""
     size = tensor.shape[-1]
     constant = {"logits": 0.0, "probs": 1 / size, "log_probs": -math.log(size)}[form]

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import Batch, Kind, hidden, matched, normal, widened
+from losses.core.inputs.kind import Batch, Kind, masked, normal
 from losses.core.labelled import LabelledBatch, labelled_batch
 from losses.core.outputs import Pairs, Triplets
-from losses.core.reduction import spread
+from losses.core.precision import matched, widened
+from losses.core.reduction import require_weight_fits
 
 
 class Embeddings(Kind):
@@ -20,7 +21,7 @@ class Embeddings(Kind):
     set."""
 
     name, returns = "EMBEDDINGS", "embeddings"
-    output, target = "embeddings (N, D)", "integer labels (N,)"
+    output_text, target_text = "embeddings (N, D)", "integer labels (N,)"
     context = ("indices", "reference")
 
     def accept(self, loss: Any, output: Any, target: Any, indices: Any = None, reference: Any = None) -> Batch:
@@ -39,9 +40,10 @@ class Embeddings(Kind):
         if output.has_reference:
             check.require_finite(reference_embeddings=output.others)
 
-    def hide(self, loss: Any, output: LabelledBatch, target: Tensor, weight: Tensor) -> Batch:
+    def mask(self, loss: Any, output: LabelledBatch, target: Tensor, weight: Tensor) -> Batch:
         check.require_rank(1, "(N,), one weight per anchor", weight=weight)
-        spread(weight, target.shape)  # an anchor of weight 0 is still another anchor's neighbour, so nothing is hidden
+        # an anchor of weight 0 is still another anchor's neighbour, so nothing is masked
+        require_weight_fits(weight, target.shape)
         return Batch(output, target)
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
@@ -67,7 +69,7 @@ class PairInput(Kind):
     """Pairs of embeddings that belong together or do not."""
 
     name, returns, container = "PAIRS", "pairs", Pairs
-    output, target = "Pairs(first, second), each (N, D)", "same or different (N,): positive where above 0"
+    output_text, target_text = "Pairs(first, second), each (N, D)", "same or different (N,): positive where above 0"
 
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         pairs = Pairs(*output)
@@ -84,17 +86,11 @@ class PairInput(Kind):
 
     def inspect(self, loss: Any, output: Pairs, target: Tensor) -> None:
         check.require_finite(first=output.first, second=output.second, target=target)
-        if target.dtype is not torch.bool:
-            wrong = (target != 0) & (target != 1) & (target != -1)
-            if bool(wrong.any()):
-                raise InputError(
-                    f"a pair is the same (1 or True) or different (0, -1 or False), got {target[wrong][0].item():g}; "
-                    "compare the labels first: first_labels == second_labels"
-                )
+        check.require_same_or_different(target)
 
-    def hide(self, loss: Any, output: Pairs, target: Tensor, weight: Tensor) -> Batch:
-        spread(weight, target.shape)
-        return Batch(Pairs(*(hidden(part, weight) for part in output)), hidden(target, weight))
+    def mask(self, loss: Any, output: Pairs, target: Tensor, weight: Tensor) -> Batch:
+        require_weight_fits(weight, target.shape)
+        return Batch(Pairs(*(masked(part, weight) for part in output)), masked(target, weight))
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
         (first, second), same = batch
@@ -115,7 +111,7 @@ class MatchInput(Kind):
     """Two embeddings of each sample, of which every one finds its own among all the others."""
 
     name, returns, container = "MATCHES", "pairs", Pairs
-    output, target = "Pairs(first, second) of matching rows, each (N, D)", "None"
+    output_text, target_text = "Pairs(first, second) of matching rows, each (N, D)", "None"
 
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         pairs = Pairs(*output)
@@ -134,10 +130,10 @@ class MatchInput(Kind):
     def inspect(self, loss: Any, output: Pairs, target: None) -> None:
         check.require_finite(**output._asdict())
 
-    def hide(self, loss: Any, output: Pairs, target: None, weight: Tensor) -> Batch:
+    def mask(self, loss: Any, output: Pairs, target: None, weight: Tensor) -> Batch:
         check.require_rank(1, "(N,), one weight per row of the pairs", weight=weight)
-        # a row of weight 0 is still a negative of the others, so nothing is hidden
-        spread(weight, output.first.shape[:1])
+        # a row of weight 0 is still a negative of the others, so nothing is masked
+        require_weight_fits(weight, output.first.shape[:1])
         return Batch(output, None)
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
@@ -164,7 +160,7 @@ class TripletInput(Kind):
     """Anchors, each with one embedding of its own class and one of another."""
 
     name, returns, container = "TRIPLETS", "triplets", Triplets
-    output, target = "Triplets(anchor, positive, negative), each (N, D)", "None"
+    output_text, target_text = "Triplets(anchor, positive, negative), each (N, D)", "None"
 
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         triplets = Triplets(*output)
@@ -182,9 +178,9 @@ class TripletInput(Kind):
     def inspect(self, loss: Any, output: Triplets, target: None) -> None:
         check.require_finite(**output._asdict())
 
-    def hide(self, loss: Any, output: Triplets, target: None, weight: Tensor) -> Batch:
-        spread(weight, output.anchor.shape[:1])
-        return Batch(Triplets(*(hidden(part, weight) for part in output)), None)
+    def mask(self, loss: Any, output: Triplets, target: None, weight: Tensor) -> Batch:
+        require_weight_fits(weight, output.anchor.shape[:1])
+        return Batch(Triplets(*(masked(part, weight) for part in output)), None)
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
         anchor, positive, negative = batch.output

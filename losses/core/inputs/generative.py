@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import Batch, Kind, filled, hidden, matched, normal, uniform, widened
+from losses.core.inputs.kind import Asked, Batch, Kind, filled, kind_for, masked, normal, uniform
 from losses.core.outputs import VAEOutput
-from losses.core.reduction import spread
+from losses.core.precision import matched, widened
+from losses.core.reduction import require_weight_fits
 
 
 class VAE(Kind):
     """A reconstruction with the mean and log-variance that it was sampled from, against the data."""
 
     name, returns, container = "VAE", "vae", VAEOutput
-    output, target = "VAEOutput(reconstruction (N, ...), mean (N, D), log_variance (N, D))", "the data (N, ...)"
+    output_text = "VAEOutput(reconstruction (N, ...), mean (N, D), log_variance (N, D))"
+    target_text = "the data (N, ...)"
+    asks: ClassVar[Mapping[str, Asked]] = {
+        "reconstruction": Asked("the loss of the reconstruction against the data, if that is a loss of this package")
+    }
 
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         vae = VAEOutput(*output)
@@ -39,11 +45,15 @@ class VAE(Kind):
 
     def inspect(self, loss: Any, output: VAEOutput, target: Tensor) -> None:
         check.require_finite(**output._asdict(), target=target)
-        loss.reconstruction.spec.inputs[0].inspect(loss.reconstruction, output.reconstruction, target)
+        nested = self.ask(loss, "reconstruction")
+        if isinstance(nested, nn.Module) and hasattr(nested, "spec"):
+            kind = kind_for(nested, output.reconstruction)
+            if kind is not None:
+                kind.inspect(nested, output.reconstruction, target)
 
-    def hide(self, loss: Any, output: VAEOutput, target: Tensor, weight: Tensor) -> Batch:
-        spread(weight, target.shape[:1])
-        return Batch(VAEOutput(*(hidden(part, weight) for part in output)), hidden(target, weight))
+    def mask(self, loss: Any, output: VAEOutput, target: Tensor, weight: Tensor) -> Batch:
+        require_weight_fits(weight, target.shape[:1])
+        return Batch(VAEOutput(*(masked(part, weight) for part in output)), masked(target, weight))
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
         (reconstruction, mean, log_variance), data = batch

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from losses.core import checks as check
-from losses.core.reduction import spread
+from losses.core.errors import ConfigError, quoted
+from losses.core.reduction import require_weight_fits
 
 
 class Batch(NamedTuple):
@@ -19,17 +21,47 @@ class Batch(NamedTuple):
     target: Any
 
 
+class Asked(NamedTuple):
+    """What a kind asks of a loss: what the attribute means, what holds where a loss does not have it, and the values it
+    may have if they are few."""
+
+    meaning: str
+    default: Any = None
+    options: tuple[str, ...] = ()
+
+
 class Kind(ABC):
-    """One way to feed a loss; the only instances are the constants below."""
+    """One way to feed a loss; the only instances are the constants of :mod:`losses.core.inputs`.
+
+    A kind knows nothing of a loss but the attributes that it declares in ``asks``. A loss may have them or not: for
+    each there is a value that holds without it.
+    """
 
     name: ClassVar[str]
     returns: ClassVar[str]
     """What a network returns for losses of this kind: the example loop picks a head by it."""
-    output: ClassVar[str]
-    target: ClassVar[str]
+    output_text: ClassVar[str]
+    target_text: ClassVar[str]
     container: ClassVar[type[tuple[Any, ...]] | None] = None
     context: ClassVar[tuple[str, ...]] = ()
     """Names of further arguments that the loss may be called with."""
+    asks: ClassVar[Mapping[str, Asked]] = {}
+    """Attributes of a loss that the kind reads, by name."""
+
+    def ask(self, loss: Any, name: str) -> Any:
+        """Return what a loss says of itself, or what holds where it says nothing.
+
+        Raises:
+            ConfigError: the attribute has a value that the kind does not know.
+        """
+        asked = self.asks[name]
+        value = getattr(loss, name, asked.default)
+        if asked.options and value not in asked.options:
+            raise ConfigError(
+                f"{type(loss).__name__}.{name} is {quoted(value)}; {self} reads it ({asked.meaning}) and expects one "
+                f"of {', '.join(asked.options)}: give the attribute another name, or one of these values"
+            )
+        return value
 
     def claims(self, output: object) -> bool:
         """Return whether ``output`` is meant for this kind."""
@@ -46,11 +78,11 @@ class Kind(ABC):
         """Read the values of an accepted batch and raise an InputError for those outside the domain."""
         check.require_finite(output=output, target=target)
 
-    def hide(self, loss: Any, output: Any, target: Any, weight: Tensor) -> Batch:
+    def mask(self, loss: Any, output: Any, target: Any, weight: Tensor) -> Batch:
         """Replace what has weight 0 by harmless values, so that even a NaN there changes nothing, in value or
         gradient."""
-        spread(weight, output.shape)
-        return Batch(hidden(output, weight), hidden(target, weight))
+        require_weight_fits(weight, output.shape)
+        return Batch(masked(output, weight), masked(target, weight))
 
     @abstractmethod
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
@@ -65,17 +97,7 @@ class Kind(ABC):
         return self.name
 
 
-def widened(tensor: Tensor) -> Tensor:
-    """Return half precision (and narrower) as float32; the cast is differentiable, so gradients keep the caller's
-    dtype."""
-    return tensor.float() if tensor.dtype.itemsize < 4 else tensor
-
-
-def matched(tensor: Tensor, like: Tensor) -> Tensor:
-    return tensor if tensor.dtype is like.dtype else tensor.to(like.dtype)
-
-
-def hidden(tensor: Tensor, weight: Tensor) -> Tensor:
+def masked(tensor: Tensor, weight: Tensor) -> Tensor:
     """Return the tensor with 0 where the weight of its leading index is 0."""
     return tensor.masked_fill((weight == 0).reshape(weight.shape + (1,) * (tensor.ndim - weight.ndim)), 0)
 
@@ -93,3 +115,9 @@ def normal(generator: torch.Generator, *shape: int) -> Tensor:
 
 def uniform(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def kind_for(loss: Any, output: object) -> Kind | None:
+    """Return the kind of input, among those the loss takes, that ``output`` is meant for."""
+    kinds: tuple[Kind, ...] = loss.spec.inputs
+    return next((kind for kind in kinds if kind.claims(output)), None)

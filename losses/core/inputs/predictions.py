@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import Batch, Kind, filled, matched, normal, uniform, widened
-from losses.core.reduction import spread
+from losses.core.inputs.kind import Asked, Batch, Kind, filled, normal, uniform
+from losses.core.precision import matched, widened
+from losses.core.reduction import expanded
 
 
 class Pointwise(Kind):
     """One number predicted for each number wanted."""
 
     name, returns = "POINTWISE", "prediction"
-    output, target = "prediction (*)", "the same shape"
+    output_text, target_text = "prediction (*)", "the same shape"
 
     def accept(self, loss: Any, output: Any, target: Any) -> tuple[Tensor, Tensor]:
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
@@ -51,7 +53,7 @@ class Scores(Kind):
     )
 
     def accept(self, loss: Any, output: Any, target: Any) -> tuple[Tensor, Tensor]:
-        word = self.output.split()[0]
+        word = self.output_text.split()[0]
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
             check.require_tensor(**{word: output, "target": target})
         if output.shape != target.shape:
@@ -80,7 +82,7 @@ class Binary(Scores):
     """One logit for each yes-or-no question, against a probability."""
 
     name, returns = "BINARY", "logit"
-    output, target = "logits (*)", "probabilities in [0, 1] of the same shape; bool and integers count"
+    output_text, target_text = "logits (*)", "probabilities in [0, 1] of the same shape; bool and integers count"
 
     def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
         super().inspect(loss, output, target)
@@ -92,10 +94,11 @@ class Binary(Scores):
 
 
 class Logits(Kind):
-    """One logit for each class, at every position."""
+    """One logit for each class, at every position, against class indices or probabilities."""
 
     name, returns = "LOGITS", "logits"
-    output, target = "logits (N, C, ...)", "class indices (N, ...) or probabilities (N, C, ...)"
+    output_text, target_text = "logits (N, C, ...)", "class indices (N, ...) or probabilities (N, C, ...)"
+    asks: ClassVar[Mapping[str, Asked]] = {"ignore_index": Asked("the target of positions that do not count")}
 
     def accept(self, loss: Any, output: Any, target: Any) -> tuple[Tensor, Tensor]:
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
@@ -112,41 +115,48 @@ class Logits(Kind):
                 f"logits must have at least one class, got {check.shown(output)}; the classes are dimension 1"
             )
         output = widened(output)
-        indices = positions(output)
-        if target.dtype is torch.int64 and target.shape == indices:
+        if target.dtype is torch.int64 and target.shape == positions(output):
             return output, target
         if target.dtype.is_floating_point:
-            if target.shape != output.shape:
-                fix = "; class indices must be integers: target.long()" if target.shape == indices else ""
-                raise InputError(
-                    "a floating point target holds probabilities and must have the logits' shape "
-                    f"{tuple(output.shape)}, "
-                    f"got {check.shown(target)}{fix}"
-                )
-            return output, matched(target, output)
+            return output, self._accepted_probabilities(output, target)
+        return output, self._accepted_indices(output, target)
+
+    def _accepted_probabilities(self, logits: Tensor, target: Tensor) -> Tensor:
+        if target.shape != logits.shape:
+            as_indices = target.shape == positions(logits)
+            raise InputError(
+                f"a floating point target holds probabilities and must have the logits' shape {tuple(logits.shape)}, "
+                f"got {check.shown(target)}{'; class indices must be integers: target.long()' if as_indices else ''}"
+            )
+        return matched(target, logits)
+
+    def _accepted_indices(self, logits: Tensor, target: Tensor) -> Tensor:
+        indices = positions(logits)
         if target.shape != indices:
             fix = "write target.squeeze(-1)" if target.shape == (*indices, 1) else "give one index per position"
-            if target.shape == output.shape:
-                fix = "if it is one-hot, pass target.float() as probabilities or target.argmax(1) as indices"
+            if target.shape == logits.shape:
+                fix = self.of_one_hot
             raise InputError(
-                f"logits {tuple(output.shape)} need class indices of shape {tuple(indices)}, got "
-                f"{check.shown(target)}; {fix}"
+                f"logits {tuple(logits.shape)} need class indices of shape {tuple(indices)}, "
+                f"got {check.shown(target)}; {fix}"
             )
-        return output, target.long()
+        return target.long()
+
+    of_one_hot = "if it is one-hot, pass target.float() as probabilities or target.argmax(1) as indices"
 
     def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
         check.require_logits(1, logits=output)
         check.require_no_nan(target=target)
         if check.looks_like_probabilities(output, 1):
             raise InputError(
-                "logits look like probabilities (in [0, 1], summing to 1 over classes); remove the softmax before the "
-                "loss"
+                "logits look like probabilities (in [0, 1], summing to 1 over classes); "
+                "remove the softmax before the loss"
             )
         if target.dtype.is_floating_point:
             check.require_distributions(1, target=target)
             return
         wrong = (target < 0) | (target >= output.shape[1])
-        ignored = getattr(loss, "ignore_index", None)
+        ignored = self.ask(loss, "ignore_index")
         if ignored is not None:
             wrong &= target != ignored
         if bool(wrong.any()):
@@ -156,9 +166,8 @@ class Logits(Kind):
                 f"indices run from 0 to {output.shape[1] - 1}{spared}"
             )
 
-    def hide(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
-        positional = spread(weight, positions(output))
-        absent = positional == 0
+    def mask(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
+        absent = expanded(weight, positions(output)) == 0
         if target.dtype.is_floating_point:
             target = target.masked_fill(absent.unsqueeze(1), 1 / output.shape[1])
         else:
@@ -170,24 +179,48 @@ class Logits(Kind):
         classes = logits.shape[1]
         one_hot = torch.nn.functional.one_hot(labels, classes).to(logits.dtype)
         impossible = torch.where(one_hot.bool(), logits, -torch.inf)
+        targets = self._targets(labels, one_hot)
         edges = {
-            "equal_points": [Batch(torch.zeros_like(logits), labels), Batch(torch.zeros_like(logits), one_hot)],
+            "equal_points": [Batch(torch.zeros_like(logits), target) for target in targets],
             "extreme_values": [
                 Batch(part, target)
                 for part in (filled(logits, 1e4), one_hot * 2e4 - 1e4, 1e4 - one_hot * 2e4)
-                for target in (labels, one_hot)
+                for target in targets
             ],
-            "one_hot_and_disjoint": [Batch(logits, one_hot)],
-            "infinite_logits": [Batch(impossible, labels), Batch(impossible, one_hot)],
+            "infinite_logits": [Batch(impossible, target) for target in targets],
             "one_class": [Batch(logits, torch.zeros_like(labels))],
             "every_label_different": [Batch(logits[:classes], torch.arange(classes))],
         }
-        if hasattr(loss, "ignore_index"):
-            edges["everything_ignored"] = [Batch(logits, torch.full_like(labels, loss.ignore_index))]
+        if len(targets) > 1:
+            edges["one_hot_and_disjoint"] = [Batch(logits, one_hot)]
+        if (ignored := self.ask(loss, "ignore_index")) is not None:
+            edges["everything_ignored"] = [Batch(logits, torch.full_like(labels, ignored))]
         return edges
+
+    def _targets(self, labels: Tensor, one_hot: Tensor) -> tuple[Tensor, ...]:
+        """Return the same classes in every way that a target may say them."""
+        return labels, one_hot
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 5), torch.randint(5, (size,), generator=generator))
+
+
+class ClassIndices(Logits):
+    """One logit for each class, at every position, against class indices alone."""
+
+    name = "CLASS_INDICES"
+    target_text = "class indices (N, ...)"
+    of_one_hot = "if it is one-hot, pass target.argmax(1)"
+
+    def _accepted_probabilities(self, logits: Tensor, target: Tensor) -> Tensor:
+        fix = "target.argmax(1)" if target.shape == logits.shape else "target.long()"
+        raise InputError(
+            f"logits {tuple(logits.shape)} need class indices of shape {tuple(positions(logits))} here, not "
+            f"probabilities, got {check.shown(target)}; write {fix}"
+        )
+
+    def _targets(self, labels: Tensor, one_hot: Tensor) -> tuple[Tensor, ...]:
+        return (labels,)
 
 
 def positions(logits: Tensor) -> tuple[int, ...]:

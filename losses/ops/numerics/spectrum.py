@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from losses.ops.distances import wide
+from losses.core.precision import accumulated, widened
 
 
 def effective_rank(embeddings: Tensor) -> Tensor:
@@ -27,10 +27,10 @@ def effective_rank(embeddings: Tensor) -> Tensor:
     tensor(2., dtype=torch.float64)
     """
     embeddings = embeddings.detach()
-    embeddings = embeddings.float() if embeddings.dtype.itemsize < 4 else embeddings
+    embeddings = widened(embeddings)
     finite = embeddings.isfinite().all()
     # the decomposition raises where it meets a NaN
-    residual = centred(embeddings.to(wide(embeddings)).nan_to_num(0, 0, 0))
+    residual = centred(accumulated(embeddings).nan_to_num(0, 0, 0))
     return entropy_rank(torch.linalg.svdvals(residual)).masked_fill(~finite, torch.nan)
 
 
@@ -49,7 +49,7 @@ def entropy_rank(singular: Tensor) -> Tensor:
     return entropy.exp().masked_fill(whole == 0, 0)
 
 
-def leading_share(singular: Tensor) -> Tensor:
+def leading_variance_ratio(singular: Tensor) -> Tensor:
     """Return the share of the largest singular value, of ``(K,)`` in falling order, in the sum of their squares; 1 if
     all are 0."""
     largest = singular[:1].sum()

@@ -1,15 +1,14 @@
-"""The contrastive loss over all pairs of a batch: a kernel over the blocks of their distances
-(:mod:`losses.ops.tiles`)."""
+"""The contrastive loss over all pairs of a batch, in blocks of their distances."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from losses.ops.classes import Classes
-from losses.ops.tiles import Tiles
-
-Sums = tuple[list[Tensor], list[Tensor]]
+from losses.ops.tiles.blocks import Tiles
+from losses.ops.tiles.classes import Classes
+from losses.ops.tiles.differentiable import TileSums
+from losses.ops.tiles.rows import exact_sum
 
 
 def tiled_contrastive(
@@ -21,7 +20,7 @@ def tiled_contrastive(
     positive_margin: float,
     power: int,
     average: str,
-) -> Sums:
+) -> TileSums:
     """Return the sums of max(0, d - m+)^p / p over pairs of one class and of max(0, m - d)^p / p over the rest, and
     their counts.
 
@@ -29,9 +28,8 @@ def tiled_contrastive(
     is ``"balanced"`` the sums and counts are two: of one class, and of different ones.
     """
     of_rows = tiles.first.new_ones(tiles.height, 1) if weight is None else weight
-    sums, counts = (
-        torch.zeros(1 + (average == "balanced"), dtype=torch.float64, device=classes.rows.device) for _ in range(2)
-    )
+    parts = 1 + (average == "balanced")
+    sums, counts = (torch.zeros(parts, dtype=torch.float64, device=classes.rows.device) for _ in range(2))
     if average == "all":
         counts += of_rows.sum(dtype=torch.float64) * ((tiles.width - 1) / 2 if tiles.itself else tiles.width)
     for tile in tiles:
@@ -43,47 +41,41 @@ def tiled_contrastive(
         tile.at_itself(excess, 0)
         if tiles.upper and not tiles.is_one_block:
             excess[:, : len(excess)].triu_(1)  # the block on the diagonal holds each pair twice
-        share = None
+        pair_weight = None
         if weight is not None:
-            share = (of_rows[tile.rows] + of_rows[tile.columns].mT) / 2 if tiles.itself else of_rows[tile.rows]
+            pair_weight = (of_rows[tile.rows] + of_rows[tile.columns].mT) / 2 if tiles.itself else of_rows[tile.rows]
         if average != "all":
-            add_parts(counts, (excess > 0).to(excess.dtype), share, own, band)
-        add_parts(
-            sums, excess if power == 1 else torch.mul(excess, excess, out=tile.scratch(2)).mul_(0.5), share, own, band
-        )
+            add_parts(counts, (excess > 0).to(excess.dtype), pair_weight, own, band)
+        items = excess if power == 1 else torch.mul(excess, excess, out=tile.scratch(2)).mul_(0.5)
+        add_parts(sums, items, pair_weight, own, band)
         if tiles.differentiable:
-            slope = (
-                torch.neg(excess, out=tile.scratch(2)) if power == 2 else torch.sign(excess, out=tile.scratch(2)).neg_()
-            )
-            if share is not None:
-                slope *= share
-            near = slope[:, band]
+            slope = (torch.sign if power == 1 else torch.neg)(excess, out=tile.scratch(2))
+            slope = slope.neg_() if power == 1 else slope
+            if pair_weight is not None:
+                slope *= pair_weight
+            within = slope[:, band]
             if average == "balanced":
-                tile.pull(near.neg().masked_fill_(~own, 0), 0, band, symmetric=tiles.is_one_block)
-                near.masked_fill_(own, 0)
-                tile.pull(slope, 1, symmetric=tiles.is_one_block)
+                of_within = within.neg().masked_fill_(~own, 0)
+                tile.accumulate_gradient(of_within, 0, band, symmetric=tiles.is_one_block)
+                within.masked_fill_(own, 0)
+                tile.accumulate_gradient(slope, 1, symmetric=tiles.is_one_block)
             else:
-                near.copy_(torch.where(own, -near, near))
-                tile.pull(slope, symmetric=tiles.is_one_block)
+                within.copy_(torch.where(own, -within, within))
+                tile.accumulate_gradient(slope, symmetric=tiles.is_one_block)
     if tiles.is_one_block:  # which has seen each pair twice
         sums /= 2
         if average != "all":
             counts /= 2
-    return list(sums), list(counts)
+    return TileSums(list(sums), list(counts))
 
 
-def add_parts(totals: Tensor, items: Tensor, share: Tensor | None, own: Tensor, band: slice) -> None:
+def add_parts(totals: Tensor, items: Tensor, weight: Tensor | None, own: Tensor, band: slice) -> None:
     """Add the items of a block, weighted, to one total; or to two, of those in the band that are a row's own and of the
     others."""
-    if share is not None:
-        items = items * share
+    if weight is not None:
+        items = items * weight
     if len(totals) == 1:
         totals += exact_sum(items)
         return
     totals[0] += exact_sum(items[:, band] * own)
     totals[1] += exact_sum(items[:, band] * ~own) + exact_sum(items[:, : band.start]) + exact_sum(items[:, band.stop :])
-
-
-def exact_sum(block: Tensor) -> Tensor:
-    """Return the sum of a block, its rows added up in float64."""
-    return block.sum(1).sum(dtype=torch.float64)

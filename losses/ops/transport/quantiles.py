@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from losses.ops.distances import wide
+from losses.core.precision import accumulated
 
 
 def moves(
@@ -45,7 +45,7 @@ def norm(moved: Tensor, width: Tensor | None, power: float) -> Tensor:
 
 def quantile_steps(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the points in order, and the share of the whole weight up to and with each of them."""
-    points, order = points.to(wide(points)).sort(-1)  # widths are differences of sums, which float32 would round away
+    points, order = accumulated(points).sort(-1)  # widths are differences of sums, which float32 would round away
     if weights is None:
         size = points.shape[-1]
         return points, torch.arange(1, size + 1, dtype=points.dtype, device=points.device).div(size).expand_as(points)

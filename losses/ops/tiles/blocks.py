@@ -1,9 +1,10 @@
 """All pairs of two sets of points, a block of rows at a time, with the gradient taken on the way.
 
 A loss over all pairs needs the N x M matrix of their distances or similarities, but never the whole of it at once: the
-value adds up over blocks of rows, and so does the gradient. A *kernel* is a function that goes through the
-:class:`Tiles` of such a matrix, sums what the loss sums and hands every block's derivative back with :meth:`Tile.pull`.
-:func:`over_tiles` makes the result differentiable. Memory is that of the points and of a few blocks.
+value adds up over blocks of rows, and so does the gradient. A *tiled function* goes through the :class:`Tiles` of such
+a matrix, sums what the loss sums and hands every block's derivative back with :meth:`Tile.accumulate_gradient`.
+:mod:`losses.ops.tiles.differentiable` makes the result differentiable. Memory is that of the points and of a few
+blocks.
 
 Distances are exact where it matters: see :mod:`losses.ops.distances`. Blocks in which points nearly coincide are
 computed again in float64, forward and backward.
@@ -11,116 +12,24 @@ computed again in float64, forward and backward.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.compiler import is_compiling
 
-from losses.ops.distances import wide
+from losses.core.precision import accumulation_dtype
+from losses.ops.tiles.conditions import may_read
 
 BLOCK = 1 << 17  # elements of a block on a CPU: a few of them fit into its cache
-BUFFERS = 5  # of the size of a block, that a kernel may ask for
-# elements up to which one block is best: its derivative can be added to its own transpose, and pulled once
+BUFFERS = 5  # of the size of a block, that a tiled function may ask for
+# elements up to which one block is best: its derivative can be added to its own transpose, and multiplied once
 ONE_BLOCK = 1 << 18
 STRIPS = 2  # of rows, in which a symmetric block is made
 ROWS = 64  # below which a matrix product is slow
 ROWS_ON_ACCELERATOR = 1024
-SMALL = 1 << 12  # pairs up to which float64 costs less than to find out whether float32 would do
 SMALLEST = 1e-32  # squared distance below which float32 runs out of digits
-# a squared distance below this share of the points' squared lengths has lost more than 1e-4 of itself in float32
+# a squared distance below this fraction of the points' squared lengths has lost more than 1e-4 of itself in float32
 CLOSE = 1e-3
-
-Kernel = Callable[["Tiles"], tuple[Sequence[Tensor], Sequence[Tensor]]]
-Definition = Callable[..., Tensor]
-
-
-def over_tiles(
-    kernel: Kernel, definition: Definition, first: Tensor, second: Tensor | None, measure: str, **options: Any
-) -> tuple[Tensor, Tensor]:
-    """Return what a kernel sums over all pairs ``(K,)``, differentiable, and what it counts ``(L,)``, in float64.
-
-    Args:
-        kernel: from tiles to sums and counts.
-        definition: the same sums ``(K,)`` as a plain composition of ``first`` (and ``second``); it answers for second
-            derivatives.
-        first: ``(N, D)``.
-        second: ``(M, D)``; ``None`` compares the first with itself.
-        measure: and further options: see :class:`Tiles`.
-    """
-    wanted = torch.is_grad_enabled()  # inside of a Function it never is
-    outputs: tuple[Tensor, Tensor] = Blockwise.apply(kernel, definition, measure, options, wanted, first, second)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return outputs
-
-
-def may_tile(*tensors: Tensor | None) -> bool:
-    """Return whether blocks can stand in for the plain composition: nobody traces, transforms or differentiates
-    forward.
-
-    They add up in float64, so not on a device without it either.
-    """
-    if is_compiling() or torch._C._are_functorch_transforms_active():
-        return False
-    return not any(
-        tensor is not None and (tensor.device.type in ("meta", "mps") or is_dual(tensor)) for tensor in tensors
-    )
-
-
-def is_dual(tensor: Tensor) -> bool:
-    """Return whether a tensor carries a tangent of forward-mode differentiation."""
-    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]  # torch leaves it untyped
-
-
-def may_read(tensor: Tensor) -> bool:
-    """Return whether looking at values costs nothing: on a CPU where nobody traces what is done."""
-    return tensor.device.type == "cpu" and not is_compiling() and torch._C._len_torch_dispatch_stack() == 0
-
-
-class Blockwise(torch.autograd.Function):
-    """A kernel as a function whose gradient is known as soon as its value is."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        kernel: Kernel,
-        definition: Definition,
-        measure: str,
-        options: Any,
-        wanted: bool,
-        first: Tensor,
-        second: Tensor | None,
-    ) -> Any:
-        *_, of_first, of_second = ctx.needs_input_grad
-        others = first if second is None else second
-        dtype = wide(first) if len(first) * len(others) <= SMALL else first.dtype
-        points = first.to(dtype), None if second is None else second.to(dtype)
-        tiles = Tiles(*points, measure, differentiable=(wanted and of_first, wanted and of_second), **options)
-        sums, counts = (torch.stack(list(column)) for column in kernel(tiles))
-        ctx.definition = definition
-        ctx.itself = second is None
-        gradients = (None if part is None else part.to(first.dtype) for part in tiles.gradients())
-        ctx.save_for_backward(first, second, *gradients)
-        ctx.mark_non_differentiable(counts)
-        return sums.to(first.dtype), counts
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
-        first, second, of_first, of_second = ctx.saved_tensors
-        if torch.is_grad_enabled():  # someone will differentiate this gradient: give one that can be
-            points = [first] if ctx.itself else [first, second]
-            wanted = [point for point in points if point.requires_grad]
-            results = iter(torch.autograd.grad(ctx.definition(*points), wanted, gradient, create_graph=True))
-            of_points = [next(results) if point.requires_grad else None for point in points]
-        else:
-            of_points = [None if part is None else weighed(gradient, part) for part in (of_first, of_second)]
-        return None, None, None, None, None, of_points[0], None if ctx.itself else of_points[1]
-
-
-def weighed(gradient: Tensor, parts: Tensor) -> Tensor:
-    """Return the sum of the gradients of K sums ``(K, N, D)``, each times what comes from above ``(K,)``."""
-    return gradient * parts[0] if len(parts) == 1 else torch.tensordot(gradient, parts, 1)
 
 
 class Tiles:
@@ -137,7 +46,7 @@ class Tiles:
         rows: order to take the rows in.
         columns: order to take the columns in.
         blocks: of rows; by default of a size that suits the machine.
-        outputs: how many sums the kernel makes.
+        outputs: how many sums are made.
         differentiable: whether the gradients of the first and of the second will be asked for.
     """
 
@@ -217,7 +126,7 @@ class Tiles:
         """Return what was added up for every point as its gradient, in the order in which the points came."""
         if self.measure == "similarity":
             gradient = sums
-        else:  # a point that pulls with weight w in the direction a - b adds [w, w b]
+        else:  # a derivative w in the direction a - b adds [w, w b]
             gradient = sums[..., 1:].neg_().addcmul_(sums[..., :1], points)
             if exactly is not None:
                 gradient += exactly
@@ -232,7 +141,7 @@ class Tiles:
         points = points if order is None else points.index_select(0, order)
         if self.measure.endswith("euclidean"):
             return points.to(dtype), None
-        lengths = torch.linalg.vector_norm(points, dim=1, keepdim=True, dtype=wide(points))
+        lengths = torch.linalg.vector_norm(points, dim=1, keepdim=True, dtype=accumulation_dtype(points))
         lengths = lengths.masked_fill_(lengths == 0, 1).to(dtype)
         return points / lengths, lengths
 
@@ -240,7 +149,7 @@ class Tiles:
         """Prepare matrices whose product is the squared distance: [|a|^2, -2a, 1] and [1, b, |b|^2]."""
         # a translation changes no distance, and small numbers are rounded less
         if self.width and self.measure != "cosine":
-            centre = self.second.mean(0, dtype=wide(self.second)).to(self.second.dtype)
+            centre = self.second.mean(0, dtype=accumulation_dtype(self.second)).to(self.second.dtype)
             moved = self.first - centre
             self.first, self.second = moved, moved if self.itself else self.second - centre
         self.left, self.right = self._augmented(self.first, self.second)
@@ -249,21 +158,21 @@ class Tiles:
             self.first = self.second = self.ahead[:, 1:]  # the same numbers, once
         self.behind = self.ahead if self.itself else torch.cat([self.left[:, -1:], self.first], 1)
         self.first_norm, self.second_norm = self.left[:, 0], self.right[:, -1]
-        self.share = (
+        self.closeness = (
             CLOSE
-            if self.left.dtype is not wide(self.left)
+            if self.left.dtype is not accumulation_dtype(self.left)
             else (self.first.shape[1] + 4) * torch.finfo(self.left.dtype).eps
         )
         self.longest = self.second_norm.amax() if self.width else self.second_norm.sum()
         self._wide: tuple[Tensor, Tensor] | None = None
 
-    def wide(self) -> tuple[Tensor, Tensor]:
+    def exact_sides(self) -> tuple[Tensor, Tensor]:
         """Return the two matrices in the precision of exact blocks."""
-        if self.left.dtype is wide(self.left):
+        if self.left.dtype is accumulation_dtype(self.left):
             return self.left, self.right
         if self._wide is None:
             first, second = self._given  # and not what is left of them after float32 has taken their centre away
-            dtype = wide(first)
+            dtype = accumulation_dtype(first)
             first, _ = self._taken(first, self.row_order, dtype)
             second = first if second is None else self._taken(second, self.column_order, dtype)[0]
             if self.width and self.measure != "cosine":
@@ -286,7 +195,7 @@ class Tiles:
 
 
 class Tile:
-    """One block: ``values`` of some rows and columns, which a kernel may overwrite, and the way back for its
+    """One block: ``values`` of some rows and columns, which may be overwritten, and the way back for its
     derivative."""
 
     def __init__(self, tiles: Tiles, rows: slice) -> None:
@@ -319,7 +228,9 @@ class Tile:
             start = self.rows.start - self.columns.start
             values[:, start : start + len(values)].fill_diagonal_(value)
 
-    def pull(self, gradient: Tensor, output: int = 0, columns: slice | None = None, *, symmetric: bool = False) -> None:
+    def accumulate_gradient(
+        self, gradient: Tensor, output: int = 0, columns: slice | None = None, *, symmetric: bool = False
+    ) -> None:
         """Add the derivative of a sum by the values of this block, which is overwritten, to the gradient of the points.
 
         Args:
@@ -335,7 +246,7 @@ class Tile:
         if self.exact is not None:
             if symmetric:
                 gradient.triu_()
-            self._pull_exactly(gradient, output, columns, there)
+            self._accumulate_exactly(gradient, output, columns, there)
             return
         if tiles.measure == "euclidean":
             distances = self.values[:, columns]
@@ -344,7 +255,7 @@ class Tile:
             gradient *= 2
         if tiles.itself and gradient.shape == (tiles.width, tiles.height):
             if not symmetric:
-                # the values have had their use; unless the kernel has turned them into their own derivative
+                # the values have had their use; unless they were turned into their own derivative
                 free = self.values if gradient.data_ptr() != self.values.data_ptr() else self.scratch(BUFFERS - 1)
                 gradient = free.copy_(gradient.mT).add_(gradient)
             tiles.of_first[output].addmm_(gradient, tiles.ahead)
@@ -363,7 +274,7 @@ class Tile:
             self._root(self.values)
             return
         exact = self.values
-        left, right = tiles.wide()
+        left, right = tiles.exact_sides()
         if left.dtype is not exact.dtype:
             exact = left[self.rows] @ right[self.columns].mT
             self.at_itself(exact, torch.inf)
@@ -384,17 +295,17 @@ class Tile:
     def _holds_close_pairs(self) -> bool:
         tiles, norm = self.tiles, self.tiles.first_norm[self.rows]
         if not self.values.numel() or bool(
-            (self.values.amin(1) > (norm + tiles.longest) * tiles.share + SMALLEST).all()
+            (self.values.amin(1) > (norm + tiles.longest) * tiles.closeness + SMALLEST).all()
         ):
             return False
         limits = (
             torch.add(norm.unsqueeze(1), tiles.second_norm[self.columns], out=self.scratch(1))
-            .mul_(tiles.share)
+            .mul_(tiles.closeness)
             .add_(SMALLEST)
         )
         return not bool((self.values > limits).all())  # asked so that a NaN, from squares that overflow, is close too
 
-    def _pull_exactly(self, gradient: Tensor, output: int, columns: slice, there: slice) -> None:
+    def _accumulate_exactly(self, gradient: Tensor, output: int, columns: slice, there: slice) -> None:
         tiles = self.tiles
         assert self.exact is not None
         weights = gradient.to(self.exact.dtype)
@@ -403,7 +314,7 @@ class Tile:
             weights.div_(distances.masked_fill(distances == 0, torch.inf))
         elif tiles.measure == "squared_euclidean":
             weights *= 2
-        left, right = tiles.wide()
+        left, right = tiles.exact_sides()
         first, second = left[self.rows, 1:-1] / -2, right[there, 1:-1]
         if tiles._exactly is None:
             of_first = tiles.of_first.new_zeros(len(tiles.of_first), tiles.height, first.shape[1])

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.core.checks import shown
 from losses.core.errors import ConfigError, InputError, quoted
+from losses.core.labelled import require_reference
 from losses.core.parameters import Distance
-from losses.diagnostics.figures import accepted_labels, printed
+from losses.diagnostics.metrics import accepted_labels, printed
 from losses.diagnostics.neighbours import compared, in_blocks, require_count
 
 
@@ -51,7 +51,7 @@ def retrieval(
         \text{MAP@R} = \frac{1}{R} \sum_{i=1}^{R} h_i \, \frac{1}{i} \sum_{j \le i} h_j
 
     each averaged over all queries. A query with R = 0 can find nothing and is left out, as in pytorch-metric-learning's
-    AccuracyCalculator; ``queries`` says how many are left. Equal distances go by index, so figures do not depend on
+    AccuracyCalculator; ``queries`` says how many are left. Equal distances go by index, so metrics do not depend on
     chance: of embeddings that are all equal, the first rows are everyone's nearest neighbours. Shuffle rows that are
     sorted by class if many of them are equal. (By cosine, rows are brought to length 1 first; only there is rounding,
     so equal rows stay equal.)
@@ -60,16 +60,15 @@ def retrieval(
         embeddings: the queries.
         labels: their classes, any integers or booleans.
         reference: ``(embeddings, labels)`` to search; ``None`` is to search the queries, each of them without itself.
-        distance: ``"euclidean"``, ``"squared_euclidean"`` (the same figures) or ``"cosine"``.
+        distance: ``"euclidean"``, ``"squared_euclidean"`` (the same metrics) or ``"cosine"``.
         recall_at: the k of recall@k; a k beyond the number of neighbours means all of them.
 
     Shapes:
         embeddings: ``(N, D)``, labels: ``(N,)``, reference: ``(M, D)`` and ``(M,)``. Memory is O(M), never N x M,
-            however
-        large a class is.
+        however large a class is.
 
     Units:
-        None: all figures are shares. Scaling all embeddings changes none.
+        None: all metrics are fractions. Scaling all embeddings changes none.
 
     Raises:
         ConfigError: ``distance`` is unknown, or ``recall_at`` holds anything but integers of at least 1.
@@ -81,18 +80,18 @@ def retrieval(
         (MAP@R).
 
     >>> embeddings, labels = tensor([[0.0], [1.0], [1.5], [4.0], [9.0]]), tensor([0, 0, 1, 0, 2])
-    >>> figures = retrieval(embeddings, labels, recall_at=(1, 2))
-    >>> figures  # nearest of 0, 1, 4 are (1, 1.5), (1.5, 0), (1.5, 1); 1.5 and 9 have no second of their class
+    >>> metrics = retrieval(embeddings, labels, recall_at=(1, 2))
+    >>> metrics  # nearest of 0, 1, 4 are (1, 1.5), (1.5, 0), (1.5, 1); 1.5 and 9 have no second of their class
     Retrieval(recall={1: 0.3333, 2: 1}, r_precision=0.5, map_at_r=0.3333, queries=3)
-    >>> figures.map_at_r == (1 / 2 + 1 / 4 + 1 / 4) / 3
+    >>> metrics.map_at_r == (1 / 2 + 1 / 4 + 1 / 4) / 3
     True
     """
     if isinstance(recall_at, str | bytes) or not isinstance(recall_at, Sequence):
         raise ConfigError(f"recall_at: got {quoted(recall_at)}, expected integers of at least 1, as in (1, 2, 4, 8)")
     for k in recall_at:
         require_count(recall_at=k)
-    if reference is not None and (not isinstance(reference, tuple | list) or len(reference) != 2):
-        raise InputError(f"reference must be a tuple (embeddings, labels), got {shown(reference)}")
+    if reference is not None:
+        require_reference(reference)
     queries, others = compared(embeddings, None if reference is None else reference[0], distance)
     labels = accepted_labels(queries, labels)
     other_labels = labels if reference is None else accepted_labels(others, reference[1])

@@ -14,11 +14,12 @@ from losses.core.checks import (
     require_rank,
     require_real,
     require_same_length,
+    require_same_or_different,
     require_tensor,
 )
 from losses.core.errors import ConfigError, InputError, quoted
 from losses.core.parameters import Distance
-from losses.diagnostics.figures import accepted_embeddings, accepted_labels, printed, require_distance
+from losses.diagnostics.metrics import accepted_embeddings, accepted_labels, printed, require_distance
 from losses.diagnostics.neighbours import BLOCK
 from losses.ops.distances import pairwise_distance
 
@@ -43,10 +44,12 @@ class Verification(NamedTuple):
 
 
 @torch.no_grad()
-def verification(distances: Tensor, same: Tensor, *, far: Sequence[float] = (1e-3, 1e-2, 1e-1)) -> Verification:
+def verification(
+    distances: Tensor, same: Tensor, *, false_accept_rates: Sequence[float] = (1e-3, 1e-2, 1e-1)
+) -> Verification:
     r"""Return how well distances tell same pairs from different ones: same where they are small.
 
-    Accepting all pairs up to a distance t, the shares of accepted pairs among the same and among the different ones are
+    Accepting all pairs up to a distance t, the fractions of accepted pairs among the same and the different ones are
 
     .. math::
         \text{TAR}(t) = P(d \le t \mid \text{same}) \qquad \text{FAR}(t) = P(d \le t \mid \text{different})
@@ -60,18 +63,18 @@ def verification(distances: Tensor, same: Tensor, *, far: Sequence[float] = (1e-
     Args:
         distances: of pairs, smaller where they are more alike; pass the negative of a similarity.
         same: above 0 (1 or True) where a pair is the same, 0, False or -1 where it is different.
-        far: the false accept rates at which TAR is wanted. Below one over the number of different pairs, none may be
+        false_accept_rates: those at which TAR is wanted. Below one over the number of different pairs, none may be
             accepted.
 
     Shapes:
         distances, same: ``(N,)``.
 
     Units:
-        ``threshold`` is in the unit of the distances; the other figures are shares, and any increasing change of the
+        ``threshold`` is in the unit of the distances; the others are fractions, and any increasing change of the
         distances leaves them as they are.
 
     Raises:
-        ConfigError: ``far`` holds anything but numbers from 0 to 1.
+        ConfigError: ``false_accept_rates`` holds anything but numbers from 0 to 1.
         InputError: the tensors do not fit together, a distance is NaN, or all pairs are the same or all are different.
 
     Source:
@@ -79,11 +82,13 @@ def verification(distances: Tensor, same: Tensor, *, far: Sequence[float] = (1e-
         Rating Diagnostic Tests, 1950.
 
     >>> distances, same = tensor([1.0, 2.0, 3.0, 4.0, 5.0]), tensor([1, 1, 0, 1, 0])
-    >>> verification(distances, same, far=(0.1, 0.5))  # 5 of 6 in order; two of three accepted before anything wrong is
+    >>> # 5 of 6 in order; two of three accepted before anything wrong is
+    >>> verification(distances, same, false_accept_rates=(0.1, 0.5))
     Verification(auc=0.8333, eer=0.3333, tar={0.1: 0.6667, 0.5: 1}, threshold=2.5, balanced_accuracy=0.8333)
     """
-    if isinstance(far, str | bytes) or not isinstance(far, Sequence) or not all(is_share(rate) for rate in far):
-        raise ConfigError(f"far: got {quoted(far)}, expected numbers from 0 to 1, as in (0.001, 0.01)")
+    rates = false_accept_rates
+    if isinstance(rates, str | bytes) or not isinstance(rates, Sequence) or not all(map(is_rate, rates)):
+        raise ConfigError(f"false_accept_rates: got {quoted(rates)}, expected numbers from 0 to 1, as in (0.001, 0.01)")
     alike = accepted_pairs(distances, same)
     values, order = distances.detach().sort()
     alike = alike[order]
@@ -100,7 +105,7 @@ def verification(distances: Tensor, same: Tensor, *, far: Sequence[float] = (1e-
     return Verification(
         auc=area / (2 * both),
         eer=equal_error_rate(rightly, wrongly),
-        tar={rate: int(rightly[wrongly <= allowed(rate, different_pairs)][-1]) / same_pairs for rate in far},
+        tar={rate: int(rightly[wrongly <= allowed(rate, different_pairs)][-1]) / same_pairs for rate in rates},
         threshold=halfway(values, best - 1) if best else -torch.inf,
         balanced_accuracy=(both + int(gain[best])) / (2 * both),
     )
@@ -117,8 +122,7 @@ def all_pairs(embeddings: Tensor, labels: Tensor, *, distance: Distance = "eucli
 
     Shapes:
         embeddings: ``(N, D)``, labels: ``(N,)``. Returns ``(N (N - 1) / 2,)`` twice, row by row, float64 and boolean;
-            beside
-        them memory is O(N).
+        beside them memory is O(N).
 
     Raises:
         ConfigError: ``distance`` is unknown.
@@ -148,20 +152,20 @@ def accepted_pairs(distances: Tensor, same: Tensor) -> Tensor:
     require_same_length(distances=distances, same=same)
     require_real(distances=distances, same=same)
     require_no_nan(distances=distances, same=same)
-    strange = (same != 0) & (same != 1) & (same != -1)
-    if bool(strange.any()):
-        raise InputError(
-            f"a pair is the same (1 or True) or different (0, -1 or False), got {same[strange][0].item():g}; "
-            "compare the labels first: first_labels == second_labels"
-        )
+    require_same_or_different(same)
     alike = (same > 0).to(distances.device)
+    require_both_kinds("verification", alike)
+    return alike
+
+
+def require_both_kinds(purpose: str, alike: Tensor) -> None:
+    """Raise unless some pairs are the same and some are different."""
     count = int(alike.sum())
     if count in (0, len(alike)):
         raise InputError(
-            f"verification needs same and different pairs, got {count} same of {len(alike)}; "
+            f"{purpose} needs same and different pairs, got {count} same of {len(alike)}; "
             "pass pairs of both kinds, all_pairs(embeddings, labels) returns all there are"
         )
-    return alike
 
 
 def equal_error_rate(rightly: Tensor, wrongly: Tensor) -> float:
@@ -191,5 +195,5 @@ def halfway(values: Tensor, index: int) -> float:
     return float(between) if bool(between < beyond) else float(here)
 
 
-def is_share(value: object) -> bool:
+def is_rate(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.ops.tiles import Tile, may_read
+from losses.ops.tiles.blocks import Tile
+from losses.ops.tiles.conditions import may_read
 
 
-class Near(NamedTuple):
+class PositiveColumns(NamedTuple):
     """The positives of every row of a block ``(B, P)``: in which column, and which of them exist."""
 
     column: Tensor
@@ -66,7 +67,7 @@ class Classes:
         )
         return (columns >= self.start[tile.rows].unsqueeze(1)) & (columns < self.stop[tile.rows].unsqueeze(1))
 
-    def near(self, tile: Tile) -> Near:
+    def positive_columns(self, tile: Tile) -> PositiveColumns:
         """Return the positives of every row of a block that has all columns."""
         count = self.positives[tile.rows]
         most = int(count.amax()) if self.reads else self.width - int(self.itself)
@@ -74,4 +75,4 @@ class Classes:
         index = self.start[tile.rows].unsqueeze(1) + place
         if self.itself:  # step over the row itself
             index += index >= torch.arange(tile.rows.start, tile.rows.stop, device=count.device).unsqueeze(1)
-        return Near(index.clamp_(max=max(0, self.width - 1)), place < count.unsqueeze(1))
+        return PositiveColumns(index.clamp_(max=max(0, self.width - 1)), place < count.unsqueeze(1))

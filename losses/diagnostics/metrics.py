@@ -1,4 +1,4 @@
-"""What all figures share: which embeddings they take, and how they print."""
+"""What all metrics share: which embeddings they take, and how they print."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from losses.core.checks import (
 )
 from losses.core.errors import ConfigError, quoted, suggestion
 from losses.core.parameters import LARGEST, Distance
-from losses.ops.distances import wide
+from losses.core.precision import accumulated
 
 
 def accepted_embeddings(**named: Tensor) -> tuple[Tensor, ...]:
@@ -28,7 +28,7 @@ def accepted_embeddings(**named: Tensor) -> tuple[Tensor, ...]:
     require_rank(2, "(N, D)", **named)
     require_floating(**named)
     require_finite(**named)
-    embeddings = {name: widest(tensor.detach()) for name, tensor in named.items()}
+    embeddings = {name: accumulated(tensor.detach()) for name, tensor in named.items()}
     require_between(
         -LARGEST, LARGEST, "their squares would overflow, so divide all of them by a constant", **embeddings
     )
@@ -52,20 +52,14 @@ def require_distance(distance: object) -> None:
         )
 
 
-def widest(tensor: Tensor) -> Tensor:
-    """Return a tensor in float64, or in float32 on a device without it."""
-    tensor = tensor.float() if tensor.dtype.itemsize < 4 else tensor
-    return tensor.to(wide(tensor))
-
-
-def printed(figures: NamedTuple) -> str:
-    """Return figures with four digits, as tensors print; the fields hold all of them."""
-    fields = ", ".join(f"{name}={rounded(value)}" for name, value in figures._asdict().items())
-    return f"{type(figures).__name__}({fields})"
+def printed(metrics: NamedTuple) -> str:
+    """Return metrics with four digits, as tensors print; the fields hold all of them."""
+    fields = ", ".join(f"{name}={rounded(value)}" for name, value in metrics._asdict().items())
+    return f"{type(metrics).__name__}({fields})"
 
 
 def rounded(value: Any) -> str:
-    """Return one figure, or figures by what they are at, with four digits.
+    """Return one metric, or metrics by what they are at, with four digits.
 
     >>> rounded({1: 2 / 3, 2: 1.0})
     '{1: 0.6667, 2: 1}'

@@ -1,0 +1,2 @@
+"""Abstract classes between Loss and the losses: what a family of losses shares, so that a loss says only what is its
+own."""

@@ -1,0 +1,225 @@
+"""Losses of embeddings: labelled batches, pairs and triplets, whole or against a reference, in blocks or as they
+are."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from losses.abstract.readings import Readings, at_one_point, fraction, separation
+from losses.core.labelled import LabelledBatch, each_pair_once
+from losses.core.loss import Loss
+from losses.core.outputs import Pairs, Triplets
+from losses.core.reduction import Total
+from losses.ops.distances import cosine_similarity, pairwise_distance, rowwise_cosine, rowwise_distance
+from losses.ops.numerics.spectrum import effective_rank
+from losses.ops.tiles.whole_batch import Tiling, over_batch, tileable
+
+
+class ListedPairs(NamedTuple):
+    """A batch as a list: what every pair measures ``(P,)``, and whether it is of one class ``(P,)``."""
+
+    values: Tensor
+    same: Tensor
+
+
+class EmbeddingLoss(Loss):
+    """A loss of embeddings. What it has to say of its own:
+
+    ====================================================  =============================================================
+    what you have                                         what you write
+    ====================================================  =============================================================
+    a formula for every anchor                            a subclass of :class:`losses.extend.AnchorLoss`: no more
+    a value for every pair, triplet or other item         :meth:`items`, the definition, perhaps from :meth:`pairs`
+    items that do not all count; weights of pairs         :meth:`denominators`; :meth:`item_weights`
+    distances in place of cosine similarities             :attr:`measure`
+    a margin between classes; other readings              :attr:`gap`; :meth:`active_fraction`
+    the same sums block by block, with their gradient     :meth:`tiling`
+    a plain sum that is shorter than the sum of items     :meth:`plain_total`
+    ====================================================  =============================================================
+
+    The class chooses the way to a batch's total: in blocks (:mod:`losses.ops.tiles`), in memory that grows with N and
+    not with N², or as a plain composition where somebody traces, transforms or differentiates twice, or where a miner's
+    indices say which pairs are meant. It owns ``indices``, ``reference``, explicit pairs, weights and readings.
+    """
+
+    average: str
+    """Of losses with this parameter: over which items the mean is, ``"active"`` or ``"all"`` among others."""
+
+    @property
+    def measure(self) -> str:
+        """What pairs are compared by: ``"similarity"`` (the cosine), ``"euclidean"``, ``"squared_euclidean"`` or
+        ``"cosine"`` (1 - the cosine)."""
+        return "similarity"
+
+    @property
+    def gap(self) -> float:
+        """By how much more than its farthest positive the nearest negative of an anchor should be away."""
+        return 0.0
+
+    def tiling(self, batch: LabelledBatch) -> Tiling | None:
+        """Return how to sum a batch block by block; ``None`` where the plain composition has to do."""
+        return None
+
+    def plain_total(self, output: Any, target: Any, weight: Tensor | None) -> Total:
+        """Return the total of a labelled batch as a plain composition; by default over all items."""
+        return self.definition_total(output, target, weight)
+
+    def active_fraction(self, output: Any, target: Any) -> Tensor:
+        """Return the fraction of the items that still cost something, or count in the mean where a cost never ends: by
+        default of the anchors."""
+        if hasattr(self, "average"):
+            active, all_items = (self._averaged(over)._total(output, target, None) for over in ("active", "all"))
+            return fraction(active.denominator, all_items.denominator)
+        anchors = len(output.anchors) if isinstance(output, LabelledBatch) else 1
+        return fraction(self._total(output, target, None).denominator, anchors)
+
+    def forward(
+        self,
+        output: Any,
+        target: Any = None,
+        *,
+        weight: Tensor | None = None,
+        normalizer: Tensor | float | None = None,
+        indices: tuple[Tensor, ...] | None = None,
+        reference: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Return the loss of embeddings against their labels.
+
+        Args:
+            output: embeddings ``(N, D)``, or the pairs or triplets that the loss takes.
+            target: labels ``(N,)``, or what goes with the pairs or triplets.
+            weight: one weight per anchor, pair or triplet, as the loss says.
+            normalizer: replaces the denominator of the mean.
+            indices: of a labelled batch, a miner's tuple (anchor, positive, negative) or (anchor, positive, anchor,
+                negative): what is compared, in place of everything.
+            reference: of a labelled batch, another set (embeddings ``(M, D)``, labels ``(M,)``) to compare with.
+
+        Raises:
+            InputError: the batch is not what the loss takes.
+        """
+        return self._reduced(output, target, weight, normalizer, **given(indices, reference))
+
+    def total(
+        self,
+        output: Any,
+        target: Any = None,
+        *,
+        weight: Tensor | None = None,
+        indices: tuple[Tensor, ...] | None = None,
+        reference: tuple[Tensor, Tensor] | None = None,
+    ) -> Total:
+        """Return ``Total(sum, denominator)``. Totals of labelled batches add up to the loss of the batches, each on its
+        own: a pair across two batches is in neither."""
+        return self._on_accepted(self._total, output, target, weight, **given(indices, reference))
+
+    @torch.no_grad()
+    def readings(
+        self,
+        output: Any,
+        target: Any = None,
+        *,
+        indices: tuple[Tensor, ...] | None = None,
+        reference: tuple[Tensor, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Return what a batch tells beside its loss, by name: scalars without gradient, none of which is read here.
+
+        - ``active_fraction``: of the items that still cost something, or count in the mean where a cost never ends.
+        - ``positive_distance``, ``negative_distance``: mean distance within a class and between classes.
+        - ``margin_violations``: fraction of the anchors whose nearest negative is not farther than the farthest
+          positive by the margin; of triplets and pairs that are given, of those that cost something.
+        - ``collapse``: the loss, averaged over all items, over that of the same batch with all embeddings at one point.
+          A training that stays at 1 is stuck.
+        - ``effective_rank``: how many directions the embeddings use (Roy & Vetterli 2007).
+
+        Raises:
+            InputError: the batch is not what the loss takes.
+        """
+        return self._on_accepted(self._readings, output, target, **given(indices, reference))
+
+    def pairs(self, output: LabelledBatch | Pairs, target: Tensor) -> ListedPairs:
+        """Return a batch as a list of pairs: those given, those of the indices (positive ones first), every anchor with
+        everyone of the reference, or every unordered pair of the batch once."""
+        if isinstance(output, Pairs):
+            return ListedPairs(measured_rowwise(*output, self.measure), target > 0)
+        if output.indices is not None:
+            anchor, positive, negative_anchor, negative = output.pairs()
+            first = output.anchors[torch.cat([anchor, negative_anchor])]
+            second = output.others[torch.cat([positive, negative])]
+            same = torch.arange(len(first), device=first.device) < len(anchor)
+            return ListedPairs(measured_rowwise(first, second, self.measure), same)
+        values = measured(output.anchors, output.others, self.measure)
+        if output.has_reference:
+            return ListedPairs(values.flatten(), output.positive.flatten())
+        upper = each_pair_once(len(values), values.device)
+        return ListedPairs(values[upper], output.positive[upper])
+
+    def pair_weights(self, weight: Tensor, output: LabelledBatch | Pairs) -> Tensor:
+        """Return weights of the pairs of :meth:`pairs`: of a batch the mean of both ends, else that of the anchor."""
+        if isinstance(output, Pairs):
+            return weight
+        if output.indices is not None:
+            anchor, _, negative_anchor, _ = output.pairs()
+            return weight[torch.cat([anchor, negative_anchor])]
+        if output.has_reference:
+            return weight.repeat_interleave(len(output.others))
+        first, second = each_pair_once(len(output.anchors), weight.device)
+        return (weight[first] + weight[second]) / 2
+
+    @property
+    def distance_measure(self) -> str:
+        """The distance that goes with the measure: of similarities the cosine distance."""
+        return "cosine" if self.measure == "similarity" else self.measure
+
+    def fast_total(self, output: Any, target: Any, weight: Tensor | None) -> Total | None:
+        if not isinstance(output, LabelledBatch):
+            return None
+        tiling = self.tiling(output) if tileable(output, weight) else None
+        if tiling is None:
+            return self.plain_total(output, target, weight)
+
+        def plain_sums(batch: LabelledBatch) -> Tensor:
+            return self.plain_total(batch, target, weight).sum.reshape(-1)
+
+        sums, denominators = over_batch(tiling, plain_sums, output, self.measure, weight)
+        return Total(sums, denominators) if tiling.outputs > 1 else Total(sums[0], denominators[0])
+
+    def batch_readings(self, output: LabelledBatch | Pairs | Triplets, target: Any) -> Readings:
+        active = self.active_fraction(output, target)
+        # what still costs something costs about a margin, collapsed or not
+        overall = self._averaged("all") if hasattr(self, "average") else self
+        mean, collapsed = (overall._total(batch, target, None).mean() for batch in (output, at_one_point(output)))
+        points = output.anchors if isinstance(output, LabelledBatch) else torch.cat(output)
+        return {
+            "active_fraction": active,
+            **separation(output, target, active, self.distance_measure, self.gap),
+            "collapse": fraction(mean, collapsed),
+            "effective_rank": effective_rank(points),
+        }
+
+    def _averaged(self, average: str) -> Self:
+        """Return the same loss with another average."""
+        other = copy.copy(self)
+        other.average = average
+        return other
+
+
+def given(indices: Any, reference: Any) -> dict[str, Any]:
+    """Return those of both that are given."""
+    if indices is None and reference is None:
+        return {}
+    context = {"indices": indices, "reference": reference}
+    return {name: value for name, value in context.items() if value is not None}
+
+
+def measured(first: Tensor, second: Tensor, measure: str) -> Tensor:
+    """Return the similarity or distance of every row of ``first`` to every row of ``second``, ``(N, M)``."""
+    return cosine_similarity(first, second) if measure == "similarity" else pairwise_distance(first, second, measure)
+
+
+def measured_rowwise(first: Tensor, second: Tensor, measure: str) -> Tensor:
+    """Return the similarity or distance of each row of ``first`` to the same row of ``second``, ``(N,)``."""
+    return rowwise_cosine(first, second) if measure == "similarity" else rowwise_distance(first, second, measure)

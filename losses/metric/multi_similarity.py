@@ -1,0 +1,119 @@
+"""Multi-similarity loss: pairs weighted by how they compare with the other pairs of their anchor."""
+
+import torch
+from torch import Tensor
+
+from losses.extend import (
+    EMBEDDINGS,
+    NON_NEGATIVE,
+    SCALE_INVARIANT,
+    AnchorLoss,
+    AnchorRows,
+    NonNegative,
+    Number,
+    Positive,
+    Reduction,
+    checked,
+    register,
+)
+
+
+def multi_similarity(
+    similarity: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    alpha: float = 2.0,
+    beta: float = 50.0,
+    base: float = 0.5,
+    mining_epsilon: float | None = None,
+) -> Tensor:
+    """Return the loss of every row of similarities ``(N, M)``, given which are positive and which negative; see
+    :class:`MultiSimilarityLoss`."""
+    if mining_epsilon is not None:
+        positive, negative = mined(similarity.detach(), positive, negative, mining_epsilon)
+    of_positive = (-alpha * (similarity - base)).masked_fill(~positive, -torch.inf)
+    of_negative = (beta * (similarity - base)).masked_fill(~negative, -torch.inf)
+    return log_of_one_and(of_positive) / alpha + log_of_one_and(of_negative) / beta
+
+
+def mined(similarity: Tensor, positive: Tensor, negative: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return the positives less similar than the most similar negative, and the negatives more similar than the least
+    similar positive, each within epsilon."""
+    nobody = similarity.new_full((len(similarity), 1), torch.inf)
+    least = torch.cat([similarity.masked_fill(~positive, torch.inf), nobody], 1).amin(1, keepdim=True)
+    most = torch.cat([similarity.masked_fill(~negative, -torch.inf), -nobody], 1).amax(1, keepdim=True)
+    return positive & (similarity - epsilon < most), negative & (similarity + epsilon > least)
+
+
+def log_of_one_and(logits: Tensor) -> Tensor:
+    """Return log(1 + sum(exp(.))) of every row."""
+    return torch.cat([logits, logits.new_zeros(len(logits), 1)], 1).logsumexp(1)
+
+
+@register(
+    "multi_similarity",
+    inputs=EMBEDDINGS,
+    aliases=("ms",),
+    laws=(NON_NEGATIVE, SCALE_INVARIANT),
+    suits="retrieval of many classes; hard pairs of an anchor weigh more, without triplets",
+    source="X. Wang et al., Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning, 2019, CVPR, "
+    "arXiv:1904.06627, eq. 16; mining_epsilon: eq. 11 and 12",
+)
+class MultiSimilarityLoss(AnchorLoss):
+    r"""An anchor's positives above a base similarity and its negatives below it, the hardest of each first.
+
+    .. math::
+        \ell_i = \frac1\alpha \log\Big(1 + \sum_{p \in P(i)} e^{-\alpha (s_{ip} - \lambda)}\Big)
+               + \frac1\beta \log\Big(1 + \sum_{n \in N(i)} e^{\beta (s_{in} - \lambda)}\Big)
+
+    :math:`s` are cosine similarities. This is the value of ``MultiSimilarityLoss`` in pytorch-metric-learning.
+
+    Args:
+        alpha: :math:`\alpha`, how sharply the least similar positives dominate.
+        beta: :math:`\beta`, how sharply the most similar negatives dominate.
+        base: :math:`\lambda`, similarity that positives should exceed and negatives stay below.
+        mining_epsilon: ``None`` takes all pairs. A number :math:`\epsilon` takes negatives with
+            :math:`s_{in} > \min_p s_{ip} - \epsilon` and positives with :math:`s_{ip} < \max_n s_{in} + \epsilon`; the
+            choice itself has no gradient.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one anchor, also one without any pair, which costs 0.
+
+    Shapes:
+        embeddings ``(N, D)`` with integer labels ``(N,)``; items ``(N,)``. ``indices=`` takes the tuple of a
+        pytorch-metric-learning miner, each pair once; ``reference=(embeddings, labels)`` another set to compare with.
+        ``weight`` is one per anchor.
+
+    Units:
+        Similarities, ``base`` and ``mining_epsilon`` are pure numbers, and so is the loss.
+
+    Raises:
+        ConfigError: a parameter is outside its range.
+        InputError: the tensors do not fit together, or indices point outside the batch.
+
+    >>> embeddings = tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> loss = MultiSimilarityLoss(alpha=1.0, beta=1.0, base=1.0, reduction="none")
+    >>> loss(embeddings, tensor([0, 0, 1]))  # log(1 + exp(0)) + log(1 + exp(-1)), then log(1 + 2 exp(-1))
+    tensor([1.0064, 1.0064, 0.5514])
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        alpha: Positive = 2.0,
+        beta: Positive = 50.0,
+        base: Number = 0.5,
+        mining_epsilon: NonNegative | None = None,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.beta = beta
+        self.base = base
+        self.mining_epsilon = mining_epsilon
+        self.reduction = reduction
+
+    def of_anchors(self, rows: AnchorRows) -> Tensor:
+        return multi_similarity(
+            *rows, alpha=self.alpha, beta=self.beta, base=self.base, mining_epsilon=self.mining_epsilon
+        )

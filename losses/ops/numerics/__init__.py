@@ -1,0 +1,1 @@
+"""Numbers: logarithms of probabilities, singular values."""

@@ -1,0 +1,44 @@
+"""Logarithms of sums of exponentials over the rows of a block, left behind as what their derivative is made of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from losses.ops.tiles.blocks import Tile
+
+STRIP = 1 << 15  # elements that stay in the nearest cache
+# scale up to which similarities need no shift before they are exponents: float32 ends at exp(88)
+MODEST = 60.0
+
+
+def log_sum(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log(sum(exp(.))) of every row ``(B, 1)`` and the factor that makes the row, exp(.) from now on, its
+    softmax.
+
+    A row of nothing but -inf has the sum -inf and the factor 0.
+    """
+    if not logits.shape[1]:
+        return logits.new_full((len(logits), 1), -torch.inf), logits.new_zeros(len(logits), 1)
+    top = logits.amax(1, keepdim=True)
+    top.masked_fill_(top == -torch.inf, 0)
+    total = logits.sub_(top).exp_().sum(1, keepdim=True)
+    return total.log() + top, (1 / total).masked_fill_(total == 0, 0)
+
+
+def exponentiated(tile: Tile) -> Tensor:
+    """Return the exponentials of a block in place: of each pair once, or of both its orders where there is one
+    block."""
+    exponentials = tile.values.exp_()
+    if not tile.tiles.is_one_block:
+        exponentials[:, : len(exponentials)].triu_(1)
+    return exponentials
+
+
+def times_sums(block: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tensor:
+    """Return a block times a number of its row ``(B, 1)`` plus a number of its column ``(1, M)``, in place, a strip at
+    a time."""
+    strip = max(1, STRIP // max(1, block.shape[1]))
+    for start in range(0, len(block), strip):
+        block[start : start + strip] *= of_rows[start : start + strip] + of_columns
+    return block

@@ -1,0 +1,1 @@
+"""All pairs of a batch in blocks, with the gradient taken on the way."""

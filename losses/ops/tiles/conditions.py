@@ -1,0 +1,32 @@
+"""When blocks may stand in for the plain composition, and when looking at a value costs nothing."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.compiler import is_compiling
+
+from losses.core.torch_private import is_dispatched_to_python, transforms_are_active
+
+
+def may_tile(*tensors: Tensor | None) -> bool:
+    """Return whether blocks can stand in for the plain composition: nobody traces, transforms or differentiates
+    forward.
+
+    They add up in float64, so not on a device without it either.
+    """
+    if is_compiling() or transforms_are_active():
+        return False
+    return not any(
+        tensor is not None and (tensor.device.type in ("meta", "mps") or is_dual(tensor)) for tensor in tensors
+    )
+
+
+def is_dual(tensor: Tensor) -> bool:
+    """Return whether a tensor carries a tangent of forward-mode differentiation."""
+    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+
+def may_read(tensor: Tensor) -> bool:
+    """Return whether looking at values costs nothing: on a CPU where nobody traces what is done."""
+    return tensor.device.type == "cpu" and not is_compiling() and not is_dispatched_to_python()

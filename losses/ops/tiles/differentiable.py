@@ -1,0 +1,88 @@
+"""Sums over all pairs of two sets, differentiable: a tiled function whose gradient is known as soon as its value is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from losses.core.precision import accumulation_dtype
+from losses.ops.tiles.blocks import Tiles
+
+SMALL = 1 << 12  # pairs up to which float64 costs less than to find out whether float32 would do
+
+
+class TileSums(NamedTuple):
+    """What a tiled function adds up: K sums, and what each of their means is divided by."""
+
+    sums: Sequence[Tensor]
+    denominators: Sequence[Tensor]
+
+
+TiledFunction = Callable[[Tiles], TileSums]
+Definition = Callable[..., Tensor]
+
+
+def over_tiles(
+    function: TiledFunction, definition: Definition, first: Tensor, second: Tensor | None, measure: str, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Return the sums of a tiled function ``(K,)``, differentiable, and their denominators ``(K,)``, in float64.
+
+    Args:
+        function: goes through the tiles, sums, and hands every block's derivative back.
+        definition: the same sums ``(K,)`` as a plain composition of ``first`` (and ``second``); it answers for second
+            derivatives.
+        first: ``(N, D)``.
+        second: ``(M, D)``; ``None`` compares the first with itself.
+        measure: and further options: see :class:`losses.ops.tiles.blocks.Tiles`.
+    """
+    wanted = torch.is_grad_enabled()  # inside of a Function it never is
+    outputs: tuple[Tensor, Tensor] = Blockwise.apply(function, definition, measure, options, wanted, first, second)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return outputs
+
+
+class Blockwise(torch.autograd.Function):
+    """A tiled function as one operation of autograd."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        function: TiledFunction,
+        definition: Definition,
+        measure: str,
+        options: Any,
+        wanted: bool,
+        first: Tensor,
+        second: Tensor | None,
+    ) -> Any:
+        *_, of_first, of_second = ctx.needs_input_grad
+        others = first if second is None else second
+        dtype = accumulation_dtype(first) if len(first) * len(others) <= SMALL else first.dtype
+        points = first.to(dtype), None if second is None else second.to(dtype)
+        tiles = Tiles(*points, measure, differentiable=(wanted and of_first, wanted and of_second), **options)
+        sums, denominators = (torch.stack(list(column)) for column in function(tiles))
+        ctx.definition = definition
+        ctx.itself = second is None
+        gradients = (None if part is None else part.to(first.dtype) for part in tiles.gradients())
+        ctx.save_for_backward(first, second, *gradients)
+        ctx.mark_non_differentiable(denominators)
+        return sums.to(first.dtype), denominators
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
+        first, second, of_first, of_second = ctx.saved_tensors
+        if torch.is_grad_enabled():  # someone will differentiate this gradient: give one that can be
+            points = [first] if ctx.itself else [first, second]
+            wanted = [point for point in points if point.requires_grad]
+            results = iter(torch.autograd.grad(ctx.definition(*points), wanted, gradient, create_graph=True))
+            of_points = [next(results) if point.requires_grad else None for point in points]
+        else:
+            of_points = [None if part is None else chained(gradient, part) for part in (of_first, of_second)]
+        return None, None, None, None, None, of_points[0], None if ctx.itself else of_points[1]
+
+
+def chained(gradient: Tensor, parts: Tensor) -> Tensor:
+    """Return the gradient by the points: of K sums ``(K, N, D)``, each times what comes from above ``(K,)``."""
+    return gradient * parts[0] if len(parts) == 1 else torch.tensordot(gradient, parts, 1)

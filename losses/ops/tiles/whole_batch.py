@@ -1,0 +1,97 @@
+"""Losses over all pairs of a labelled batch, a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from losses.core.labelled import LabelledBatch
+from losses.core.outputs import Pairs
+from losses.ops.tiles.blocks import ROWS, Tiles
+from losses.ops.tiles.classes import Classes
+from losses.ops.tiles.conditions import may_tile
+from losses.ops.tiles.differentiable import TileSums, over_tiles
+
+ClassFunction = Callable[[Tiles, Classes, Tensor | None], TileSums]
+
+
+class Tiling(NamedTuple):
+    """How a labelled batch is summed block by block.
+
+    Args:
+        function: from tiles, classes and a weight per row ``(N, 1)``, or none, to sums and denominators.
+        scale: multiplies similarities.
+        upper: every pair of a set with itself comes once.
+        outputs: how many sums there are.
+        whole_classes: a block holds all anchors of a class.
+    """
+
+    function: ClassFunction
+    scale: float = 1.0
+    upper: bool = False
+    outputs: int = 1
+    whole_classes: bool = False
+
+
+def tileable(batch: LabelledBatch | Pairs, weight: Tensor | None = None) -> bool:
+    """Return whether all pairs of the batch are meant, and nobody needs to see how they are made."""
+    if isinstance(batch, LabelledBatch) and batch.indices is not None:
+        return False
+    return may_tile(batch[0], batch[1], weight) and not (weight is not None and weight.requires_grad)
+
+
+@torch.no_grad()
+def tiles_of(batch: LabelledBatch, measure: str) -> tuple[Tiles, Classes]:
+    """Return the blocks of a batch in the order of its classes, to look at and not to differentiate."""
+    classes = classes_of(batch)
+    second = batch.others if batch.has_reference else None
+    return Tiles(batch.anchors, second, measure, rows=classes.rows, columns=classes.columns), classes
+
+
+def over_batch(
+    tiling: Tiling,
+    definition: Callable[[LabelledBatch], Tensor],
+    batch: LabelledBatch,
+    measure: str,
+    weight: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the sums ``(K,)`` over the pairs of a batch in the order of its classes, differentiable, and their
+    denominators ``(K,)``.
+
+    Without weights the denominators are integers: there may be more triplets than float32 can tell apart.
+
+    Args:
+        tiling: how to sum.
+        definition: the same sums as a plain composition.
+        batch: embeddings and labels.
+        measure: see :class:`losses.ops.tiles.blocks.Tiles`.
+        weight: of every anchor ``(N,)``.
+    """
+    classes = classes_of(batch)
+    weight = classes.sorted(weight)
+
+    def of_points(first: Tensor, second: Tensor | None = None) -> Tensor:
+        return definition(batch._replace(anchors=first, others=first if second is None else second))
+
+    sums, denominators = over_tiles(
+        lambda tiles: tiling.function(tiles, classes, weight),
+        of_points,
+        batch.anchors,
+        batch.others if batch.has_reference else None,
+        measure,
+        rows=classes.rows,
+        columns=classes.columns,
+        blocks=classes.whole(ROWS) if tiling.whole_classes else None,
+        scale=tiling.scale,
+        upper=tiling.upper,
+        outputs=tiling.outputs,
+    )
+    return sums, denominators.round().long() if weight is None else denominators.to(sums.dtype)
+
+
+def classes_of(batch: LabelledBatch) -> Classes:
+    """Return the classes of a batch, of anchors and of what they are compared with."""
+    return Classes(batch.labels, batch.other_labels if batch.has_reference else None)

@@ -1,0 +1,1 @@
+"""Sums over the triplets of a labelled batch, without ever listing them: definitions and tiled functions."""

@@ -1,0 +1,176 @@
+"""Triplets of a labelled batch as plain compositions: the readable form of every sum.
+
+All are made from the matrix of distances ``(N, M)`` from N anchors to M others and the masks of who is of the same
+class (positive) and who of another (negative). The files beside this one hold the tiled functions that equal them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from losses.core.torch_private import transforms_are_active
+from losses.ops.numerics.log_space import softplus
+
+BLOCK = 1 << 22  # elements of the largest temporary
+
+
+class Compared(NamedTuple):
+    """All distances of a labelled batch ``(N, M)`` and who is of the same and of another class.
+
+    ``between`` are the distances among the others ``(M, M)``; with them a negative counts at min(d_an, d_pn).
+    """
+
+    distances: Tensor
+    positive: Tensor
+    negative: Tensor
+    between: Tensor | None = None
+
+
+class AnchorSums(NamedTuple):
+    """For every anchor ``(N,)``: the sum over its triplets, how many of them still cost something, and how many it
+    has."""
+
+    sum: Tensor
+    active: Tensor
+    triplets: Tensor
+
+
+class Chosen(NamedTuple):
+    """One negative chosen for some positives: index of the positive and of the negative, and which choices exist."""
+
+    positive: Tensor
+    negative: Tensor
+    exists: Tensor
+
+
+def cost(difference: Tensor, margin: float | None) -> Tensor:
+    """Return what d_ap - d_an costs: max(0, . + margin), or log(1 + exp(.)) for a soft margin."""
+    return softplus(difference) if margin is None else (difference + margin).relu()
+
+
+def items_of_all(compared: Compared, margin: float | None) -> Tensor:
+    """Return the cost of every triplet, ordered by anchor, positive, negative: the definition of what is summed
+    below."""
+    distances, positive, negative, between = compared
+    rows = []
+    for row, same, other in zip(distances, positive, negative, strict=True):
+        far = row[other].expand(int(same.sum()), -1)
+        if between is not None:
+            far = torch.minimum(far, between[same][:, other])
+        rows.append(cost(row[same].unsqueeze(1) - far, margin).flatten())
+    return torch.cat(rows) if rows else distances.flatten()
+
+
+def sums_of_all(compared: Compared, margin: float | None) -> AnchorSums:
+    """Return the sums over all triplets: by counting where that gives them, else block by block."""
+    if compared.between is not None or margin is None:
+        return blocks_of_all(compared, margin)
+    return hinge_of_all(compared, margin)
+
+
+def hinge_of_all(compared: Compared, margin: float) -> AnchorSums:
+    """Return the sums of max(0, d_ap - d_an + margin) over all triplets, exactly, by counting instead of forming them.
+
+    A triplet is active where its threshold d_ap + margin lies above d_an. With c_ap the number of negatives below the
+    threshold of p, and c_an the number of thresholds above the negative n, the sum over all triplets is
+    sum(c_ap (d_ap + margin)) - sum(c_an d_an): linear in the distances, so the counts are also the gradient.
+    """
+    distances, positive, negative, _ = compared
+    with torch.no_grad():
+        thresholds = (distances + margin).masked_fill(~positive, -torch.inf)
+        rivals = distances.masked_fill(~negative, torch.inf)
+        below = torch.searchsorted(rivals.sort(1).values, thresholds)
+        above = distances.shape[1] - torch.searchsorted(thresholds.sort(1).values, rivals, right=True)
+        centre = top(thresholds)
+    centred = distances - centre
+    gain = below.to(distances.dtype) * (centred + margin) - above.to(distances.dtype) * centred
+    return AnchorSums(gain.sum(1), below.sum(1), positive.sum(1) * negative.sum(1))
+
+
+def top(thresholds: Tensor) -> Tensor:
+    """Return the highest threshold of every row ``(N, 1)``, 0 where there is none.
+
+    Every anchor has as many c_ap as c_an, so a constant may be taken from its distances. From here no distance that
+    counts is far: what is left to add up are small numbers, with small errors.
+    """
+    if not thresholds.shape[1]:
+        return thresholds.new_zeros(len(thresholds), 1)
+    highest = thresholds.amax(1, keepdim=True)
+    return highest.masked_fill(highest == -torch.inf, 0)
+
+
+def blocks_of_all(compared: Compared, margin: float | None) -> AnchorSums:
+    """Return the sums of :func:`cost` over all triplets where counting cannot give them, block by block of anchors.
+
+    Blocks are computed again in backward, so that only one is ever in memory.
+    """
+    distances, positive, negative, between = compared
+
+    def block(near: Tensor, same: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        far = near.unsqueeze(1) if between is None else torch.minimum(near.unsqueeze(1), between)
+        values = cost(near.unsqueeze(2) - far, margin) * (same.unsqueeze(2) & other.unsqueeze(1))
+        return values.sum((1, 2)), (values > 0).sum((1, 2))
+
+    rows = max(1, BLOCK // max(1, distances.shape[1] ** 2))
+    parts = zip(*(torch.split(part, rows) for part in (distances, positive, negative)), strict=True)
+    again = not transforms_are_active()  # transforms do not know checkpoints
+    columns = zip(
+        *(checkpoint(block, *part, use_reentrant=False) if again else block(*part) for part in parts), strict=True
+    )
+    sums, active = (torch.cat(column) for column in columns)
+    count = positive.sum(1) * negative.sum(1)
+    return AnchorSums(sums, count if margin is None else active, count)
+
+
+def sums_of_mined(values: Tensor, exists: Tensor, active: Tensor) -> AnchorSums:
+    """Return the sums over mined triplets, ``(N,)`` or ``(N, M)``."""
+    return AnchorSums(*(part if part.ndim == 1 else part.sum(1) for part in (values, active, exists)))
+
+
+@torch.no_grad()
+def hardest(compared: Compared) -> Chosen:
+    """Return for every anchor ``(N,)`` its farthest positive and its nearest negative."""
+    distances, positive, negative, _ = compared
+    if distances.shape[1] == 0:
+        nothing = torch.zeros(len(distances), dtype=torch.long, device=distances.device)
+        return Chosen(nothing, nothing, nothing.bool())
+    return Chosen(
+        distances.masked_fill(~positive, -torch.inf).argmax(1),
+        distances.masked_fill(~negative, torch.inf).argmin(1),
+        positive.any(1) & negative.any(1),
+    )
+
+
+@torch.no_grad()
+def semi_hard(compared: Compared) -> Chosen:
+    """Return for every anchor and positive ``(N, M)`` the nearest negative farther away than it, else the farthest
+    negative."""
+    distances, positive, negative, _ = compared
+    rivals, order = distances.masked_fill(~negative, torch.inf).sort(1)
+    farther = torch.searchsorted(rivals, just_beyond(distances), right=True)
+    last = negative.sum(1, keepdim=True) - 1
+    chosen = torch.minimum(farther, last).clamp(min=0)
+    itself = torch.arange(distances.shape[1], device=distances.device).expand_as(order)
+    return Chosen(itself, order.gather(1, chosen), positive & (last >= 0))
+
+
+def semi_hard_costs(compared: Compared, margin: float | None) -> tuple[Tensor, Tensor]:
+    """Return the cost of the semi-hard triplet of every anchor and positive ``(N, M)``, 0 where there is none, and
+    where there is one."""
+    distances, between = compared.distances, compared.between
+    if distances.shape[1] == 0:
+        return distances, compared.positive
+    positive, negative, exists = semi_hard(compared)
+    far = distances.gather(1, negative)
+    if between is not None:
+        far = torch.minimum(far, between[positive, negative])
+    return cost(distances - far, margin).masked_fill(~exists, 0), exists
+
+
+def just_beyond(distances: Tensor) -> Tensor:
+    """Return distances that are farther by more than rounding: a negative as near as the positive is not farther."""
+    return distances + 32 * torch.finfo(distances.dtype).eps * distances.abs()

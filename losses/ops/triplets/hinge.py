@@ -1,0 +1,55 @@
+"""The hinge over all triplets of a labelled batch, by counting."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from losses.core.parameters import Average
+from losses.ops.tiles.blocks import Tiles
+from losses.ops.tiles.classes import Classes
+from losses.ops.tiles.differentiable import TileSums
+from losses.ops.tiles.rows import AnchorBlock, anchor_blocks
+from losses.ops.triplets.definitions import top
+from losses.ops.triplets.sums import no_triplets
+
+COMPARED_ONE_BY_ONE = 150  # positives of an anchor above which sorting them is faster than comparing with each
+
+
+def tiled_hinge(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin: float, average: Average) -> TileSums:
+    """Return the sums of :func:`losses.ops.triplets.definitions.hinge_of_all`, weighted by anchor, over blocks of
+    anchors."""
+    totals = no_triplets(classes, weight)
+    for block in anchor_blocks(tiles, classes, weight):
+        positives = block.positives
+        distances = block.fill_own(torch.inf)
+        thresholds = (positives + margin).masked_fill_(~block.exists, -torch.inf)
+        above, below = counts(distances, thresholds, block)
+        block.restore_own()
+        centre = top(thresholds)
+        gain = (below * (positives - centre + margin)).masked_fill_(~block.exists, 0).sum(1, keepdim=True)
+        gain -= torch.sub(distances, centre, out=block.scratch(2)).mul_(above).sum(1, keepdim=True)
+        totals.cost.add_(block.total(gain))
+        totals.active.add_(block.total(below.sum(1, keepdim=True, dtype=torch.float64)))
+        if tiles.differentiable:
+            block.accumulate_gradient(above.neg_(), below)
+    return totals.over(average)
+
+
+def counts(distances: Tensor, thresholds: Tensor, block: AnchorBlock) -> tuple[Tensor, Tensor]:
+    """Return how many thresholds ``(B, P)`` of its row lie above each distance ``(B, M)``, and how many distances below
+    each threshold."""
+    above, below = block.scratch(1).zero_(), torch.zeros_like(thresholds)
+    positives = thresholds.shape[1]
+    if positives <= COMPARED_ONE_BY_ONE:
+        passed = block.scratch(2)
+        for place in range(positives):
+            torch.lt(distances, thresholds[:, place : place + 1], out=passed)
+            above += passed
+            torch.sum(passed, 1, out=below[:, place])
+        return above, below
+    ordered, order = thresholds.sort(1)
+    reached = torch.searchsorted(ordered, distances, right=True)  # thresholds at or below each distance
+    torch.sub(positives, reached, out=above)
+    rivals = above.new_zeros(len(above), positives + 1).scatter_add_(1, reached, torch.ones_like(above))
+    return above, below.scatter_(1, order, rivals.cumsum(1)[:, :positives])
