@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stderr
 from functools import cache
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -78,7 +79,7 @@ def peers() -> str:
             "# The same clauses on other libraries",
             "",
             f"Made by `make pages`, with torch {torch.__version__.partition('+')[0]} and pytorch-metric-learning "
-            f"{version_of_pml()}. "
+            f"{version('pytorch-metric-learning')}. "
             "Each module is called as its own documentation says, on the batches that our losses are checked on.",
             "A mark says what was seen, not what its authors promise: nobody promised most of this. Clauses on "
             "weights, totals and",
@@ -166,12 +167,6 @@ def oracles() -> ModuleType:
     sys.modules["oracles"] = module  # its dataclasses look themselves up
     spec.loader.exec_module(module)
     return module
-
-
-def version_of_pml() -> str:
-    import pytorch_metric_learning
-
-    return pytorch_metric_learning.__version__
 
 
 class OfTriplets(nn.Module):
