@@ -161,7 +161,7 @@ def test_the_changelog_names_every_loss_and_the_version() -> None:
 
 
 def test_the_benchmarks_compare_equal_things(monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks import overhead
+    from benchmarks.cases import overhead
 
     monkeypatch.setattr(overhead, "compare", lambda ours, peer: overhead.Ratio(1.0, 1.0, 1.0))
     assert set(overhead.run()) == {"mse", "mae", "huber", "binary_cross_entropy", "cross_entropy"}

@@ -119,8 +119,8 @@ def whole_training(training: dict[str, Any]) -> list[str]:
     exact = max(seed["together"]["ours / PML - 1, float64"]["largest"] for seed in seeds)
     rows = []
     for row in training["judged"]:
-        figures = (f"{row[key]:.4f}" for key in ("ours", "other", "spread"))
-        rows.append(f"| {row['figure']} | {row['seed']} | {' | '.join(figures)} | {'yes' if row['within'] else 'no'} |")
+        numbers = (f"{row[key]:.4f}" for key in ("ours", "other", "peer_range"))
+        rows.append(f"| {row['metric']} | {row['seed']} | {' | '.join(numbers)} | {'yes' if row['within'] else 'no'} |")
     step, alone = (
         {side: number(times[what][side]) for side in ("ours", "PML")}
         for what in ("training step", "loss alone, trained")
@@ -135,7 +135,7 @@ def whole_training(training: dict[str, Any]) -> list[str]:
         f"{alone['ours']} ms "
         f"and {alone['PML']} ms.",
         "",
-        "| figure on unseen alphabets | seed | ours | theirs | their range over seeds | within |",
+        "| metric on unseen alphabets | seed | ours | theirs | their range over seeds | within |",
         "|---|---:|---:|---:|---:|---|",
         *rows,
     ]
