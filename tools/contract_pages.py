@@ -47,8 +47,8 @@ def support() -> str:
         [
             "# What every loss promises, and keeps",
             "",
-            "Made by `make pages` from `losses.check_loss`, which runs on your own losses too; a test fails when this "
-            "page is stale.",
+            "Made by `make pages` from `losses.check_loss`, which runs on your own losses too; "
+            "a test fails when this page is stale.",
             "A class is checked with every option of every parameter, so one mark stands for many cases.",
             "",
             f"**{counts['kept']} kept, {counts['declared']} declared, {counts['broken']} broken**, "
@@ -78,13 +78,13 @@ def peers() -> str:
         [
             "# The same clauses on other libraries",
             "",
-            f"Made by `make pages`, with torch {torch.__version__.partition('+')[0]} and pytorch-metric-learning "
-            f"{version('pytorch-metric-learning')}. "
+            f"Made by `make pages`, with torch {torch.__version__.partition('+')[0]} "
+            f"and pytorch-metric-learning {version('pytorch-metric-learning')}. "
             "Each module is called as its own documentation says, on the batches that our losses are checked on.",
-            "A mark says what was seen, not what its authors promise: nobody promised most of this. Clauses on "
-            "weights, totals and",
-            "configuration are about a call that these modules do not have (-). Our own side of the table is "
-            "[support.md](support.md).",
+            "A mark says what was seen, not what its authors promise: nobody promised most of this. "
+            "Clauses on weights, totals and",
+            "configuration are about a call that these modules do not have (-). "
+            "Our own side of the table is [support.md](support.md).",
             "",
             f"{counts['kept']} kept, {counts['broken']} not kept (✗), {counts['not offered']} not offered (-), "
             f"{counts['not applicable']} not applicable (·).",

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 
-def sheet(title: str, *columns: str, text: int = 1, gap: int = 1) -> Table:
+def empty_table(title: str, *columns: str, text: int = 1, gap: int = 1) -> Table:
     """Return an empty table whose first columns, so many, are text and whose others are numbers."""
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False)
     for position, column in enumerate(columns):

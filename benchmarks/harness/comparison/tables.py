@@ -11,13 +11,13 @@ from benchmarks.harness.comparison.case import QUICK
 from benchmarks.harness.comparison.row import Row, Settings
 from benchmarks.harness.environment import summary
 from benchmarks.harness.memory import MEBIBYTE
-from benchmarks.harness.tables import fraction, limit, sheet, short, verdict
+from benchmarks.harness.tables import empty_table, fraction, limit, short, verdict
 
 
 def table(what: str, rows: Iterable[Row], settings: Settings) -> Table:
     """Return the rows as a table."""
     sizes = f", sizes divided by {QUICK}" if settings.quick else ""
-    shown = sheet(
+    shown = empty_table(
         f"{what}, forward and backward{sizes}; {summary(settings.device)}",
         *("case", "N/class", "peer"),
         *("ours\nms", "peer\nms", "times\n(quartiles)", "limit", "time"),
@@ -63,7 +63,9 @@ def cells(row: Row) -> list[str]:
 def scaling_table(found: Mapping[str, dict[str, Any]]) -> Table:
     """Return exponents and the times they come from as a table."""
     sizes = sorted({size for series in found.values() for size in (*series["seconds"], *series["not_run"])})
-    shown = sheet("ours: time grows with N to the power of", "loss", "exponent", *(f"N={size}, ms" for size in sizes))
+    shown = empty_table(
+        "ours: time grows with N to the power of", "loss", "exponent", *(f"N={size}, ms" for size in sizes)
+    )
     for name, series in found.items():
         power = "" if series["exponent"] is None else f"{series['exponent']:.2f}"
         times = (short(1000 * series["seconds"][size]) if size in series["seconds"] else "not run" for size in sizes)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from benchmarks.harness.tables import sheet, yes_or_no
+from benchmarks.harness.tables import empty_table, yes_or_no
 from benchmarks.harness.timing import ratio
 from benchmarks.harness.training.seeds import COMPARED, SIDES, Judged, Trained, together
 
@@ -17,7 +17,7 @@ ABREAST = 3  # seeds side by side in the table of the first steps
 
 def first_steps(seeds: Sequence[Trained]) -> Table:
     """Return the losses of the first steps, side by side."""
-    shown = sheet(
+    shown = empty_table(
         "loss of each step, float32",
         "step",
         *(column for seed in seeds for column in (f"seed {seed.seed}\nours", "\nPML", "\ndifference")),
@@ -37,7 +37,7 @@ def first_steps(seeds: Sequence[Trained]) -> Table:
 
 def together_table(seeds: Sequence[Trained]) -> Table:
     """Return the same as a table."""
-    shown = sheet(
+    shown = empty_table(
         f"difference of the losses in the first {COMPARED} steps",
         *("", "seed", "largest", "limit", "kept", "first step beyond it"),
         gap=2,
@@ -61,7 +61,7 @@ def together_table(seeds: Sequence[Trained]) -> Table:
 
 def metrics_table(rows: Sequence[Judged], steps: int) -> Table:
     """Return what the networks are worth after the last step."""
-    shown = sheet(
+    shown = empty_table(
         f"after {steps} steps, on alphabets that were not trained on",
         *("metric", "seed", "ours", "PML", "ours - PML", "PML's range over seeds", "within", "PML nudged - PML"),
         gap=2,
@@ -77,7 +77,7 @@ def metrics_table(rows: Sequence[Judged], steps: int) -> Table:
 
 def times_table(times: dict[str, dict[str, list[float]]]) -> Table:
     """Return the medians of what was timed."""
-    shown = sheet("median time", "", "ours, ms", "PML, ms", "PML / ours (quartiles)", "pairs", gap=2)
+    shown = empty_table("median time", "", "ours, ms", "PML, ms", "PML / ours (quartiles)", "pairs", gap=2)
     for name, both in times.items():
         times_as_long = ratio(both["PML"], both["ours"])
         shown.add_row(
