@@ -18,7 +18,7 @@ test: .venv/dev
 	$(BIN)/python -m pytest -n 2
 
 pages: .venv/dev
-	$(BIN)/python docs/pages.py
+	$(BIN)/python -m tools.pages
 	$(BIN)/ruff format losses/__init__.py
 
 # torch and what needs it go into one pip command, so that the pinned build is the one that is taken

@@ -12,28 +12,33 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks import memory, metric
 from benchmarks.__main__ import main
-from benchmarks.measure import Difference, Outcome, UnequalError, exponent, require_equal, spread, timed
+from benchmarks.cases import metric
+from benchmarks.harness import memory
+from benchmarks.harness.comparison import growth, measure, tables
+from benchmarks.harness.comparison.row import Row, Settings
+from benchmarks.harness.equality import Difference, Outcome, UnequalError, require_equal
+from benchmarks.harness.timing import exponent, quartiles, timed
+from benchmarks.peers import near_hinge
 
-QUICK = metric.Settings(seconds=0.0, quick=True, fresh=False)
+QUICK = Settings(seconds=0.0, quick=True, fresh=False)
 FIRST = metric.CASES[0]
 
 
 @pytest.fixture
 def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Equality is what these tests are about; one call is enough of a measurement."""
-    monkeypatch.setattr("benchmarks.measure.SLOT", 0.0)
-    monkeypatch.setattr("benchmarks.measure.CHEAP_ROUNDS", 3)
+    monkeypatch.setattr("benchmarks.harness.timing.SLOT", 0.0)
+    monkeypatch.setattr("benchmarks.harness.timing.CHEAP_ROUNDS", 3)
 
 
 @pytest.mark.usefixtures("short_rounds")
 @pytest.mark.parametrize("case", metric.CASES, ids=lambda case: case.name)
 def test_every_case_runs_and_is_equal_to_its_peer(case: metric.Case) -> None:
-    row = metric.measured(case, QUICK)
+    row = measure.measured(case, QUICK)
     assert row.error is None
     assert not row.notes
-    assert row.equality["float64"]["value"] <= metric.EXACT.value  # so small that every peer is also run in float64
+    assert row.equality["float64"]["value"] <= measure.EXACT.value  # so small that every peer is also run in float64
     assert set(row.milliseconds) == {"ours", "products", *(["peer"] if case.peer else [])}
     assert all(time > 0 for time in row.milliseconds.values())
     assert row.memory["ours"] > 0
@@ -53,20 +58,20 @@ def wrong_gradient(embeddings: Tensor, labels: Tensor) -> Tensor:
 def test_a_wrong_peer_ends_its_case_with_an_error_and_without_a_number(
     wrong: object, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metric, "timed", lambda *_, **__: pytest.fail("timed before it was equal"))
+    monkeypatch.setattr(measure, "timed", lambda *_, **__: pytest.fail("timed before it was equal"))
     case = dataclasses.replace(FIRST, peer=dataclasses.replace(metric.PML_TRIPLET, make=lambda: wrong))
-    row = metric.measured(case, QUICK)
+    row = measure.measured(case, QUICK)
     assert row.error is not None
     assert f"the {part} is" in row.error
     assert not row.milliseconds
     assert not row.rounds
     assert not row.memory
-    assert "error" in metric.cells(row)
+    assert "error" in tables.cells(row)
 
 
 def test_a_wrong_loss_is_caught_where_only_the_definition_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     case = metric.CASES[metric.NAMES.index("triplet-all-4096")]
-    row = metric.measured(dataclasses.replace(case, parameters={"margin": 0.21}), QUICK)
+    row = measure.measured(dataclasses.replace(case, parameters={"margin": 0.21}), QUICK)
     assert row.error is not None
     assert "definition" in row.error
 
@@ -79,7 +84,7 @@ def test_an_inequality_is_the_exit_status(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_a_loss_that_fails_is_an_error_of_its_row_alone() -> None:
-    row = metric.measured(dataclasses.replace(FIRST, loss="no_such_loss"), QUICK)
+    row = measure.measured(dataclasses.replace(FIRST, loss="no_such_loss"), QUICK)
     assert row.error is not None
     assert "unknown loss" in row.error
 
@@ -90,12 +95,12 @@ def test_a_peer_that_does_not_fit_is_not_run_and_equality_is_seen_where_it_fits(
     monkeypatch.setattr(memory, "MOST", 1 << 20)
     monkeypatch.setattr(memory, "limited", lambda *_: pytest.MonkeyPatch().context())  # the estimate alone decides here
     case = metric.CASES[metric.NAMES.index("triplet-all-1024-cube")]
-    row = metric.measured(case, QUICK)
+    row = measure.measured(case, QUICK)
     assert row.error is None
     assert re.fullmatch(r"about \d+\.\d GiB", row.notes["peer"])
     assert row.equality["at"] == 32
     assert set(row.milliseconds) == {"ours", "products"}
-    assert any("not run" in cell for cell in metric.cells(row))
+    assert any("not run" in cell for cell in tables.cells(row))
 
 
 def test_what_outgrows_the_limit_is_stopped() -> None:
@@ -105,15 +110,15 @@ def test_what_outgrows_the_limit_is_stopped() -> None:
 
 
 def test_the_memory_probe_sees_a_known_allocation() -> None:
-    peak = memory.fresh("benchmarks.memory", "filled", 64)
+    peak = memory.fresh(memory.filled, 64)
     assert peak.extra == pytest.approx(64 * memory.MEBIBYTE, rel=0.2)
 
 
 def test_the_memory_of_a_case_in_a_fresh_process_is_about_what_was_estimated() -> None:
-    peer = metric.CASES[metric.NAMES.index("triplet-all-256-cube")].peer
-    assert peer is not None
-    peak = memory.fresh("benchmarks.metric", "prepared", "triplet-all-256-cube", "peer", 256, 4)
-    assert peer.bytes(256, 4) / 3 < peak.extra < peer.bytes(256, 4)
+    case = metric.CASES[metric.NAMES.index("triplet-all-256-cube")]
+    assert case.peer is not None
+    peak = memory.fresh(measure.prepared, case, "peer", 256, 4)
+    assert case.peer.bytes(256, 4) / 3 < peak.extra < case.peer.bytes(256, 4)
 
 
 def test_a_loss_of_ours_that_does_not_fit_misses_its_limits_and_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,16 +126,16 @@ def test_a_loss_of_ours_that_does_not_fit_misses_its_limits_and_is_no_error(monk
         raise MemoryError
 
     monkeypatch.setattr(metric.Case, "ours", lambda _: greedy)
-    row = metric.measured(FIRST, dataclasses.replace(QUICK, fresh=False))
+    row = measure.measured(FIRST, dataclasses.replace(QUICK, fresh=False))
     assert row.error is None
     assert "ours" in row.notes
     assert not row.milliseconds
     assert dataclasses.replace(row, judged=True).time_kept is False
 
 
-def test_a_loss_that_was_unequal_gets_no_exponent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metric, "SERIES", {"circle": metric.SERIES["circle"]})
-    assert metric.scaling(QUICK, {"circle"}) == {"circle": {"exponent": None, "seconds": {}, "not_run": {}}}
+def test_a_loss_that_was_unequal_gets_no_exponent() -> None:
+    series = {"circle": metric.SERIES["circle"]}
+    assert growth.scaling(series, QUICK, {"circle"}) == {"circle": {"exponent": None, "seconds": {}, "not_run": {}}}
 
 
 def test_functions_take_turns_and_long_ones_get_fewer_calls() -> None:
@@ -153,18 +158,18 @@ def test_the_exponent_of_a_power_law() -> None:
 
 
 def test_median_and_quartiles() -> None:
-    assert spread([5.0, 1.0, 3.0, 2.0, 4.0]) == (3.0, 2.0, 4.0)
-    assert spread([2.0]) == (2.0, 2.0, 2.0)
+    assert quartiles([5.0, 1.0, 3.0, 2.0, 4.0]) == (3.0, 2.0, 4.0)
+    assert quartiles([2.0]) == (2.0, 2.0, 2.0)
 
 
 def test_what_rounding_decides_about_is_counted() -> None:
     embeddings, labels = torch.tensor([[0.0], [1.0], [1.2], [5.0]], dtype=torch.float64), torch.tensor([0, 0, 1, 1])
     # by hand: 1 - 1.2 + 0.2 of (0, 1, 2) and 3.8 - 4 + 0.2 of (3, 2, 1) are 0; 1.0, 2.8 and 3.8 of others are surely
     # active
-    touching, near, active = metric.peers.triplets_near_hinge(embeddings, labels, within=1e-9)
+    touching, near, active = near_hinge.triplets(embeddings, labels, within=1e-9)
     assert (touching, near) == (2, 2)
     assert 3 <= active <= 5
-    assert metric.peers.pairs_near_hinge(embeddings, labels, within=1e-9, margin=1.2) == (1, 1, 1)
+    assert near_hinge.pairs(embeddings, labels, within=1e-9, margin=1.2) == (1, 1, 1)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -186,9 +191,9 @@ def test_a_gradient_of_nothing_says_nothing() -> None:
 def test_the_bare_products_do_all_products_whatever_the_block(
     count: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metric, "BLOCK", block)
+    monkeypatch.setattr(measure, "BLOCK", block)
     first, second = torch.randn(50, 8), torch.randn(40, 8)
-    last, first_gradient, second_gradient = metric.products(first, second, count)()
+    last, first_gradient, second_gradient = measure.products(first, second, count)()
     torch.testing.assert_close(last, first[-len(last) :] @ second.T)
     if count == 3:
         torch.testing.assert_close(first_gradient, first @ second.T @ second)
@@ -196,14 +201,14 @@ def test_the_bare_products_do_all_products_whatever_the_block(
 
 
 def test_limits_are_judged_from_the_right_side() -> None:
-    def row(**limits: float) -> metric.Row:
+    def row(**limits: float) -> Row:
         blank = dict.fromkeys(("faster", "slower", "lighter", "megabytes"))
-        return metric.Row("", 1, 1, "", {**blank, **limits}, judged=True)
+        return Row("", 1, 1, "", {**blank, **limits}, judged=True)
 
-    fast = dataclasses.replace(row(faster=2.0), peer_over_ours=spread([3.0]), ours_over_peer=spread([1 / 3]))
+    fast = dataclasses.replace(row(faster=2.0), peer_over_ours=quartiles([3.0]), ours_over_peer=quartiles([1 / 3]))
     assert fast.time_kept
     assert not dataclasses.replace(fast, limits={**fast.limits, "faster": 4.0}).time_kept
-    slow = dataclasses.replace(row(slower=1.4), peer_over_ours=spread([0.5]), ours_over_peer=spread([2.0]))
+    slow = dataclasses.replace(row(slower=1.4), peer_over_ours=quartiles([0.5]), ours_over_peer=quartiles([2.0]))
     assert slow.time_kept is False
     assert dataclasses.replace(row(lighter=1 / 4), memory={"ours": 1, "peer": 4}).memory_kept
     assert dataclasses.replace(row(lighter=1 / 4), memory={"ours": 2, "peer": 4}).memory_kept is False
@@ -216,7 +221,7 @@ def test_sources_that_change_during_a_run_are_noticed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     states = iter(["before", "after"])
-    monkeypatch.setattr("benchmarks.__main__.fingerprint", lambda: next(states))
+    monkeypatch.setattr("benchmarks.harness.command_line.fingerprint", lambda: next(states))
     monkeypatch.setattr(metric, "report", lambda *_: ({}, True))
     assert main(["metric"]) == 1
     assert "changed during the run" in capsys.readouterr().out
@@ -225,7 +230,7 @@ def test_sources_that_change_during_a_run_are_noticed(
 @pytest.fixture
 def quiet_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others may edit while tests run."""
-    monkeypatch.setattr("benchmarks.__main__.fingerprint", lambda: "0123456789abcdef")
+    monkeypatch.setattr("benchmarks.harness.command_line.fingerprint", lambda: "0123456789abcdef")
 
 
 @pytest.mark.usefixtures("short_rounds", "quiet_sources")
@@ -260,15 +265,15 @@ def test_the_numbers_of_a_run_as_json(tmp_path: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.usefixtures("short_rounds")
 def test_the_exponents_cover_every_series(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metric, "SCALING_SIZES", (512, 1024))
-    found = metric.scaling(QUICK)
+    monkeypatch.setattr(growth, "SIZES", (512, 1024))
+    found = growth.scaling(metric.SERIES, QUICK)
     assert set(found) == set(metric.SERIES)
     for series in found.values():
         assert set(series["seconds"]) == {32, 64}
         assert not series["not_run"]
         assert series["exponent"] is not None
     console = Console(width=140, record=True, quiet=True)
-    console.print(metric.scaling_table(found))
+    console.print(tables.scaling_table(found))
 
 
 def test_the_command_line_names_every_case() -> None:

@@ -2,15 +2,12 @@
 
 import ast
 import doctest
-import importlib.util
 import inspect
 import re
 import subprocess
 import sys
 import tomllib
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -18,6 +15,7 @@ import losses
 from losses.core.loss import Loss
 from losses.core.parameters import declared_once
 from losses.core.registry import SPECS, find
+from tools import pages
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "losses"
@@ -33,16 +31,6 @@ LAYERS = {
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NAMES = losses.available()
-
-
-@cache
-def pages() -> ModuleType:
-    sys.path.insert(0, str(ROOT / "docs"))
-    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "pages.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def imported(path: Path) -> list[str]:
@@ -133,9 +121,9 @@ def test_loss_is_the_only_abstract_class() -> None:
     assert inspect.isabstract(Loss)
 
 
-@pytest.mark.parametrize("path", pages().PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", pages.PAGES, ids=lambda p: p.name)
 def test_generated_parts_are_current(path: Path) -> None:
-    assert path.read_text(encoding="utf-8") == pages().written(path), f"{path.name} is stale: run make pages"
+    assert path.read_text(encoding="utf-8") == pages.written(path), f"{path.name} is stale: run make pages"
 
 
 def test_the_readme_does_what_it_shows() -> None:
@@ -149,7 +137,8 @@ def test_the_readme_does_what_it_shows() -> None:
 def test_every_file_that_the_documents_name_exists() -> None:
     for document in ("README.md", "CONTRIBUTING.md"):
         for name in re.findall(
-            r"`((?:losses|examples|tests|docs)/[\w/.]*)`", (ROOT / document).read_text(encoding="utf-8")
+            r"`((?:losses|examples|tests|docs|tools|benchmarks)/[\w/.]*)`",
+            (ROOT / document).read_text(encoding="utf-8"),
         ):
             assert (ROOT / name).exists() or "<" in name, f"{document} names {name}"
 
@@ -172,7 +161,7 @@ def test_the_changelog_names_every_loss_and_the_version() -> None:
 
 
 def test_the_benchmarks_compare_equal_things(monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks import overhead
+    from benchmarks.cases import overhead
 
     monkeypatch.setattr(overhead, "compare", lambda ours, peer: overhead.Ratio(1.0, 1.0, 1.0))
     assert set(overhead.run()) == {"mse", "mae", "huber", "binary_cross_entropy", "cross_entropy"}

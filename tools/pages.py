@@ -1,7 +1,7 @@
 """Write what is derived from the registry and from the contract: tables in the README, typed exports, the pages of
 ``docs/``.
 
-``make pages`` runs this; ``tests/test_structure.py`` fails where a page is stale.
+``make pages`` runs this as ``python -m tools.pages``; ``tests/test_structure.py`` fails where a page is stale.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from contract_pages import peers, support
-from performance_page import performance
 
 from losses.configuration import available
 from losses.core.registry import find
+from tools.contract_pages import peers, support
+from tools.performance_page import performance
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stderr
 from functools import cache
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -46,8 +47,8 @@ def support() -> str:
         [
             "# What every loss promises, and keeps",
             "",
-            "Made by `make pages` from `losses.check_loss`, which runs on your own losses too; a test fails when this "
-            "page is stale.",
+            "Made by `make pages` from `losses.check_loss`, which runs on your own losses too; "
+            "a test fails when this page is stale.",
             "A class is checked with every option of every parameter, so one mark stands for many cases.",
             "",
             f"**{counts['kept']} kept, {counts['declared']} declared, {counts['broken']} broken**, "
@@ -77,13 +78,13 @@ def peers() -> str:
         [
             "# The same clauses on other libraries",
             "",
-            f"Made by `make pages`, with torch {torch.__version__.partition('+')[0]} and pytorch-metric-learning "
-            f"{version_of_pml()}. "
+            f"Made by `make pages`, with torch {torch.__version__.partition('+')[0]} "
+            f"and pytorch-metric-learning {version('pytorch-metric-learning')}. "
             "Each module is called as its own documentation says, on the batches that our losses are checked on.",
-            "A mark says what was seen, not what its authors promise: nobody promised most of this. Clauses on "
-            "weights, totals and",
-            "configuration are about a call that these modules do not have (-). Our own side of the table is "
-            "[support.md](support.md).",
+            "A mark says what was seen, not what its authors promise: nobody promised most of this. "
+            "Clauses on weights, totals and",
+            "configuration are about a call that these modules do not have (-). "
+            "Our own side of the table is [support.md](support.md).",
             "",
             f"{counts['kept']} kept, {counts['broken']} not kept (✗), {counts['not offered']} not offered (-), "
             f"{counts['not applicable']} not applicable (·).",
@@ -166,12 +167,6 @@ def oracles() -> ModuleType:
     sys.modules["oracles"] = module  # its dataclasses look themselves up
     spec.loader.exec_module(module)
     return module
-
-
-def version_of_pml() -> str:
-    import pytorch_metric_learning
-
-    return pytorch_metric_learning.__version__
 
 
 class OfTriplets(nn.Module):

@@ -14,7 +14,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import losses
-from benchmarks.measure import Ratio, compare, step, summary
+from benchmarks.harness.environment import summary
+from benchmarks.harness.equality import step
+from benchmarks.harness.tables import verdict
+from benchmarks.harness.timing import Ratio, compare
 
 LIMIT = 1.3
 
@@ -57,7 +60,7 @@ def report(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, A
     for column in ("loss", "losses, us", "torch.nn, us", "ratio", f"limit {LIMIT}"):
         table.add_column(column, justify="left" if column == "loss" else "right")
     for name, result in results.items():
-        kept = "kept" if result.ratio <= LIMIT else "missed"
+        kept = verdict(result.ratio <= LIMIT)
         table.add_row(name, f"{result.ours:.1f}", f"{result.peer:.1f}", f"{result.ratio:.2f}", kept)
     console.print(table)
     return {"limit": LIMIT, "rows": {name: result._asdict() for name, result in results.items()}}, True

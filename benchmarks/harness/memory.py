@@ -1,17 +1,17 @@
 """How much memory a step needs: the peak of a fresh process beyond what it held when the batch was ready.
 
-``python -m benchmarks.memory MODULE FUNCTION LIMIT ARGUMENT ...`` calls a function that returns a step already warmed
-up, runs the step once and prints the peak. Every side is measured so: same allocator settings, one thread, a process of
-its own.
+``python -m benchmarks.harness.memory LIMIT`` reads a pickled function and its arguments, calls it for a step already
+warmed up, runs the step once and prints the peak. Every side is measured so: same allocator settings, one thread, a
+process of its own.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import importlib
 import json
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -22,7 +22,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-ROOT = Path(__file__).parent.parent
+Step = Callable[[], object]
+
+ROOT = Path(__file__).parents[2]
 MEBIBYTE, GIBIBYTE = 1 << 20, 1 << 30
 MOST = 8 * GIBIBYTE  # a step that needs more is not run
 # glibc raises its thresholds as a program runs, and then keeps what is freed; at fixed ones the peak is what was in use
@@ -84,7 +86,7 @@ def limited(extra: int, device: str = "cpu") -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def here(function: Callable[[], object], device: str = "cpu") -> Peak:
+def here(function: Step, device: str = "cpu") -> Peak:
     """Return the peak of a step in this process, beyond what the process holds now.
 
     Code pages of libraries that the step touches for the first time are resident too; they are no memory of the loss
@@ -123,32 +125,37 @@ def reset() -> bool:
     return True
 
 
-def fresh(module: str, function: str, *arguments: Any, limit: int = MOST, timeout: float = 900) -> Peak:
-    """Return the peak of the step that ``module.function(*arguments)`` makes, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.memory", module, function, str(limit), *map(str, arguments)]
-    environment = {**os.environ, **ALLOCATOR, **ONE_THREAD}
+def fresh(function: Callable[..., Step], *arguments: Any, limit: int = MOST, timeout: float = 900) -> Peak:
+    """Return the peak of the step that ``function(*arguments)`` makes, in a process of its own."""
     outcome = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        [sys.executable, "-m", "benchmarks.harness.memory", str(limit)],
+        input=pickle.dumps((function, arguments)),
+        cwd=ROOT,
+        env={**os.environ, **ALLOCATOR, **ONE_THREAD},
+        capture_output=True,
+        timeout=timeout,
+        check=False,
     )
     if outcome.returncode:
-        raise RuntimeError(f"{' '.join(command[2:])} ended with {outcome.returncode}: {outcome.stderr.strip()[-500:]}")
+        said = outcome.stderr.decode(errors="replace").strip()[-500:]
+        raise RuntimeError(f"{function.__name__}{arguments} ended with {outcome.returncode}: {said}")
     answer = json.loads(outcome.stdout.splitlines()[-1])
     if "too_large" in answer:
         raise TooLargeError(answer["too_large"])
     return Peak(**answer)
 
 
-def filled(mebibytes: str) -> Callable[[], object]:
+def filled(mebibytes: int) -> Step:
     """Return a step that needs a known amount of memory: what the probe itself is tested with."""
-    return lambda: torch.ones(int(mebibytes), MEBIBYTE // 4)
+    return lambda: torch.ones(mebibytes, MEBIBYTE // 4)
 
 
 def main() -> None:
-    module, function, limit, *arguments = sys.argv[1:]
     torch.set_num_threads(1)
-    step = getattr(importlib.import_module(module), function)(*arguments)
+    function, arguments = pickle.load(sys.stdin.buffer)
+    step = function(*arguments)
     try:
-        with limited(int(limit)):
+        with limited(int(sys.argv[1])):
             answer: dict[str, object] = here(step)._asdict()
     except TooLargeError as error:
         answer = {"too_large": str(error)}

@@ -34,15 +34,14 @@ def performance() -> str:
         [
             "# Measured: whole-batch losses",
             "",
-            f"One thread of an {machine['cpu']} ({machine['architecture']}), {names}; {metric['date'][:10]}. float32, "
-            "128 dimensions, "
-            "forward and backward. Value and gradient of a row were seen to be the peer's before it was timed. Times "
-            "are medians of "
-            "interleaved pairs, memory is the peak of a step in a fresh process, beyond imports and the batch. "
-            "*Products* is our time "
-            "over that of the bare matrix products of the loss: 1 is the limit of its arithmetic, and losses that "
-            "look at each pair "
-            "once can be below it. Written by `make pages` from `benchmarks/results/metric.json`.",
+            f"One thread of an {machine['cpu']} ({machine['architecture']}), {names}; {metric['date'][:10]}. "
+            "float32, 128 dimensions, forward and backward. "
+            "Value and gradient of a row were seen to be the peer's before it was timed. "
+            "Times are medians of interleaved pairs, "
+            "memory is the peak of a step in a fresh process, beyond imports and the batch. "
+            "*Products* is our time over that of the bare matrix products of the loss: "
+            "1 is the limit of its arithmetic, and losses that look at each pair once can be below it. "
+            "Written by `make pages` from `benchmarks/results/metric.json`.",
             "",
             f"| {' | '.join(COLUMNS)} |",
             "|---|---|---|---:|---:|---|---|---:|---:|---|---:|",
@@ -119,23 +118,21 @@ def whole_training(training: dict[str, Any]) -> list[str]:
     exact = max(seed["together"]["ours / PML - 1, float64"]["largest"] for seed in seeds)
     rows = []
     for row in training["judged"]:
-        figures = (f"{row[key]:.4f}" for key in ("ours", "other", "spread"))
-        rows.append(f"| {row['figure']} | {row['seed']} | {' | '.join(figures)} | {'yes' if row['within'] else 'no'} |")
+        numbers = (f"{row[key]:.4f}" for key in ("ours", "other", "peer_range"))
+        rows.append(f"| {row['metric']} | {row['seed']} | {' | '.join(numbers)} | {'yes' if row['within'] else 'no'} |")
     step, alone = (
         {side: number(times[what][side]) for side in ("ours", "PML")}
         for what in ("training step", "loss alone, trained")
     )
     return [
-        f"The default run of `examples/train.py`, batches of {training['run']['batch_size']}, with our triplet loss "
-        "and with "
-        f"pytorch-metric-learning's from the same seed. The losses of the first {training['compared_steps']} steps "
-        "differ by at most "
-        f"{apart:.1e} in float32, and in float64 by at most {exact:.1e} of themselves. Median time of a training step: "
-        f"{step['ours']} ms with ours, {step['PML']} ms with theirs; of the loss alone, on a trained network: "
-        f"{alone['ours']} ms "
-        f"and {alone['PML']} ms.",
+        f"The default run of `examples/train.py`, batches of {training['run']['batch_size']}, "
+        "with our triplet loss and with pytorch-metric-learning's from the same seed. "
+        f"The losses of the first {training['compared_steps']} steps differ by at most {apart:.1e} in float32, "
+        f"and in float64 by at most {exact:.1e} of themselves. "
+        f"Median time of a training step: {step['ours']} ms with ours, {step['PML']} ms with theirs; "
+        f"of the loss alone, on a trained network: {alone['ours']} ms and {alone['PML']} ms.",
         "",
-        "| figure on unseen alphabets | seed | ours | theirs | their range over seeds | within |",
+        "| metric on unseen alphabets | seed | ours | theirs | their range over seeds | within |",
         "|---|---:|---:|---:|---:|---|",
         *rows,
     ]

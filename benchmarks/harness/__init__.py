@@ -1,0 +1,1 @@
+"""How things are measured: time, memory, equality, and the conditions of all that."""

@@ -1,0 +1,214 @@
+"""One case after the other: equality first, then time, then memory."""
+
+from __future__ import annotations
+
+import statistics
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import memory
+from benchmarks.harness.comparison.case import Batch, Case, Side
+from benchmarks.harness.comparison.row import Row, Settings
+from benchmarks.harness.equality import Difference, Outcome, UnequalError, Value, difference, require_equal, step
+from benchmarks.harness.memory import GIBIBYTE, MEBIBYTE, TooLargeError
+from benchmarks.harness.timing import in_own_process, ratio, timed
+
+# float32 against float32, relative to the value, and to the largest entry of the gradient
+TOLERANCE = Difference(value=1e-5, gradient=1e-4)
+# float32 makes up to 3e-7 of a distance of 1.4 in torch.cdist, twice of d_ap - d_an: nearer to the hinge, rounding
+# decides
+NEAR = 1e-6
+# float64 against float64, where nothing is that near to the hinge: whether it is the same mathematics
+EXACT = Difference(value=1e-9, gradient=1e-7)
+CHEAP = 2 * GIBIBYTE  # peers are also run in float64 where that takes no more
+SMALL = 16  # embeddings of the batch that warms a process up
+BLOCK = 64 * MEBIBYTE  # largest matrix that the bare matrix products write
+
+
+class OursTooLargeError(Exception):
+    """Our loss needs more memory than is safe, so that it cannot be checked; then it is not timed either."""
+
+
+def measured(case: Case, settings: Settings) -> Row:
+    """Return a row: equality first, then time, then memory."""
+    size, per_class = case.shape(quick=settings.quick)
+    limits = {name: getattr(case, name) for name in ("faster", "slower", "lighter", "megabytes")}
+    blank = partial(Row, case.name, size, per_class, case.peer and case.peer.name, limits, not settings.quick)
+    row = blank()
+    try:
+        batch = case.batch(size, per_class, settings.device)
+        row.equality = equality(case, batch, settings)
+        del batch
+        row = in_own_process(timed_row, row, case, settings) if settings.fresh else timed_row(row, case, settings)
+        measure_memory(row, case, settings)
+    except OursTooLargeError as error:
+        row.notes["ours"] = str(error)
+    except TooLargeError as error:
+        row.notes["peer"] = f"{error}, beyond its estimate; so equality was not seen, and ours was not timed"
+    except UnequalError as error:
+        return blank(error=str(error))
+    except Exception as error:  # whatever a loss or a peer does, the other cases go on, and the exit status tells
+        traceback.print_exc()
+        return blank(error=f"{type(error).__name__}: {error}")
+    return row
+
+
+def equality(case: Case, batch: Batch, settings: Settings) -> dict[str, Any]:
+    """Return how far value and gradient are from what they should be, or raise where that is too far.
+
+    They are compared on the batch that is timed; on a smaller one only where the peer does not fit, or computes
+    something else and the definition takes too long.
+    """
+    reference = case.definition or case.peer
+    assert reference is not None, f"{case.name} has nothing to be equal to"
+    most = memory.allowed(settings.device)
+    whole = case.shape(quick=settings.quick)
+    size, per_class = case.shape(case.defined_at or None, quick=settings.quick)
+    while reference.bytes(size, per_class) > most:
+        size, per_class = size // 2, min(per_class, size // 8)
+    if (size, per_class) != whole:
+        batch = case.batch(size, per_class, settings.device)
+    run = partial(contained, most=most, device=settings.device)
+    found: dict[str, Any] = {"at": size, "per_class": per_class, "tolerance_float64": EXACT._asdict()}
+    try:
+        ours = run(case.ours(), batch)
+    except TooLargeError as error:
+        raise OursTooLargeError(str(error)) from error
+    double = batch.double()
+    expected = run(reference.make(), double if case.definition else batch)
+    tolerance = widened(TOLERANCE, case.hinge, double, expected) if case.hinge else TOLERANCE
+    found["tolerance"] = tolerance._asdict()
+    name = f"{case.name} and {reference.name}"
+    if case.definition is None:
+        found["float32"] = require_equal(name, ours, expected, tolerance)._asdict()
+        if 2 * reference.bytes(size, per_class) > min(most, CHEAP):
+            return found
+        exact = run(reference.make(), double)
+        found["peer_from_float64"] = difference(expected, exact)._asdict()
+    else:
+        exact = expected
+    found["ours_from_float64"] = require_equal(f"{name} in float64", ours, exact, tolerance)._asdict()
+    found["float64"] = require_equal(f"{name}, both in float64", run(case.ours(), double), exact, EXACT)._asdict()
+    return found
+
+
+def contained(value: Value, batch: Batch, *, most: int, device: str) -> Outcome:
+    """Return value and gradient on a batch, or raise where that takes more memory than is safe."""
+    with memory.limited(most, device):
+        return outcome(value, batch)
+
+
+def widened(
+    tolerance: Difference, hinge: Callable[..., tuple[int, int, int]], batch: Batch, expected: Outcome
+) -> Difference:
+    """Return the tolerance with room for everything of which rounding decides whether it is active, counted in float64.
+
+    Each may change the number that the mean divides by, and gives or takes a gradient of at most 2 at one embedding.
+    """
+    touching, near, active = hinge(*batch.leaves, *batch.constants, within=NEAR)
+    count = near / active
+    return Difference(
+        tolerance.value + count,
+        tolerance.gradient + count + 2 * touching / active / float(expected.gradient.abs().max()),
+    )
+
+
+def outcome(value: Value, batch: Batch) -> Outcome:
+    """Return value and gradient on a batch."""
+    return step(value, batch.leaves, *batch.constants)()
+
+
+def timed_row(row: Row, case: Case, settings: Settings) -> Row:
+    """Return a row with its times, on a batch made anew: what a process of its own can be asked for."""
+    measure_time(row, case, case.batch(row.size, row.per_class, settings.device), settings)
+    return row
+
+
+def measure_time(row: Row, case: Case, batch: Batch, settings: Settings) -> None:
+    """Time ours, the peer and the bare matrix products in turns."""
+    most = memory.allowed(settings.device)
+    functions: dict[str, Callable[[], object]] = {"ours": step(case.ours(), batch.leaves, *batch.constants)}
+    if case.peer is not None:
+        about = case.peer.bytes(row.size, row.per_class)
+        if about > most:
+            row.notes["peer"] = f"about {about / GIBIBYTE:.1f} GiB"
+        else:
+            other = (
+                batch
+                if case.peer.shrink == 1
+                else case.batch(row.size // case.peer.shrink, row.per_class, settings.device)
+            )
+            functions["peer"] = step(case.peer.make(), other.leaves, *other.constants)
+    functions["products"] = products(*batch.compared(), case.products)
+    for first in ("ours", "peer"):  # alone, so that whoever does not fit is known by name
+        if first in functions:
+            try:
+                with memory.limited(most, settings.device):
+                    functions[first]()
+            except TooLargeError as error:
+                row.notes[first] = str(error)
+                del functions[first]
+    if "ours" not in functions:
+        return
+    row.rounds = timed(functions, budget=0.2 if settings.quick else settings.seconds, device=settings.device)
+    row.milliseconds = {name: 1000 * statistics.median(times) for name, times in row.rounds.items()}
+    row.ours_over_products = ratio(row.rounds["ours"], row.rounds["products"])
+    if "peer" in row.rounds:
+        row.peer_over_ours = ratio(row.rounds["peer"], row.rounds["ours"])
+        row.ours_over_peer = ratio(row.rounds["ours"], row.rounds["peer"])
+
+
+def measure_memory(row: Row, case: Case, settings: Settings) -> None:
+    """Find the peak of each side."""
+    sides: tuple[Side, ...] = ("ours", "peer") if case.peer is not None else ("ours",)
+    for side in sides:
+        if side in row.notes:
+            continue
+        size = row.size // (case.peer.shrink if case.peer is not None and side == "peer" else 1)
+        arguments = (case, side, size, row.per_class, settings.device)
+        try:
+            if settings.fresh and settings.device == "cpu":
+                peak = memory.fresh(prepared, *arguments, limit=memory.allowed())
+            else:
+                peak = memory.here(prepared(*arguments), settings.device)
+        except TooLargeError as error:
+            row.notes[side] = str(error)
+            continue
+        row.memory[side] = peak.extra
+        row.memory_method = peak.method
+
+
+def prepared(case: Case, side: Side, size: int, per_class: int, device: str = "cpu") -> Callable[[], Outcome]:
+    """Return a step of one side of a case whose batch is built, after a small step has set up all that is set up
+    once."""
+    value = case.value(side)
+    batch = case.batch(size, per_class, device)
+    outcome(value, case.batch(SMALL, min(case.per_class, SMALL // 4), device))
+    return step(value, batch.leaves, *batch.constants)
+
+
+def products(first: Tensor, second: Tensor, count: int) -> Callable[[], tuple[Tensor, Tensor, Tensor]]:
+    """Return a function that does the matrix products of a loss of all pairs and nothing else, into buffers made
+    beforehand.
+
+    One is the similarities; three are these, and the products of a matrix of their size with both sides: the gradients.
+    """
+    height = max(1, min(len(first), BLOCK // (first.element_size() * len(second))))
+    buffer = first.new_empty(height, len(second))
+    first_gradient, second_gradient = torch.empty_like(first), torch.empty_like(second)
+
+    def multiply() -> tuple[Tensor, Tensor, Tensor]:
+        for start in range(0, len(first), height):
+            part, target = first[start : start + height], first_gradient[start : start + height]
+            block = torch.mm(part, second.T, out=buffer[: len(part)])
+            if count == 3:
+                torch.mm(block, second, out=target)
+                second_gradient.addmm_(block.T, part, beta=1 if start else 0)
+        return block, first_gradient, second_gradient
+
+    return multiply

@@ -1,0 +1,1 @@
+"""What our losses are compared with, a library a file: functions that return a value to differentiate."""

@@ -1,0 +1,33 @@
+"""What lies so near to a hinge that rounding decides whether it is active: there ours and a peer may differ."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmarks.peers.plain_torch import sides
+
+
+@torch.no_grad()
+def triplets(embeddings: Tensor, labels: Tensor, *, within: float, margin: float = 0.2) -> tuple[int, int, int]:
+    """Return how many triplets lie within so much of the hinge: of one embedding at most, and in all; and how many are
+    active."""
+    between = torch.cdist(embeddings, embeddings)
+    touching = torch.zeros_like(labels)
+    near = active = 0
+    for anchor, (row, same, other) in enumerate(zip(between, *sides(labels), strict=True)):
+        excess = row[same].unsqueeze(1) - row[other] + margin
+        close = excess.abs() <= within
+        touching[same] += close.sum(1)
+        touching[other] += close.sum(0)
+        touching[anchor] += close.sum()
+        near, active = near + int(close.sum()), active + int((excess > 0).sum())
+    return int(touching.max()), near, active
+
+
+@torch.no_grad()
+def pairs(embeddings: Tensor, labels: Tensor, *, within: float, margin: float) -> tuple[int, int, int]:
+    """Return the same of pairs of two classes, each pair once."""
+    excess = (margin - torch.cdist(embeddings, embeddings)).masked_fill(~sides(labels)[1], -torch.inf)
+    close = excess.abs() <= within
+    return int(close.sum(1).max()), int(close.sum()) // 2, int((excess > 0).sum()) // 2
