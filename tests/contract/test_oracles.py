@@ -12,6 +12,7 @@ from torch import Tensor
 
 import losses
 from losses.core.registry import ALIASES, SPECS
+from tests.gradients import gradients_of, tensors_in
 from tests.oracles import ORACLES, OracleBatch, OracleCase, drawn
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
@@ -29,20 +30,8 @@ WEIGHTED = [param for param in EXPLICIT if param.values[1].value is None and SPE
 items."""
 
 
-def tensors(part: Any) -> Iterator[Tensor]:
-    """Yield every tensor of a batch."""
-    if isinstance(part, Tensor):
-        yield part
-    elif isinstance(part, tuple | list):
-        for inner in part:
-            yield from tensors(inner)
-    elif isinstance(part, dict):
-        for inner in part.values():
-            yield from tensors(inner)
-
-
 def leaves(batch: OracleBatch) -> list[Tensor]:
-    return list(batch.leaves) or [tensor for tensor in tensors(tuple(batch)) if tensor.requires_grad]
+    return list(batch.leaves) or [tensor for tensor in tensors_in(tuple(batch)) if tensor.requires_grad]
 
 
 def rebuilt(part: Any, replace: dict[int, Tensor]) -> Any:
@@ -55,12 +44,6 @@ def rebuilt(part: Any, replace: dict[int, Tensor]) -> Any:
         make: Any = type(part) if hasattr(part, "_fields") else lambda *parts: parts
         return make(*(rebuilt(inner, replace) for inner in part))
     return part
-
-
-def gradients(value: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    if not value.requires_grad:
-        return [torch.zeros_like(tensor) for tensor in inputs]
-    return list(torch.autograd.grad(value, inputs, retain_graph=True, allow_unused=True, materialize_grads=True))
 
 
 def differences(case: OracleCase, batch: OracleBatch, inputs: list[Tensor], step: float = 1e-5) -> list[Tensor]:
@@ -141,8 +124,8 @@ def test_mean_and_its_gradient_equal_the_oracle(name: str, case: OracleCase, see
     value = losses.create(name, **case.parameters)(batch.output, batch.target, **batch.options)
     expected = case.mean(batch)
     torch.testing.assert_close(value, expected, **EXACT)
-    found = gradients(value, inputs)
-    wanted = gradients(expected, inputs) if case.differentiable else differences(case, batch, inputs)
+    found = gradients_of(value, inputs)
+    wanted = gradients_of(expected, inputs) if case.differentiable else differences(case, batch, inputs)
     for ours, theirs in zip(found, wanted, strict=True):
         if case.tangent:
             ours, theirs = along_simplex(ours), along_simplex(theirs)
@@ -161,7 +144,7 @@ def test_items_and_their_sum_equal_the_oracle(name: str, case: OracleCase) -> No
         slopes = torch.linspace(0.5, 1.5, expected.numel(), dtype=torch.float64).reshape(expected.shape)
         inputs = leaves(batch)
         for ours, theirs in zip(
-            gradients((items * slopes).sum(), inputs), gradients((expected * slopes).sum(), inputs), strict=True
+            gradients_of((items * slopes).sum(), inputs), gradients_of((expected * slopes).sum(), inputs), strict=True
         ):
             torch.testing.assert_close(ours, theirs, **tolerance(case))
 
@@ -185,7 +168,7 @@ def test_weighted_total_equals_the_weighted_oracle(name: str, case: OracleCase) 
 @pytest.mark.parametrize(("name", "case"), OF_TENSORS)
 def test_single_precision_stays_close_to_the_oracle(name: str, case: OracleCase) -> None:
     batch = case.draw(drawn(1))
-    single = {id(t): t.detach().float() for t in tensors(tuple(batch)) if t.is_floating_point()}
+    single = {id(t): t.detach().float() for t in tensors_in(tuple(batch)) if t.is_floating_point()}
     exact = rebuilt(tuple(batch), {key: t.double() for key, t in single.items()})
     rounded = rebuilt(tuple(batch), single)
     value = losses.create(name, **case.parameters)(rounded[0], rounded[1], **rounded[2])
@@ -216,10 +199,10 @@ def test_oracle_batches_are_finite_and_give_a_gradient(name: str) -> None:
         values = []
         for seed in range(3):
             batch = case.draw(drawn(seed))
-            assert all(tensor.isfinite().all() for tensor in tensors(tuple(batch)))
+            assert all(tensor.isfinite().all() for tensor in tensors_in(tuple(batch)))
             value = case.mean(batch)
             values.append(value.item())
             assert math.isfinite(values[-1])
             if case.differentiable and case.id != "margin_zero":
-                assert any(gradient.abs().sum() > 0 for gradient in gradients(value, leaves(batch))), case.id
+                assert any(gradient.abs().sum() > 0 for gradient in gradients_of(value, leaves(batch))), case.id
         assert len(set(values)) == 3, case.id
