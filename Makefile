@@ -36,7 +36,7 @@ pages: .venv/dev
 # the fuzzer, for as long as there is time: make fuzz EXAMPLES=100000
 EXAMPLES ?= 20000
 fuzz: .venv/dev
-	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_fuzz.py -n 2 --timeout 0
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/fuzzing -n 2 --timeout 0
 
 clean:
 	rm -rf .venv runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

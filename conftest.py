@@ -6,6 +6,7 @@ from torch import tensor
 
 import losses
 
+pytest.register_assert_rewrite("tests")  # an assertion in a module that tests share says as much as one in a test
 torch.set_num_threads(1)  # with two, small steps are 10 to 100 times slower at random on a busy machine
 
 

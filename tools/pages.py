@@ -1,7 +1,7 @@
 """Write what is derived from the registry and from the contract: tables in the README, typed exports, the pages of
 ``docs/``.
 
-``make pages`` runs this as ``python -m tools.pages``; ``tests/test_structure.py`` fails where a page is stale.
+``make pages`` runs this as ``python -m tools.pages``; ``tests/project/test_structure.py`` fails where a page is stale.
 """
 
 from __future__ import annotations

@@ -6,24 +6,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 import losses
 from losses import InputError, Pairs
+from tests.gradients import backward
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-
-
-def backward(loss: losses.Loss, logits: Tensor, target: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-    """Return value and gradient, both finite."""
-    logits = logits.detach().requires_grad_()
-    value = loss(logits, target, **options)
-    value.sum().backward()
-    assert logits.grad is not None
-    assert value.isfinite().all()
-    assert logits.grad.isfinite().all()
-    assert logits.grad.dtype is logits.dtype
-    return value.detach(), logits.grad
 
 
 @pytest.mark.parametrize(

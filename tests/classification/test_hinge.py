@@ -4,23 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import losses
 from losses import InputError, Pairs
+from tests.gradients import backward
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-
-
-def backward(loss: losses.Loss, scores: Tensor, target: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-    """Return value and gradient, both finite."""
-    scores = scores.detach().requires_grad_()
-    value = loss(scores, target, **options)
-    value.sum().backward()
-    assert scores.grad is not None
-    assert value.isfinite().all()
-    assert scores.grad.isfinite().all()
-    return value.detach(), scores.grad
 
 
 @pytest.mark.parametrize("power", [1, 2])

@@ -6,32 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import losses
 from losses import InputError, Triplets
+from tests.divergence.edges import EDGES, FORMS, in_form
+from tests.gradients import backward_of_both
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-FORMS = ["logits", "log_probs", "probs"]
-EDGES = {
-    "one_hot": [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]],
-    "disjoint": [[0.0, 1.0, 0.0], [0.0, 0.5, 0.5]],
-    "sparse": [[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]],
-    "inside": [[0.25, 0.25, 0.5], [0.125, 0.5, 0.375]],
-}
-
-
-def backward(loss: losses.Loss, output: Tensor, target: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-    """Return value and gradient of the output, and see that both gradients are finite."""
-    output, target = output.detach().requires_grad_(), target.detach().requires_grad_()
-    value = loss(output, target, **options)
-    value.sum().backward()
-    assert output.grad is not None
-    assert target.grad is not None
-    assert value.isfinite().all()
-    assert output.grad.isfinite().all()
-    assert target.grad.isfinite().all()
-    return value.detach(), output.grad
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(EDGES, EDGES)))
@@ -42,9 +23,8 @@ def test_zeros_are_finite_and_bounded_in_every_form(
 ) -> None:
     most = -mixture * math.log(mixture) - (1 - mixture) * math.log(1 - mixture)
     for output, target in itertools.product(FORMS, FORMS):
-        sides = [torch.tensor(EDGES[name], dtype=dtype) for name in (first, second)]
-        sides = [side if form == "probs" else side.log() for side, form in zip(sides, (output, target), strict=True)]
-        value, _ = backward(
+        sides = in_form(EDGES[first], output, dtype), in_form(EDGES[second], target, dtype)
+        value, *_ = backward_of_both(
             losses.create("js", output=output, target=target, mixture=mixture, reduction="none"), *sides
         )
         assert (value > -1e-6).all()
@@ -54,7 +34,7 @@ def test_zeros_are_finite_and_bounded_in_every_form(
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_disjoint_supports_cost_log_two(dtype: torch.dtype) -> None:
     first, second = torch.tensor([[0.5, 0.5, 0, 0]], dtype=dtype), torch.tensor([[0, 0, 0.25, 0.75]], dtype=dtype)
-    value, _ = backward(losses.create("js", output="probs"), first, second)
+    value, *_ = backward_of_both(losses.create("js", output="probs"), first, second)
     assert value.item() == pytest.approx(math.log(2), rel=1e-6)
 
 
@@ -62,7 +42,7 @@ def test_disjoint_supports_cost_log_two(dtype: torch.dtype) -> None:
 def test_logits_of_ten_thousand_are_finite(dtype: torch.dtype) -> None:
     logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, -1e4, 1e4]], dtype=dtype)
     for target in (logits, logits.flip(0), logits.flip(1), torch.zeros(2, 3, dtype=dtype)):
-        value, _ = backward(losses.create("js", target="logits"), logits, target)
+        value, *_ = backward_of_both(losses.create("js", target="logits"), logits, target)
         assert value <= math.log(2) + 1e-6
 
 
@@ -70,7 +50,7 @@ def test_logits_of_ten_thousand_are_finite(dtype: torch.dtype) -> None:
 def test_equal_distributions_cost_nothing(dtype: torch.dtype) -> None:
     for probs in EDGES.values():
         values = torch.tensor(probs, dtype=dtype)
-        value, _ = backward(losses.create("js", output="probs"), values, values)
+        value, *_ = backward_of_both(losses.create("js", output="probs"), values, values)
         assert abs(value.item()) < 1e-6
 
 
@@ -98,14 +78,16 @@ def test_weight_zero_hides_nan(form: str) -> None:
     output = torch.tensor([[1.0, 0.0], [torch.nan, torch.nan]])
     output = output if form == "probs" else output.log()
     target = torch.tensor([[0.0, 1.0], [torch.nan, torch.nan]])
-    value, gradient = backward(losses.create("js", output=form), output, target, weight=torch.tensor([2.0, 0.0]))
+    value, gradient, _ = backward_of_both(
+        losses.create("js", output=form), output, target, weight=torch.tensor([2.0, 0.0])
+    )
     assert value.item() == pytest.approx(math.log(2))
     assert not gradient[1].any()
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (4, 1), (1,)], ids=str)
 def test_empty_batches_and_one_outcome_are_zero(shape: tuple[int, ...]) -> None:
-    value, _ = backward(losses.create("js"), torch.randn(shape), torch.ones(shape))
+    value, *_ = backward_of_both(losses.create("js"), torch.randn(shape), torch.ones(shape))
     assert abs(value.item()) < 1e-6
 
 

@@ -6,38 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch.distributions import Categorical, Laplace, Normal, Poisson, Uniform
 
 import losses
 from losses import InputError, Pairs
+from tests.divergence.edges import EDGES, FORMS, in_form
+from tests.gradients import backward_of_both
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-FORMS = ["logits", "log_probs", "probs"]
-EDGES = {
-    "one_hot": [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]],
-    "disjoint": [[0.0, 1.0, 0.0], [0.0, 0.5, 0.5]],
-    "sparse": [[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]],
-    "inside": [[0.25, 0.25, 0.5], [0.125, 0.5, 0.375]],
-}
-
-
-def in_form(probs: list[list[float]], form: str, dtype: torch.dtype) -> Tensor:
-    values = torch.tensor(probs, dtype=dtype)
-    return values if form == "probs" else values.log()
-
-
-def backward(loss: losses.Loss, output: Tensor, target: Tensor, **options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Return value and both gradients, all finite."""
-    output, target = output.detach().requires_grad_(), target.detach().requires_grad_()
-    value = loss(output, target, **options)
-    value.sum().backward()
-    assert output.grad is not None
-    assert target.grad is not None
-    assert value.isfinite().all()
-    assert output.grad.isfinite().all()
-    assert target.grad.isfinite().all()
-    return value.detach(), output.grad, target.grad
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(EDGES, EDGES)))
@@ -50,7 +26,9 @@ def test_zeros_are_finite_in_every_form(first: str, second: str, direction: str,
             loss = losses.create(
                 "kl", output=output, target=target, direction=direction, temperature=temperature, reduction="none"
             )
-            value, _, _ = backward(loss, in_form(EDGES[first], output, dtype), in_form(EDGES[second], target, dtype))
+            value, *_ = backward_of_both(
+                loss, in_form(EDGES[first], output, dtype), in_form(EDGES[second], target, dtype)
+            )
             assert (value > lowest).all()
 
 
@@ -59,7 +37,7 @@ def test_zeros_are_finite_in_every_form(first: str, second: str, direction: str,
 def test_logits_of_ten_thousand_are_finite(direction: str, dtype: torch.dtype) -> None:
     logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, -1e4, 1e4]], dtype=dtype)
     for target in (logits, logits.flip(0), logits.flip(1), torch.zeros(2, 3, dtype=dtype)):
-        backward(losses.create("kl", target="logits", direction=direction), logits, target)
+        backward_of_both(losses.create("kl", target="logits", direction=direction), logits, target)
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
@@ -67,13 +45,13 @@ def test_logits_of_ten_thousand_are_finite(direction: str, dtype: torch.dtype) -
 def test_equal_distributions_cost_nothing(direction: str, dtype: torch.dtype) -> None:
     for probs in EDGES.values():
         values = in_form(probs, "probs", dtype)
-        value, _, _ = backward(losses.create("kl", output="probs", direction=direction), values, values)
+        value, *_ = backward_of_both(losses.create("kl", output="probs", direction=direction), values, values)
         assert value == 0
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0, 3), (4, 1), (1,)], ids=str)
 def test_empty_batches_and_one_outcome_are_zero(shape: tuple[int, ...]) -> None:
-    value, gradient, _ = backward(losses.create("kl"), torch.randn(shape), torch.ones(shape))
+    value, gradient, _ = backward_of_both(losses.create("kl"), torch.randn(shape), torch.ones(shape))
     assert value == 0
     assert not gradient.any()
 
@@ -98,7 +76,7 @@ def test_weight_zero_hides_nan(form: str, reduction: str) -> None:
     output[1] = torch.nan
     target = torch.tensor([[1.0, 0.0], [torch.nan, torch.nan], [0.5, 0.5]])
     loss = losses.create("kl", output=form, reduction=reduction)
-    value, gradient, of_target = backward(loss, output, target, weight=torch.tensor([1.0, 0.0, 3.0]))
+    value, gradient, of_target = backward_of_both(loss, output, target, weight=torch.tensor([1.0, 0.0, 3.0]))
     expected = {"mean": math.log(2) / 4, "sum": math.log(2), "none": [math.log(2), 0.0, 0.0]}[reduction]
     torch.testing.assert_close(value, torch.tensor(expected))
     assert not gradient[1].any()
@@ -107,8 +85,10 @@ def test_weight_zero_hides_nan(form: str, reduction: str) -> None:
 
 def test_half_batches_over_their_number_give_the_whole_gradient() -> None:
     output, target = torch.randn(6, 4, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64).softmax(-1)
-    _, whole, _ = backward(losses.create("kl"), output, target)
-    halves = [backward(losses.create("kl"), output[p], target[p], normalizer=6)[1] for p in (slice(0, 2), slice(2, 6))]
+    _, whole, _ = backward_of_both(losses.create("kl"), output, target)
+    halves = [
+        backward_of_both(losses.create("kl"), output[p], target[p], normalizer=6)[1] for p in (slice(0, 2), slice(2, 6))
+    ]
     torch.testing.assert_close(torch.cat(halves), whole)
 
 

@@ -1,58 +1,30 @@
 """What is peculiar to the circle loss: an item is an anchor, or all the pairs that are given."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import losses
 from losses import InputError, Pairs
 from losses.core.labelled import labelled_batch
 from losses.metric.circle import circle
 from losses.ops.distances import cosine_similarity
+from tests.gradients import backward
+from tests.metric.few_points import POINTS, assert_few_points_are_finite
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-
-
-def backward(loss: losses.Loss, embeddings: Tensor, labels: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-    """Return value and gradient, both finite."""
-    embeddings = embeddings.detach().requires_grad_()
-    value = loss(embeddings, labels, **options)
-    value.sum().backward()
-    assert embeddings.grad is not None
-    assert value.isfinite().all()
-    assert embeddings.grad.isfinite().all()
-    return value.detach(), embeddings.grad
 
 
 @pytest.mark.parametrize("scale", [1.0, 80.0, 1e4])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_batches_without_anchors_and_with_equal_points_are_finite(scale: float, dtype: torch.dtype) -> None:
-    random = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
-    twice = torch.cat([random[:2], random[:2]])
-    cases = [
-        (random[:0], [], True),
-        (random[:1], [0], True),
-        (random, [0, 0, 0, 0], True),
-        (random, [0, 1, 2, 3], True),
-        (torch.zeros(4, 3), [0, 0, 1, 1], False),
-        (torch.ones(4, 3), [0, 0, 1, 1], False),
-        (twice, [0, 0, 1, 1], False),
-        (twice, [0, 1, 0, 1], False),
-        (random * 1e3, [0, 0, 1, 1], False),
-        (torch.tensor([[1.0, 0, 0], [-1, 0, 0], [1, 0, 0], [-1, 0, 0]]), [0, 0, 1, 1], False),
-    ]
-    for reduction in ("mean", "sum", "none"):
-        for embeddings, labels, is_nothing in cases:
-            target = torch.tensor(labels, dtype=torch.long)
-            value, gradient = backward(
-                losses.create("circle", scale=scale, reduction=reduction), embeddings.to(dtype), target
-            )
-            if is_nothing:
-                assert not value.any()
-                assert not gradient.any()
+    more = {
+        "far apart": (POINTS * 1e3, [0, 0, 1, 1]),
+        "on an axis": (torch.tensor([[1.0, 0, 0], [-1, 0, 0], [1, 0, 0], [-1, 0, 0]]), [0, 0, 1, 1]),
+    }
+    nothing = {"none", "one", "one class", "all different"}
+    assert_few_points_are_finite("circle", {"scale": scale}, dtype, nothing=nothing, more=more)
 
 
 @pytest.mark.parametrize("same", [[], [1, 1], [0, 0]], ids=str)

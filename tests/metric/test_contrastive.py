@@ -6,10 +6,11 @@ import pytest
 import torch
 from pytorch_metric_learning import distances
 from pytorch_metric_learning import losses as pml
-from torch import Tensor
 
 import losses
 from losses import Pairs
+from tests.gradients import backward
+from tests.metric.few_points import POINTS, assert_few_points_are_finite
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 CONFIGURATIONS = [
@@ -20,42 +21,11 @@ CONFIGURATIONS = [
 ]
 
 
-def backward(loss: losses.Loss, embeddings: Tensor, labels: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-    """Return value and gradient, both finite."""
-    embeddings = embeddings.detach().requires_grad_()
-    value = loss(embeddings, labels, **options)
-    value.sum().backward()
-    assert embeddings.grad is not None
-    assert value.isfinite().all()
-    assert embeddings.grad.isfinite().all()
-    return value.detach(), embeddings.grad
-
-
 @pytest.mark.parametrize("parameters", CONFIGURATIONS, ids=lambda p: "-".join(map(str, p.values())))
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_batches_without_pairs_and_with_equal_points_are_finite(parameters: dict[str, Any], dtype: torch.dtype) -> None:
-    random = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
-    twice = torch.cat([random[:2], random[:2]])
-    cases = [
-        (random[:0], [], True),
-        (random[:1], [0], True),
-        (random, [0, 0, 0, 0], False),
-        (random, [0, 1, 2, 3], False),
-        (torch.zeros(4, 3), [0, 0, 1, 1], False),
-        (torch.ones(4, 3), [0, 0, 1, 1], False),
-        (twice, [0, 0, 1, 1], False),
-        (twice, [0, 1, 0, 1], False),
-        (random * 10, [0, 0, 1, 1], False),
-    ]
-    for reduction in ("mean", "sum", "none"):
-        for embeddings, labels, is_nothing in cases:
-            target = torch.tensor(labels, dtype=torch.long)
-            value, gradient = backward(
-                losses.create("contrastive", **parameters, reduction=reduction), embeddings.to(dtype), target
-            )
-            if is_nothing:
-                assert not value.any()
-                assert not gradient.any()
+    more = {"far apart": (POINTS * 10, [0, 0, 1, 1])}
+    assert_few_points_are_finite("contrastive", parameters, dtype, nothing={"none", "one"}, more=more)
 
 
 @pytest.mark.parametrize("parameters", CONFIGURATIONS, ids=lambda p: "-".join(map(str, p.values())))

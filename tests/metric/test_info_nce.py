@@ -14,6 +14,8 @@ from torch import Tensor
 import losses
 from losses import ConfigError, InputError, Pairs
 from losses.networks import SiameseNetwork
+from tests.drawing import with_singletons_and_duplicates
+from tests.gradients import backward
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 EXTREMES = [(1e-6, dtype) for dtype in DTYPES[:3]] + [
@@ -27,16 +29,6 @@ each_form = pytest.mark.parametrize(
     [{"negatives": negatives, "direction": way} for negatives in ("second", "both") for way in ("both", "forward")],
     ids=str,
 )
-
-
-def backward(loss: Any, embeddings: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
-    """Return value and gradient, both finite."""
-    embeddings = embeddings.detach().requires_grad_()
-    value = loss(embeddings, *arguments, **options)
-    (gradient,) = torch.autograd.grad(value.sum(), embeddings)
-    assert value.isfinite().all()
-    assert gradient.isfinite().all()
-    return value.detach(), gradient
 
 
 def of_halves(loss: losses.Loss) -> Any:
@@ -155,15 +147,6 @@ def test_a_siamese_network_of_same_and_different_pairs_refuses_a_loss_of_matchin
 
 
 # Labelled batches
-
-
-def with_singletons_and_duplicates(seed: int) -> tuple[Tensor, Tensor]:
-    """Return a batch where some classes hold one embedding, and some embeddings are there twice, in one class or in
-    two."""
-    embeddings = drawn(12, 4, seed=seed)
-    labels = torch.cat([torch.randint(4, (10,), generator=torch.Generator().manual_seed(seed)), torch.tensor([8, 9])])
-    copies = torch.tensor([0, 3, 10])
-    return torch.cat([embeddings, embeddings[copies]]), torch.cat([labels, labels[:2], labels[:1]])
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.1, 1.0])

@@ -8,14 +8,11 @@ from torch import Tensor
 
 import losses
 from losses import InputError, Pairs, Samples
+from tests.drawing import pointing
 
 NAMES = ["contrastive", "triplet", "circle"]
 each_loss = pytest.mark.parametrize("name", NAMES)
 each_reduction = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-
-
-def pointing(*columns: Any) -> dict[str, tuple[Tensor, ...]]:
-    return {"indices": tuple(torch.tensor(column) for column in columns)}
 
 
 def backward(value: Tensor, *leaves: Tensor) -> list[Tensor]:

@@ -7,10 +7,11 @@ import pytest
 import torch
 from pytorch_metric_learning import losses as pml_losses
 from pytorch_metric_learning import miners as pml_miners
-from torch import Tensor
 
 import losses
 from losses import InputError, Pairs
+from tests.drawing import with_singletons_and_duplicates
+from tests.gradients import backward
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 EXTREMES = [(1e-6, dtype) for dtype in DTYPES[:3]] + [
@@ -18,26 +19,6 @@ EXTREMES = [(1e-6, dtype) for dtype in DTYPES[:3]] + [
 ]
 """Temperatures and dtypes; a gradient of one over 1e-6 does not fit into float16."""
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
-
-
-def backward(loss: Any, embeddings: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
-    """Return value and gradient, both finite."""
-    embeddings = embeddings.detach().requires_grad_()
-    value = loss(embeddings, *arguments, **options)
-    (gradient,) = torch.autograd.grad(value.sum(), embeddings)
-    assert value.isfinite().all()
-    assert gradient.isfinite().all()
-    return value.detach(), gradient
-
-
-def with_singletons_and_duplicates(seed: int) -> tuple[Tensor, Tensor]:
-    """Return a batch where some classes hold one embedding, and some embeddings are there twice, in one class or in
-    two."""
-    random = torch.Generator().manual_seed(seed)
-    embeddings = torch.randn(12, 4, generator=random, dtype=torch.float64)
-    labels = torch.cat([torch.randint(4, (10,), generator=random), torch.tensor([8, 9])])
-    copies = torch.tensor([0, 3, 10])
-    return torch.cat([embeddings, embeddings[copies]]), torch.cat([labels, labels[:2], labels[:1]])
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.1, 1.0])

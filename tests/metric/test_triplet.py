@@ -14,6 +14,8 @@ from torch import Tensor
 import losses
 from losses import InputError, Triplets
 from losses.ops import triplets
+from tests.gradients import backward
+from tests.metric.few_points import POINTS, assert_few_points_are_finite
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 CONFIGURATIONS = [
@@ -24,17 +26,6 @@ CONFIGURATIONS = [
     for distance in ("euclidean", "squared_euclidean", "cosine")
 ]
 EUCLIDEAN = distances.LpDistance(normalize_embeddings=False)
-
-
-def backward(loss: losses.Loss, embeddings: Tensor, labels: Tensor | None, **options: Any) -> tuple[Tensor, Tensor]:
-    """Return value and gradient, both finite."""
-    embeddings = embeddings.detach().requires_grad_()
-    value = loss(embeddings, labels, **options)
-    value.sum().backward()
-    assert embeddings.grad is not None
-    assert value.isfinite().all()
-    assert embeddings.grad.isfinite().all()
-    return value.detach(), embeddings.grad
 
 
 def triplets_of(labels: list[int]) -> Iterator[tuple[int, int, int]]:
@@ -50,28 +41,9 @@ def triplets_of(labels: list[int]) -> Iterator[tuple[int, int, int]]:
 def test_batches_without_triplets_and_with_equal_points_are_finite(
     parameters: dict[str, Any], dtype: torch.dtype
 ) -> None:
-    random = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
-    twice = torch.cat([random[:2], random[:2]])
-    cases = [
-        (random[:1], [0], True),
-        (random, [0, 0, 0, 0], True),
-        (random, [0, 1, 2, 3], True),
-        (torch.zeros(4, 3), [0, 0, 1, 1], False),
-        (torch.ones(4, 3), [0, 0, 1, 1], False),
-        (twice, [0, 0, 1, 1], False),
-        (twice, [0, 1, 0, 1], False),
-        (random * 1e3, [0, 0, 1, 1], False),
-        (random * 1e-4, [0, 0, 1, 1], False),
-    ]
-    for reduction in ("mean", "sum", "none"):
-        for embeddings, labels, is_nothing in cases:
-            target = torch.tensor(labels, dtype=torch.long)
-            value, gradient = backward(
-                losses.create("triplet", **parameters, reduction=reduction), embeddings.to(dtype), target
-            )
-            if is_nothing:
-                assert not value.any()
-                assert not gradient.any()
+    more = {"far apart": (POINTS * 1e3, [0, 0, 1, 1]), "close together": (POINTS * 1e-4, [0, 0, 1, 1])}
+    nothing = {"none", "one", "one class", "all different"}
+    assert_few_points_are_finite("triplet", parameters, dtype, nothing=nothing, more=more)
 
 
 @pytest.mark.parametrize("parameters", CONFIGURATIONS[::3], ids=lambda p: "-".join(map(str, p.values())))

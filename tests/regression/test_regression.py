@@ -5,26 +5,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 import losses
 from losses import ConfigError, InputError, Pairs, VAEOutput
+from tests.gradients import backward
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 LOSSES = [("mse", {}), ("mae", {}), ("huber", {}), ("huber", {"delta": 0.25})]
 each_loss = pytest.mark.parametrize(("name", "parameters"), LOSSES, ids=["mse", "mae", "huber", "huber_quarter"])
-
-
-def backward(loss: losses.Loss, prediction: Tensor, target: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
-    """Return value and gradient, both finite."""
-    prediction = prediction.detach().requires_grad_()
-    value = loss(prediction, target, **options)
-    value.sum().backward()
-    assert prediction.grad is not None
-    assert value.isfinite().all()
-    assert prediction.grad.isfinite().all()
-    assert prediction.grad.dtype is prediction.dtype
-    return value.detach(), prediction.grad
 
 
 @each_loss

@@ -8,11 +8,12 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
-from oracles import ORACLES, Batch, Case, drawn
 from torch import Tensor
 
 import losses
 from losses.core.registry import ALIASES, SPECS
+from tests.gradients import gradients_of, tensors_in
+from tests.oracles import ORACLES, OracleBatch, OracleCase, drawn
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 PACED = {"rtol": 1e-8, "atol": 1e-8}  # torch's softplus is the identity above 20, which is off by exp(-20) = 2e-9
@@ -29,20 +30,8 @@ WEIGHTED = [param for param in EXPLICIT if param.values[1].value is None and SPE
 items."""
 
 
-def tensors(part: Any) -> Iterator[Tensor]:
-    """Yield every tensor of a batch."""
-    if isinstance(part, Tensor):
-        yield part
-    elif isinstance(part, tuple | list):
-        for inner in part:
-            yield from tensors(inner)
-    elif isinstance(part, dict):
-        for inner in part.values():
-            yield from tensors(inner)
-
-
-def leaves(batch: Batch) -> list[Tensor]:
-    return list(batch.leaves) or [tensor for tensor in tensors(tuple(batch)) if tensor.requires_grad]
+def leaves(batch: OracleBatch) -> list[Tensor]:
+    return list(batch.leaves) or [tensor for tensor in tensors_in(tuple(batch)) if tensor.requires_grad]
 
 
 def rebuilt(part: Any, replace: dict[int, Tensor]) -> Any:
@@ -57,13 +46,7 @@ def rebuilt(part: Any, replace: dict[int, Tensor]) -> Any:
     return part
 
 
-def gradients(value: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    if not value.requires_grad:
-        return [torch.zeros_like(tensor) for tensor in inputs]
-    return list(torch.autograd.grad(value, inputs, retain_graph=True, allow_unused=True, materialize_grads=True))
-
-
-def differences(case: Case, batch: Batch, inputs: list[Tensor], step: float = 1e-5) -> list[Tensor]:
+def differences(case: OracleCase, batch: OracleBatch, inputs: list[Tensor], step: float = 1e-5) -> list[Tensor]:
     """Return the central differences of an answer that autograd cannot see through."""
     slopes = []
     for tensor in inputs:
@@ -81,7 +64,7 @@ def differences(case: Case, batch: Batch, inputs: list[Tensor], step: float = 1e
     return slopes
 
 
-def tolerance(case: Case) -> dict[str, float]:
+def tolerance(case: OracleCase) -> dict[str, float]:
     return PACED if case.paced else EXACT
 
 
@@ -135,14 +118,14 @@ def test_an_alias_is_the_same_loss(alias: str, name: str) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("name", "case"), CASES)
-def test_mean_and_its_gradient_equal_the_oracle(name: str, case: Case, seed: int) -> None:
+def test_mean_and_its_gradient_equal_the_oracle(name: str, case: OracleCase, seed: int) -> None:
     batch = case.draw(drawn(seed))
     inputs = leaves(batch)
     value = losses.create(name, **case.parameters)(batch.output, batch.target, **batch.options)
     expected = case.mean(batch)
     torch.testing.assert_close(value, expected, **EXACT)
-    found = gradients(value, inputs)
-    wanted = gradients(expected, inputs) if case.differentiable else differences(case, batch, inputs)
+    found = gradients_of(value, inputs)
+    wanted = gradients_of(expected, inputs) if case.differentiable else differences(case, batch, inputs)
     for ours, theirs in zip(found, wanted, strict=True):
         if case.tangent:
             ours, theirs = along_simplex(ours), along_simplex(theirs)
@@ -150,7 +133,7 @@ def test_mean_and_its_gradient_equal_the_oracle(name: str, case: Case, seed: int
 
 
 @pytest.mark.parametrize(("name", "case"), EXPLICIT)
-def test_items_and_their_sum_equal_the_oracle(name: str, case: Case) -> None:
+def test_items_and_their_sum_equal_the_oracle(name: str, case: OracleCase) -> None:
     batch = case.draw(drawn(7))
     expected = case.unreduced(batch)
     items = losses.create(name, **case.parameters, reduction="none")(batch.output, batch.target, **batch.options)
@@ -161,13 +144,13 @@ def test_items_and_their_sum_equal_the_oracle(name: str, case: Case) -> None:
         slopes = torch.linspace(0.5, 1.5, expected.numel(), dtype=torch.float64).reshape(expected.shape)
         inputs = leaves(batch)
         for ours, theirs in zip(
-            gradients((items * slopes).sum(), inputs), gradients((expected * slopes).sum(), inputs), strict=True
+            gradients_of((items * slopes).sum(), inputs), gradients_of((expected * slopes).sum(), inputs), strict=True
         ):
             torch.testing.assert_close(ours, theirs, **tolerance(case))
 
 
 @pytest.mark.parametrize(("name", "case"), WEIGHTED)
-def test_weighted_total_equals_the_weighted_oracle(name: str, case: Case) -> None:
+def test_weighted_total_equals_the_weighted_oracle(name: str, case: OracleCase) -> None:
     batch = case.draw(drawn(8))
     items = case.unreduced(batch)
     weight = torch.rand(items.shape, generator=drawn(9), dtype=torch.float64)
@@ -183,18 +166,18 @@ def test_weighted_total_equals_the_weighted_oracle(name: str, case: Case) -> Non
 
 
 @pytest.mark.parametrize(("name", "case"), OF_TENSORS)
-def test_single_precision_stays_close_to_the_oracle(name: str, case: Case) -> None:
+def test_single_precision_stays_close_to_the_oracle(name: str, case: OracleCase) -> None:
     batch = case.draw(drawn(1))
-    single = {id(t): t.detach().float() for t in tensors(tuple(batch)) if t.is_floating_point()}
+    single = {id(t): t.detach().float() for t in tensors_in(tuple(batch)) if t.is_floating_point()}
     exact = rebuilt(tuple(batch), {key: t.double() for key, t in single.items()})
     rounded = rebuilt(tuple(batch), single)
     value = losses.create(name, **case.parameters)(rounded[0], rounded[1], **rounded[2])
     assert value.dtype is torch.float32
-    torch.testing.assert_close(value.double(), case.mean(Batch(*exact)), **SINGLE)
+    torch.testing.assert_close(value.double(), case.mean(OracleBatch(*exact)), **SINGLE)
 
 
 @pytest.mark.parametrize(("name", "case"), SMOOTH)
-def test_first_and_second_derivatives_equal_differences(name: str, case: Case) -> None:
+def test_first_and_second_derivatives_equal_differences(name: str, case: OracleCase) -> None:
     batch = case.draw(drawn(2))
     inputs = leaves(batch)
 
@@ -216,10 +199,10 @@ def test_oracle_batches_are_finite_and_give_a_gradient(name: str) -> None:
         values = []
         for seed in range(3):
             batch = case.draw(drawn(seed))
-            assert all(tensor.isfinite().all() for tensor in tensors(tuple(batch)))
+            assert all(tensor.isfinite().all() for tensor in tensors_in(tuple(batch)))
             value = case.mean(batch)
             values.append(value.item())
             assert math.isfinite(values[-1])
             if case.differentiable and case.id != "margin_zero":
-                assert any(gradient.abs().sum() > 0 for gradient in gradients(value, leaves(batch))), case.id
+                assert any(gradient.abs().sum() > 0 for gradient in gradients_of(value, leaves(batch))), case.id
         assert len(set(values)) == 3, case.id

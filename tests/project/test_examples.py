@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))  # as Python does for `python examples/train.py`
 
 import batches  # noqa: E402  (after the path)

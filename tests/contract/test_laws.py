@@ -9,6 +9,7 @@ import losses
 from losses.checking import cases_of
 from losses.core.laws import Law, LawError
 from losses.core.registry import find
+from tests.mutants.meaning import SmoothL1
 
 DECLARED = [(name, law) for name in losses.available() for law in find(name).laws]
 
@@ -27,13 +28,6 @@ def test_every_loss_declares_a_law(name: str) -> None:
 
 
 def test_smooth_l1_breaks_the_unit_of_huber() -> None:
-    class SmoothL1(losses.HuberLoss):
-        def items(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.smooth_l1_loss(prediction, target, beta=self.delta, reduction="none")
-
-        def kernel(self, prediction: torch.Tensor, target: torch.Tensor, reduction: str) -> None:
-            return None
-
     (case,) = cases_of(SmoothL1())
     (unit,) = (law for law in find("huber").laws if law.name.startswith("scales"))
     with pytest.raises(LawError, match="times 2"):

@@ -1,0 +1,115 @@
+"""What check_loss reports, on losses, on plain modules, and where it is asked wrongly."""
+
+import re
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+import losses
+from losses import ConfigError
+from losses.checking import CLAUSES, check_loss
+from losses.core.inputs import LOGITS, POINTWISE
+from tests.mutants.correct import Squares
+from tests.mutants.derivatives import DetachedOutput
+from tests.mutants.edges import VanishingEpsilon
+from tests.mutants.invariances import Counting
+
+
+def test_a_fault_of_one_precision_is_reported_for_that_precision_alone() -> None:
+    (failure,) = check_loss(VanishingEpsilon(), clauses=["equal_points"]).failures
+    assert failure.precision == "float16"
+
+
+def test_a_fault_of_one_option_is_found_when_the_class_is_checked() -> None:
+    class WrongSquare(losses.HingeLoss):
+        def items(self, scores: Tensor, target: Tensor) -> Tensor:
+            return super().items(scores, target) * (1 if self.power == 1 else -1)
+
+    assert not check_loss(WrongSquare(), clauses=["keeps_its_laws"]).failures
+    (failure,) = check_loss(WrongSquare, clauses=["keeps_its_laws"]).failures
+    assert "power=2" in failure.seen
+
+
+def test_whatever_a_loss_raises_is_a_verdict_and_not_the_end_of_the_report() -> None:
+    class Raising(Squares):
+        def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+            raise ZeroDivisionError("of all things")
+
+    failures = check_loss(Raising(), clauses=["first_derivative", "copies"]).failures
+    assert [failure.clause for failure in failures] == ["first_derivative", "copies"]
+    assert all("ZeroDivisionError: of all things" in failure.seen for failure in failures)
+
+
+def test_a_declared_exception_is_shown_with_its_reason_and_is_no_failure() -> None:
+    class Excused(DetachedOutput):
+        exceptions: ClassVar = {"first_derivative": "half of it is a constant, on purpose"}
+
+    report = check_loss(Excused(), clauses=["first_derivative", "one_item"])
+    assert [verdict.outcome for verdict in report.verdicts] == ["declared", *["kept"] * 5]
+    assert "not so, half of it is a constant, on purpose" in str(report)
+    report.raise_for_failures()
+
+
+def test_an_unknown_clause_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(ConfigError, match=r"no clause 'empty_bach'.*Did you mean 'empty_batch'"):
+        check_loss("mse", clauses=["empty_bach"])
+
+
+def test_a_plain_module_is_checked_on_the_kind_of_input_it_is_given() -> None:
+    report = check_loss(torch.nn.L1Loss(), inputs=POINTWISE, clauses=["equal_points", "func_grad"])
+    assert report.loss == "L1Loss"
+    assert {verdict.outcome for verdict in report.verdicts} == {"kept"}
+
+
+def test_a_plain_module_is_not_offered_what_only_a_loss_has() -> None:
+    of_the_call = [name for name, clause in CLAUSES.items() if clause.of_the_call]
+    report = check_loss(torch.nn.L1Loss(), inputs=POINTWISE, clauses=["order_of_the_batch", *of_the_call])
+    assert (
+        list(dict.fromkeys(verdict.clause for verdict in report.verdicts if verdict.outcome == "not offered"))
+        == of_the_call
+    )
+    assert not report.failures
+
+
+def test_faults_of_a_plain_module_are_found() -> None:
+    report = check_loss(torch.nn.CrossEntropyLoss(), inputs=LOGITS, clauses=["everything_ignored", "one_class"])
+    assert {failure.clause for failure in report.failures} == {"everything_ignored"}
+
+
+def test_a_module_that_does_not_say_what_it_takes_is_refused() -> None:
+    with pytest.raises(ConfigError, match="L1Loss does not say what it takes: pass inputs="):
+        check_loss(torch.nn.L1Loss())
+
+
+def test_a_report_is_a_table_of_clause_verdict_and_what_was_seen() -> None:
+    clauses = ["keeps_its_laws", "equal_points", "zero_vectors", "equals_its_oracle", "inputs_stay_untouched"]
+    title, *rows = str(check_loss(VanishingEpsilon(), clauses=clauses)).splitlines()
+    assert title == "mae"
+    assert [re.split(r"  +", row)[:2] for row in rows] == [
+        ["keeps_its_laws", "broken"],
+        ["equal_points", "kept"],
+        ["equal_points", "broken"],
+        ["zero_vectors", "not applicable"],
+        ["equals_its_oracle", "not applicable"],
+        ["inputs_stay_untouched", "kept"],
+    ]
+    assert len({row.index(re.split(r"  +", row)[1]) for row in rows}) == 1, "columns are aligned"
+    assert rows[2].endswith("(float16)")
+    assert "POINTWISE has no such edge" in rows[3]
+    assert "no oracle was given" in rows[4]
+    assert rows[5].endswith("inputs are never modified")
+
+
+def test_raise_for_failures_names_every_broken_clause_and_no_other() -> None:
+    report = check_loss(Counting(), clauses=["no_state_between_calls", "reductions_agree", "one_item"])
+    with pytest.raises(AssertionError, match="mse breaks 2 clauses") as raised:
+        report.raise_for_failures()
+    assert "no_state_between_calls" in str(raised.value)
+    assert "reductions_agree" in str(raised.value)
+    assert "one_item" not in str(raised.value)
+
+
+def test_nothing_is_raised_where_nothing_is_broken() -> None:
+    check_loss("mse", clauses=["one_item", "zero_vectors", "equals_its_oracle"]).raise_for_failures()

@@ -1,0 +1,103 @@
+"""Broken losses that average, weigh or sum as nothing else here does."""
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+import losses
+from losses.core.inputs import Batch, Pointwise
+from losses.core.reduction import Total
+from tests.mutants.correct import AsItComes, Mutant, Squares
+
+
+class MeanOverColumns(losses.MSELoss):
+    """Takes the mean over one axis and the sum over the other."""
+
+    def mean(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.items(output, target).mean(0).sum()
+
+
+class WeightsUncounted(losses.MSELoss):
+    """Divides by the number of items where their weights should be summed."""
+
+    def summed(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total:
+        return super().summed(output, target, weight)._replace(weight=output.numel())
+
+
+class WeightsDropped(losses.MSELoss):
+    """Takes weights and never looks at them."""
+
+    def forward(self, output: Any, target: Any = None, *, weight: Tensor | None = None, **options: Any) -> Tensor:
+        return super().forward(output, target, **options)
+
+
+class WeightsForgottenInSums(losses.MSELoss):
+    """Weighs items, and forgets to where they are summed."""
+
+    def summed(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total:
+        return super().summed(output, target, None)
+
+
+class WeightsNormalised(losses.MSELoss):
+    """Makes weights sum to 1, so that no sum knows them again."""
+
+    def spread(self, weight: Tensor, output: Tensor, target: Tensor) -> Tensor:
+        return weight / weight.sum()
+
+
+class NotHiding(losses.MSELoss):
+    """Multiplies what has weight 0 by 0, which NaN survives."""
+
+    class Bare(Pointwise):
+        def hide(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
+            return Batch(output, target)
+
+    spec = replace(losses.MSELoss.spec, inputs=(Bare(),))
+
+
+class UnguardedDenominator(losses.MSELoss):
+    """Divides by the sum of the weights whatever it is."""
+
+    def forward(self, output: Any, target: Any = None, *, weight: Tensor | None = None, **options: Any) -> Tensor:
+        if weight is None:
+            return super().forward(output, target, **options)
+        total = self.total(output, target, weight=weight)
+        return total.sum / total.weight
+
+
+class NormalizerIgnored(losses.MSELoss):
+    """Takes a normalizer and divides by its own count."""
+
+    def forward(self, output: Any, target: Any = None, *, normalizer: Any = None, **options: Any) -> Tensor:
+        return super().forward(output, target, **options)
+
+
+class BatchStatistics(Squares):
+    """Measures errors by the spread of the batch that they come in."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return super().items(prediction, target) / target.std(0)
+
+
+class SumInHalf(Squares):
+    """Sums in half precision and divides afterwards."""
+
+    spec = replace(losses.MSELoss.spec, inputs=(AsItComes(),))
+
+
+MUTANTS = [
+    Mutant("reductions_agree", MeanOverColumns(), "'mean' against total"),
+    Mutant("reductions_agree", NormalizerIgnored(), "normalizer=2"),
+    Mutant("weight_of_one_changes_nothing", WeightsUncounted(), "weight=2, mean"),
+    Mutant("weight_of_one_changes_nothing", WeightsDropped(), "weight=2, sum"),
+    Mutant("weight_of_one_changes_nothing", WeightsNormalised(), "weight=2, sum"),
+    Mutant("weights_agree", WeightsForgottenInSums(), "'none' against 'sum'"),
+    Mutant("zero_weight_hides", WeightsDropped(), "NaN at weight 0: nan"),
+    Mutant("zero_weight_hides", NotHiding(), "gradient with NaN at weight 0"),
+    Mutant("zero_weight_hides", WeightsUncounted(), "value without it"),
+    Mutant("all_weights_zero", UnguardedDenominator(), "nan, expected 0"),
+    Mutant("halves_make_the_whole", NormalizerIgnored(), "sum over halves"),
+    Mutant("halves_make_the_whole", BatchStatistics(), "sum over halves"),
+    Mutant("many_items", SumInHalf(), "value inf|in float64"),
+]

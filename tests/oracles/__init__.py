@@ -1,0 +1,39 @@
+"""Independent answers: what every loss should be, from another library, a closed form or a loop written from its paper.
+
+A case draws a batch in float64 and says what the loss should make of it. Nothing here comes from the package's own
+mathematics: only the containers that its losses take. An oracle in torch also gives the expected gradient; one in numpy
+gives values, whose central differences are the expected gradient.
+"""
+
+from tests.oracles.case import OracleBatch, OracleCase, drawn
+from tests.oracles.classification import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, HINGE
+from tests.oracles.divergence.js_divergence import JS_DIVERGENCE
+from tests.oracles.divergence.kl_divergence import KL_DIVERGENCE
+from tests.oracles.divergence.wasserstein import WASSERSTEIN
+from tests.oracles.generative import ELBO
+from tests.oracles.metric.circle import CIRCLE
+from tests.oracles.metric.contrastive import CONTRASTIVE
+from tests.oracles.metric.info_nce import INFO_NCE
+from tests.oracles.metric.supervised_contrastive import SUPERVISED_CONTRASTIVE
+from tests.oracles.metric.triplet import TRIPLET
+from tests.oracles.regression import HUBER, MAE, MSE
+
+__all__ = ["ORACLES", "OracleBatch", "OracleCase", "drawn"]
+
+ORACLES: dict[str, list[OracleCase]] = {
+    "cross_entropy": CROSS_ENTROPY,
+    "binary_cross_entropy": BINARY_CROSS_ENTROPY,
+    "hinge": HINGE,
+    "mse": MSE,
+    "mae": MAE,
+    "huber": HUBER,
+    "contrastive": CONTRASTIVE,
+    "triplet": TRIPLET,
+    "circle": CIRCLE,
+    "supervised_contrastive": SUPERVISED_CONTRASTIVE,
+    "info_nce": INFO_NCE,
+    "kl_divergence": KL_DIVERGENCE,
+    "js_divergence": JS_DIVERGENCE,
+    "wasserstein": WASSERSTEIN,
+    "elbo": ELBO,
+}
