@@ -16,7 +16,7 @@ from losses import ConfigError
 from losses.checking import options_of
 from losses.core import registry
 from losses.core.inputs import POINTWISE
-from losses.core.parameters import NonNegative, Reduction, checked, declared_once
+from losses.core.parameters import NonNegative, Reduction, checked, declared_parameters
 from losses.core.registry import ALIASES, SPECS, find
 
 NAMES = losses.available()
@@ -37,7 +37,7 @@ VALUES = st.one_of(
 @pytest.mark.parametrize("name", NAMES)
 def test_config_of_every_option_round_trips_through_json(name: str) -> None:
     cls = find(name).cls
-    for options in options_of(declared_once(cls.__init__)):
+    for options in options_of(declared_parameters(cls.__init__)):
         loss = cls(**options)
         again = losses.create(json.loads(json.dumps(loss.config())))
         assert again.config() == loss.config()
@@ -198,7 +198,7 @@ def test_the_schema_is_a_valid_schema() -> None:
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_the_schema_accepts_exactly_what_create_accepts(name: str, data: st.DataObject) -> None:
-    keys = [parameter.name for parameter in declared_once(find(name).cls.__init__)]
+    keys = [parameter.name for parameter in declared_parameters(find(name).cls.__init__)]
     config = {"name": name, **data.draw(st.dictionaries(st.sampled_from([*keys, "nonsense"]), VALUES, max_size=2))}
     accepted = SCHEMA.is_valid(config)
     try:

@@ -44,7 +44,7 @@ def test_whatever_a_loss_raises_is_a_verdict_and_not_the_end_of_the_report() -> 
 
 def test_a_declared_exception_is_shown_with_its_reason_and_is_no_failure() -> None:
     class Excused(DetachedOutput):
-        exceptions: ClassVar = {"first_derivative": "half of it is a constant, on purpose"}
+        exemptions: ClassVar = {"first_derivative": "half of it is a constant, on purpose"}
 
     report = check_loss(Excused(), clauses=["first_derivative", "one_item"])
     assert [verdict.outcome for verdict in report.verdicts] == ["declared", *["kept"] * 5]

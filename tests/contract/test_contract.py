@@ -15,6 +15,6 @@ def test_contract(name: str, clause: str) -> None:
 @pytest.mark.parametrize("name", losses.available())
 def test_exceptions_are_declared_for_clauses_that_exist_and_are_not_kept(name: str) -> None:
     cls = type(losses.create(name))
-    for clause in cls.exceptions:
+    for clause in cls.exemptions:
         without = type(cls.__name__, (cls,), {"exceptions": {}})
         assert check_loss(without, clauses=[clause]).failures

@@ -15,7 +15,7 @@ from torch import Tensor
 import losses.diagnostics as diagnostics
 from losses import InputError
 from losses.diagnostics import collapse
-from losses.ops.spectrum import effective_rank
+from losses.ops.numerics.spectrum import effective_rank
 
 
 def cloud(seed: int) -> Tensor:
@@ -36,9 +36,9 @@ def test_figures_are_those_of_numpy(seed: int) -> None:
     singular = numpy.linalg.svd(residual, compute_uv=False)
     figures = collapse(torch.from_numpy(embeddings))
     assert figures.effective_rank == pytest.approx(math.exp(entropy(singular)), rel=1e-9)
-    assert figures.spread == pytest.approx(numpy.linalg.norm(residual, axis=1).mean(), rel=1e-9)
+    assert figures.deviation == pytest.approx(numpy.linalg.norm(residual, axis=1).mean(), rel=1e-9)
     variances = numpy.linalg.eigvalsh(numpy.atleast_2d(numpy.cov(embeddings.T)))
-    assert figures.leading_share == pytest.approx(variances[-1] / variances.sum(), rel=1e-9)
+    assert figures.leading_variance_ratio == pytest.approx(variances[-1] / variances.sum(), rel=1e-9)
     assert figures.mean_cosine == pytest.approx(1 - pdist(embeddings, "cosine").mean(), abs=1e-9)
     assert figures.dead_dimensions == (embeddings.std(0) < 1e-12).mean()
 
@@ -54,8 +54,8 @@ def test_equally_used_directions_are_counted(rank: int, scale: float) -> None:
     )
     figures = collapse(turned + scale)
     assert figures.effective_rank == pytest.approx(rank, rel=1e-6)
-    assert figures.leading_share == pytest.approx(1 / rank)
-    assert figures.spread == pytest.approx(scale)
+    assert figures.leading_variance_ratio == pytest.approx(1 / rank)
+    assert figures.deviation == pytest.approx(scale)
 
 
 @pytest.mark.parametrize(

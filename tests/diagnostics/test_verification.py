@@ -108,7 +108,7 @@ def test_same_is_written_in_many_ways(same: list[Any]) -> None:
 
 
 def test_equal_distances_tell_nothing() -> None:
-    figures = verification(torch.ones(7), torch.tensor([1, 0, 0, 1, 0, 0, 0]), far=(0.5, 1.0))
+    figures = verification(torch.ones(7), torch.tensor([1, 0, 0, 1, 0, 0, 0]), false_accept_rates=(0.5, 1.0))
     assert figures == (0.5, 0.5, {0.5: 0, 1.0: 1}, -torch.inf, 0.5)
 
 
@@ -120,13 +120,13 @@ def test_infinite_distances_are_the_largest() -> None:
 
 def test_millions_of_pairs_are_counted_exactly() -> None:
     same = torch.arange(3_000_000) % 3 == 0
-    figures = verification(torch.arange(3_000_000), same, far=[1e-3])
+    figures = verification(torch.arange(3_000_000), same, false_accept_rates=[1e-3])
     assert figures.auc == pytest.approx(0.5 + 0.5e-6, abs=1e-12)  # every same pair comes just before two different ones
     assert figures.tar == {1e-3: 1001 / 1_000_000}
 
 
 def test_figures_print_with_four_digits_and_keep_all() -> None:
-    figures = verification(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1, 0, 0, 1]), far=(1 / 3,))
+    figures = verification(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1, 0, 0, 1]), false_accept_rates=(1 / 3,))
     assert (
         repr(figures)
         == "Verification(auc=0.5, eer=0.5, tar={0.3333333333333333: 0.5}, threshold=1.5, balanced_accuracy=0.75)"
@@ -137,7 +137,7 @@ def test_figures_print_with_four_digits_and_keep_all() -> None:
 @pytest.mark.parametrize("elements", [1, 50, 1 << 22], ids=str)
 @pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean", "cosine"])
 def test_all_pairs_are_all_pairs(monkeypatch: pytest.MonkeyPatch, distance: str, elements: int) -> None:
-    monkeypatch.setattr(sys.modules["losses.diagnostics.verification"], "BLOCK", elements)
+    monkeypatch.setattr(sys.modules["losses.diagnostics.verification_metrics"], "BLOCK", elements)
     embeddings = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(12) % 5 - 2
     distances, same = all_pairs(embeddings.requires_grad_(), labels, distance=distance)

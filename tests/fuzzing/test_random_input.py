@@ -164,6 +164,6 @@ def gives_a_finite_loss_or_refuses(loss: losses.Loss, case: FuzzCase, call: Call
             assert value.shape == ()
         if any(t.requires_grad for t in tensors_in(call.arguments[0])):
             assert value.requires_grad, "no graph to go backward through"
-        if not finite(value, total.sum, torch.as_tensor(total.weight), *gradients):
+        if not finite(value, total.sum, torch.as_tensor(total.denominator), *gradients):
             reason = excuse(loss, case, call, value)
             assert reason is not None, f"value {value}, total {total}, gradients {gradients}"

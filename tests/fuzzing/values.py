@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 import losses
 from losses import ConfigError
-from losses.core.parameters import declared_once
+from losses.core.parameters import declared_parameters
 from losses.core.registry import find
 
 NAMES = losses.available()
-PARAMETERS = {name: [parameter.name for parameter in declared_once(find(name).cls.__init__)] for name in NAMES}
+PARAMETERS = {name: [parameter.name for parameter in declared_parameters(find(name).cls.__init__)] for name in NAMES}
 WORDS = sorted(
     {
         "soft",

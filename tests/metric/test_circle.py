@@ -42,7 +42,7 @@ def test_only_anchors_with_positives_and_negatives_count() -> None:
     expected = math.log(1 + math.exp(-0.5))
     loss = losses.create("circle", margin=0.5, scale=1.0)
     assert loss(embeddings, torch.tensor([0, 0, 1])).item() == pytest.approx(expected)
-    assert loss.total(embeddings, torch.tensor([0, 0, 1])).weight == 2
+    assert loss.total(embeddings, torch.tensor([0, 0, 1])).denominator == 2
 
 
 def test_a_weight_is_that_of_an_anchor() -> None:

@@ -80,9 +80,11 @@ def test_a_pair_of_a_batch_weighs_the_mean_of_its_two_ends(average: str) -> None
         items.append(d**2 / 2 if same[-1] else torch.clamp(2 - d, min=0) ** 2 / 2)
         each.append((weight[i] + weight[j]) / 2)
     values, weights, positive = torch.stack(items), torch.stack(each), torch.tensor(same)
-    mass = weights if average == "all" else weights * (values > 0)
+    denominators = weights if average == "all" else weights * (values > 0)
     sides = [positive, ~positive] if average == "balanced" else [torch.ones_like(positive)]
-    expected = sum((weights * values)[side].sum() / mass[side].sum() for side in sides if mass[side].sum())
+    expected = sum(
+        (weights * values)[side].sum() / denominators[side].sum() for side in sides if denominators[side].sum()
+    )
     loss = losses.create("contrastive", margin=2.0, average=average)
     torch.testing.assert_close(loss(embeddings, labels, weight=weight), torch.as_tensor(expected))
     unreduced = losses.create("contrastive", margin=2.0, average=average, reduction="none")
@@ -124,7 +126,7 @@ def test_totals_of_balanced_parts_add_up_to_two_means() -> None:
     first, second, same = torch.randn(8, 2), torch.randn(8, 2), torch.arange(8) % 3 == 0
     loss = losses.create("contrastive", average="balanced", margin=3.0)
     totals = [loss.total(Pairs(first[part], second[part]), same[part]) for part in (slice(0, 2), slice(2, 8))]
-    sums, weights = sum(total.sum for total in totals), sum(total.weight for total in totals)
+    sums, weights = sum(total.sum for total in totals), sum(total.denominator for total in totals)
     torch.testing.assert_close((sums / weights).sum(), loss(Pairs(first, second), same))
 
 

@@ -95,7 +95,7 @@ def test_a_single_pair_has_no_negative_and_costs_nothing(reduction: str, options
         value, gradient = backward(of_halves(loss), drawn(2 * size, 3))
         assert not value.any()
         assert (gradient.abs() < 1e-14).all()  # 1 - exp(log(1)), to rounding
-    assert loss.total(Pairs(drawn(1, 3), drawn(1, 3))).weight == (2 if options["direction"] == "both" else 1)
+    assert loss.total(Pairs(drawn(1, 3), drawn(1, 3))).denominator == (2 if options["direction"] == "both" else 1)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_positive_pairs_of_an_anchor_without_negatives_count() -> None:
     indices = tuple(torch.tensor(column) for column in ([0, 2], [1, 3], [0, 0], [2, 3]))
     items = losses.create("nt_xent", reduction="none")(embeddings, labels, indices=indices)
     assert items[0] > 0 == items[1]
-    assert losses.create("nt_xent").total(embeddings, labels, indices=indices).weight == 2
+    assert losses.create("nt_xent").total(embeddings, labels, indices=indices).denominator == 2
     expected = pml_losses.NTXentLoss(temperature=0.1)(embeddings, labels, indices)
     torch.testing.assert_close(losses.create("nt_xent")(embeddings, labels, indices=indices), expected, **CLOSE)
 

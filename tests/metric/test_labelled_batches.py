@@ -88,7 +88,7 @@ def test_the_mean_is_the_sum_over_the_weight_of_the_total(name: str) -> None:
     embeddings, labels, weight = torch.randn(6, 3), torch.tensor([0, 0, 1, 1, 2, 2]), torch.rand(6)
     loss = losses.create(name)
     total = loss.total(embeddings, labels, weight=weight)
-    torch.testing.assert_close(total.sum / total.weight, loss(embeddings, labels, weight=weight))
+    torch.testing.assert_close(total.sum / total.denominator, loss(embeddings, labels, weight=weight))
     torch.testing.assert_close(total.sum / 7, loss(embeddings, labels, weight=weight, normalizer=7))
 
 

@@ -44,13 +44,13 @@ def test_a_pair_that_is_listed_twice_counts_once() -> None:
 def test_only_anchors_with_a_positive_and_something_to_tell_it_from_count() -> None:
     embeddings, labels = torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 0, 1, 2])
     loss = losses.create("supcon")
-    assert loss.total(embeddings, labels).weight == 2
-    assert loss.total(embeddings[:2], labels[:2]).weight == 0
+    assert loss.total(embeddings, labels).denominator == 2
+    assert loss.total(embeddings[:2], labels[:2]).denominator == 0
     # 1 and 2 have no negative, 3 has nothing
     indices = tuple(torch.tensor(column) for column in ([0, 1, 2], [1, 0, 3], [0], [2]))
     items = losses.create("supcon", reduction="none")(embeddings, labels, indices=indices)
     assert (items > 0).tolist() == [True, False, False, False]
-    assert loss.total(embeddings, labels, indices=indices).weight == 1
+    assert loss.total(embeddings, labels, indices=indices).denominator == 1
     torch.testing.assert_close(loss(embeddings, labels, indices=indices), items[0])
     torch.testing.assert_close(
         loss(embeddings, labels, indices=indices), pml_losses.SupConLoss()(embeddings, labels, indices), **CLOSE

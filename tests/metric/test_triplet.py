@@ -111,12 +111,12 @@ def test_a_weight_per_anchor_weighs_each_of_its_triplets(average: str, margin: A
         "semi_hard": [a for a in range(7) for p in range(7) if p != a and labels[a] == labels[p]],
     }[mining]
     each = weight[anchors]
-    mass = each * (items > 0) if average == "active" else each
+    denominators = each * (items > 0) if average == "active" else each
     loss = losses.create("triplet", average=average, margin=margin, swap=swap, mining=mining)
-    torch.testing.assert_close(loss(embeddings, labels, weight=weight), (each * items).sum() / mass.sum())
+    torch.testing.assert_close(loss(embeddings, labels, weight=weight), (each * items).sum() / denominators.sum())
     total = loss.total(embeddings, labels, weight=weight)
     torch.testing.assert_close(total.sum, (each * items).sum())
-    torch.testing.assert_close(torch.as_tensor(total.weight, dtype=torch.float64), mass.sum())
+    torch.testing.assert_close(torch.as_tensor(total.denominator, dtype=torch.float64), denominators.sum())
     unreduced = losses.create("triplet", average=average, margin=margin, swap=swap, mining=mining, reduction="none")
     torch.testing.assert_close(unreduced(embeddings, labels, weight=weight), each * items)
 
@@ -168,12 +168,12 @@ def test_an_underflowing_soft_triplet_counts_alike_however_it_was_summed(paramet
     assert (items > 0).any()
     total = losses.create("triplet", **options).total(embeddings, labels)
     assert total.sum == pytest.approx(items.sum().item())
-    assert total.weight in (len(items), int((items > 0).sum()))  # either reading of "active" ...
+    assert total.denominator in (len(items), int((items > 0).sum()))  # either reading of "active" ...
     explicit = [(a, p, n) for a, p, n in triplets_of(labels.tolist())]
     given = losses.create("triplet", margin="soft", distance="squared_euclidean").total(
         Triplets(*(embeddings[list(column)] for column in zip(*explicit, strict=True))), None
     )
-    assert (total.weight == len(items)) == (given.weight == len(explicit))  # ... but the same one everywhere
+    assert (total.denominator == len(items)) == (given.denominator == len(explicit))  # ... but the same one everywhere
 
 
 def test_semi_hard_takes_the_nearest_farther_negative_else_the_farthest() -> None:

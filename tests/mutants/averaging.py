@@ -14,15 +14,15 @@ from tests.mutants.correct import AsItComes, Mutant, Squares
 class MeanOverColumns(losses.MSELoss):
     """Takes the mean over one axis and the sum over the other."""
 
-    def mean(self, output: Tensor, target: Tensor) -> Tensor:
+    def fast_mean(self, output: Tensor, target: Tensor) -> Tensor:
         return self.items(output, target).mean(0).sum()
 
 
 class WeightsUncounted(losses.MSELoss):
     """Divides by the number of items where their weights should be summed."""
 
-    def summed(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total:
-        return super().summed(output, target, weight)._replace(weight=output.numel())
+    def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total:
+        return self.definition_total(output, target, weight)._replace(denominator=output.numel())
 
 
 class WeightsDropped(losses.MSELoss):
@@ -35,22 +35,22 @@ class WeightsDropped(losses.MSELoss):
 class WeightsForgottenInSums(losses.MSELoss):
     """Weighs items, and forgets to where they are summed."""
 
-    def summed(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total:
-        return super().summed(output, target, None)
+    def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total:
+        return self.definition_total(output, target, None)
 
 
 class WeightsNormalised(losses.MSELoss):
     """Makes weights sum to 1, so that no sum knows them again."""
 
-    def spread(self, weight: Tensor, output: Tensor, target: Tensor) -> Tensor:
+    def item_weights(self, weight: Tensor, output: Tensor, target: Tensor) -> Tensor:
         return weight / weight.sum()
 
 
-class NotHiding(losses.MSELoss):
+class NotMasking(losses.MSELoss):
     """Multiplies what has weight 0 by 0, which NaN survives."""
 
     class Bare(Pointwise):
-        def hide(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
+        def mask(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
             return Batch(output, target)
 
     spec = replace(losses.MSELoss.spec, inputs=(Bare(),))
@@ -63,7 +63,7 @@ class UnguardedDenominator(losses.MSELoss):
         if weight is None:
             return super().forward(output, target, **options)
         total = self.total(output, target, weight=weight)
-        return total.sum / total.weight
+        return total.sum / total.denominator
 
 
 class NormalizerIgnored(losses.MSELoss):
@@ -94,7 +94,7 @@ MUTANTS = [
     Mutant("weight_of_one_changes_nothing", WeightsNormalised(), "weight=2, sum"),
     Mutant("weights_agree", WeightsForgottenInSums(), "'none' against 'sum'"),
     Mutant("zero_weight_hides", WeightsDropped(), "NaN at weight 0: nan"),
-    Mutant("zero_weight_hides", NotHiding(), "gradient with NaN at weight 0"),
+    Mutant("zero_weight_hides", NotMasking(), "gradient with NaN at weight 0"),
     Mutant("zero_weight_hides", WeightsUncounted(), "value without it"),
     Mutant("all_weights_zero", UnguardedDenominator(), "nan, expected 0"),
     Mutant("halves_make_the_whole", NormalizerIgnored(), "sum over halves"),

@@ -10,22 +10,23 @@ import losses
 from losses import Loss
 from losses.checking import Report, check_loss
 from losses.core.inputs import Pointwise
+from losses.extend import ElementwiseLoss
 
 
 class Squares(losses.MSELoss):
-    kernel = Loss.kernel
+    fused = ElementwiseLoss.fused
 
 
 class Absolutes(losses.MAELoss):
-    kernel = Loss.kernel
+    fused = ElementwiseLoss.fused
 
 
 class Entropies(losses.CrossEntropyLoss):
-    mean, summed = Loss.mean, Loss.summed
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
 
 class PairCosts(losses.ContrastiveLoss):
-    summed = Loss.summed
+    fast_total = Loss.fast_total
 
 
 class AsItComes(Pointwise):

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import losses
-from losses import Loss, Pairs, VAEOutput
+from losses import Pairs, VAEOutput
 from losses.core.labelled import LabelledBatch
+from losses.extend import ElementwiseLoss
 from tests.mutants.correct import Absolutes, AsItComes, Entropies, Mutant, PairCosts, Squares
 from tests.mutants.meaning import IgnoredCount
 
@@ -65,7 +66,7 @@ class LogOfOnePlusExp(losses.BinaryCrossEntropyLoss):
     def items(self, logits: Tensor, target: Tensor) -> Tensor:
         return torch.log1p(logits.exp()) - target * logits
 
-    kernel = Loss.kernel
+    fused = ElementwiseLoss.fused
 
 
 class ZeroTimesInfinity(Entropies):
@@ -144,7 +145,7 @@ class TrustingHistograms(losses.WassersteinLoss):
 class NarrowArithmetic(losses.MSELoss):
     """Computes in bfloat16 what came in float32."""
 
-    def kernel(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
+    def fused(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
         narrow = torch.bfloat16 if prediction.dtype is torch.float32 else prediction.dtype
         return F.mse_loss(prediction.to(narrow), target.to(narrow), reduction=reduction).to(prediction.dtype)
 

@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 import losses
-from losses import Loss
 from losses.core.reduction import Total
+from losses.extend import ElementwiseLoss
 from tests.mutants.correct import Absolutes, Entropies, Mutant, Squares
 from tests.mutants.derivatives import DetachedOutput
 
@@ -18,7 +18,7 @@ class SmoothL1(losses.HuberLoss):
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
         return F.smooth_l1_loss(prediction, target, beta=self.delta, reduction="none")
 
-    kernel = Loss.kernel
+    fused = ElementwiseLoss.fused
 
 
 class Negated(Squares):
@@ -49,7 +49,7 @@ class DroopingTail(losses.HuberLoss):
         size = (prediction - target).abs()
         return torch.where(size <= self.delta, size.square() / 2, self.delta * (size - self.delta))
 
-    kernel = Loss.kernel
+    fused = ElementwiseLoss.fused
 
 
 class Halved(Squares):
@@ -83,14 +83,14 @@ class SwappedDirection(losses.KLDivergenceLoss):
 class MeanOverOutcomes(losses.KLDivergenceLoss):
     """Divides by outcomes too, as torch's reduction="mean" does where its "batchmean" is the divergence."""
 
-    def mass(self, items: Tensor, output: Tensor, target: Tensor) -> Tensor:
+    def denominators(self, items: Tensor, output: Tensor, target: Tensor) -> Tensor:
         return torch.full_like(items, output.shape[-1])
 
 
 class IgnoredCount(Entropies):
     """Counts ignored positions in the denominator."""
 
-    def mass(self, items: Tensor, logits: Tensor, target: Tensor) -> None:
+    def denominators(self, items: Tensor, logits: Tensor, target: Tensor) -> None:
         return None
 
 
@@ -104,10 +104,10 @@ class ForgottenHalf(losses.HuberLoss):
 class BatchMean(losses.MSELoss):
     """Divides by the number of rows where items are elements."""
 
-    def summed(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total:
-        return super().summed(output, target, weight)._replace(weight=len(output))
+    def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total:
+        return self.definition_total(output, target, weight)._replace(denominator=len(output))
 
-    kernel = Loss.kernel
+    fused = ElementwiseLoss.fused
 
 
 def forward_divergence(output: Tensor, target: Tensor) -> Tensor:

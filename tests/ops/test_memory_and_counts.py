@@ -68,7 +68,9 @@ def test_pairs_are_counted_exactly_beyond_single_precision(average: str) -> None
     size = 6003
     embeddings = torch.randn(size, 2, generator=torch.Generator().manual_seed(0))
     weight = (
-        losses.create("contrastive", margin=1e3, average=average).total(embeddings, torch.arange(size) // 3000).weight
+        losses.create("contrastive", margin=1e3, average=average)
+        .total(embeddings, torch.arange(size) // 3000)
+        .denominator
     )
     same = 3000 * 2999 + 3
     assert size * (size - 1) // 2 % 2 == 1  # which is no float32
@@ -91,5 +93,5 @@ def test_active_triplets_far_beyond_single_precision_are_counted_one_by_one() ->
         others = torch.arange(size) != anchor
         same = labels == labels[anchor]
         expected += int((row[same & others].unsqueeze(1) - row[~same] + 49.5 > 0).sum())
-    assert losses.create("triplet", margin=49.5).total(points.unsqueeze(1), labels).weight == expected
+    assert losses.create("triplet", margin=49.5).total(points.unsqueeze(1), labels).denominator == expected
     assert 2**24 < expected < size * 499 * 500

@@ -33,7 +33,7 @@ class OracleCase:
         draw: makes a batch in float64.
         parameters: of the loss, without its reduction.
         items: expected unreduced value, called like the loss: ``items(output, target, **options)``.
-        mass: what each item adds to the denominator of the mean, from the items; by default 1.
+        denominators: what each item adds to the denominator of the mean, from the items; by default 1.
         value: expected mean, called like the loss; by default the mean of ``items``.
         differentiable: whether autograd through the answer is the expected gradient; else central differences are.
         tangent: the answer normalises its distributions, so only the gradient along the simplex can be compared.
@@ -44,7 +44,7 @@ class OracleCase:
     draw: Callable[[Generator], OracleBatch]
     parameters: dict[str, Any] = field(default_factory=dict)
     items: Answer | None = None
-    mass: Callable[[Tensor], Tensor] | None = None
+    denominators: Callable[[Tensor], Tensor] | None = None
     value: Answer | None = None
     differentiable: bool = True
     tangent: bool = False
@@ -55,8 +55,8 @@ class OracleCase:
         if self.value is not None:
             return torch.as_tensor(self.value(batch.output, batch.target, **batch.options), dtype=torch.float64)
         items = self.unreduced(batch)
-        mass = torch.ones_like(items) if self.mass is None else self.mass(items)
-        return items.sum() / mass.sum() if mass.sum() else items.sum() * 0
+        denominators = torch.ones_like(items) if self.denominators is None else self.denominators(items)
+        return items.sum() / denominators.sum() if denominators.sum() else items.sum() * 0
 
     def unreduced(self, batch: OracleBatch) -> Tensor:
         """Return the expected items."""

@@ -77,23 +77,23 @@ def cross_entropy_loop(
         wanted = target.movedim(1, -1).reshape(-1, count) if target.is_floating_point() else target.reshape(-1)
         for row, right in zip(rows, wanted, strict=True):
             if target.is_floating_point():
-                share, mass = right, 1.0
+                share, denominator = right, 1.0
             elif int(right) == ignored:
                 yield row.sum() * 0, 0.0
                 continue
             else:
-                share, mass = torch.eye(count, dtype=torch.float64)[right], weights[right].item()
+                share, denominator = torch.eye(count, dtype=torch.float64)[right], weights[right].item()
             partition = row.exp().sum().log()
             share = (1 - smoothing) * share + smoothing / count
             cost = sum(-weights[c] * share[c] * (row[c] - partition) for c in range(count))
-            yield cost + z_loss * mass * partition**2, mass
+            yield cost + z_loss * denominator * partition**2, denominator
 
     def items(logits: Tensor, target: Tensor) -> Tensor:
         return torch.stack([cost for cost, _ in positions(logits, target)]).reshape(logits[:, 0].shape)
 
     def value(logits: Tensor, target: Tensor) -> Tensor:
         parts = list(positions(logits, target))
-        return sum(cost for cost, _ in parts) / sum(mass for _, mass in parts)
+        return sum(cost for cost, _ in parts) / sum(denominator for _, denominator in parts)
 
     return {"items": items, "value": value}
 

@@ -13,7 +13,7 @@ import pytest
 
 import losses
 from losses.core.loss import Loss
-from losses.core.parameters import declared_once
+from losses.core.parameters import declared_parameters
 from losses.core.registry import FAMILIES, SPECS, find
 from tools import pages
 
@@ -103,7 +103,7 @@ def test_a_loss_documents_itself(name: str) -> None:
     for section in (".. math::", "Args:", "Shapes:", "Units:", "Raises:", ">>> "):
         assert section in text, f"{name} has no {section}"
     description = losses.describe(name)
-    for parameter in declared_once(cls.__init__):
+    for parameter in declared_parameters(cls.__init__):
         assert description.meanings.get(parameter.name), f"{name} does not say what {parameter.name} is"
         assert parameter.default is not inspect.Parameter.empty
     assert name in str(description)

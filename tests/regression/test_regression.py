@@ -94,7 +94,7 @@ def test_totals_of_parts_add_up_to_the_mean(name: str, parameters: Any) -> None:
     prediction, target, weight = torch.randn(5, 3), torch.randn(5, 3), torch.rand(5)
     loss = losses.create(name, **parameters)
     totals = [loss.total(prediction[p], target[p], weight=weight[p]) for p in (slice(0, 1), slice(1, 5))]
-    mean = sum(total.sum for total in totals) / sum(total.weight for total in totals)
+    mean = sum(total.sum for total in totals) / sum(total.denominator for total in totals)
     torch.testing.assert_close(mean, loss(prediction, target, weight=weight))
 
 

@@ -55,7 +55,7 @@ def circle_loop(margin: float = 0.4, scale: float = 80.0) -> Answer:
 
 
 def circle_case(name: str, draw: Callable[[Generator], OracleBatch], **parameters: Any) -> OracleCase:
-    return OracleCase(name, draw, parameters, items=circle_loop(**parameters), mass=active, paced=True)
+    return OracleCase(name, draw, parameters, items=circle_loop(**parameters), denominators=active, paced=True)
 
 
 def pml_circle(margin: float, scale: float) -> Answer:

@@ -89,7 +89,9 @@ def contrastive_case(
     name: str, draw: Callable[[Generator], OracleBatch], average: str = "all", **parameters: Any
 ) -> OracleCase:
     items = contrastive_loop(**parameters)
-    mean: dict[str, Any] = {"all": {}, "active": {"mass": active}, "balanced": {"value": balanced(items)}}[average]
+    mean: dict[str, Any] = {"all": {}, "active": {"denominators": active}, "balanced": {"value": balanced(items)}}[
+        average
+    ]
     return OracleCase(name, draw, {**parameters, "average": average}, items=items, **mean)
 
 

@@ -45,7 +45,7 @@ def supcon_loop(temperature: float = 0.1) -> Answer:
 
 
 def supcon_case(name: str, draw: Callable[[Generator], OracleBatch], **parameters: Any) -> OracleCase:
-    return OracleCase(name, draw, parameters, items=supcon_loop(**parameters), mass=active)
+    return OracleCase(name, draw, parameters, items=supcon_loop(**parameters), denominators=active)
 
 
 SUPERVISED_CONTRASTIVE = [

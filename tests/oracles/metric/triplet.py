@@ -90,8 +90,8 @@ def triplet_loop(
 def triplet_case(
     name: str, draw: Callable[[Generator], OracleBatch], average: str = "active", **parameters: Any
 ) -> OracleCase:
-    mass = {"mass": active} if average == "active" else {}
-    return OracleCase(name, draw, {**parameters, "average": average}, items=triplet_loop(**parameters), **mass)
+    denominators = {"denominators": active} if average == "active" else {}
+    return OracleCase(name, draw, {**parameters, "average": average}, items=triplet_loop(**parameters), **denominators)
 
 
 def torch_triplet(distance: str, margin: float, swap: bool) -> Answer:
