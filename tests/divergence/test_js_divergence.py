@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import losses
-from losses import InputError, Triplets
+from losses import Triplets
 from tests.divergence.edges import EDGES, FORMS, in_form
 from tests.gradients import backward_of_both
+from tests.refusals import refused
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -104,7 +105,5 @@ def test_empty_batches_and_one_outcome_are_zero(shape: tuple[int, ...]) -> None:
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
 def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(output: Any, target: Any, words: list[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(words):
         losses.create("js")(output, target)
-    for word in words:
-        assert word in str(caught.value)

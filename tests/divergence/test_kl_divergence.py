@@ -12,6 +12,7 @@ import losses
 from losses import InputError, Pairs
 from tests.divergence.edges import EDGES, FORMS, in_form
 from tests.gradients import backward_of_both
+from tests.refusals import refused
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -130,10 +131,8 @@ def test_the_gradient_keeps_its_size_with_temperature() -> None:
 def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(
     parameters: Any, output: Any, target: Any, words: list[str]
 ) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(words):
         losses.create("kl", **parameters)(output, target)
-    for word in words:
-        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])

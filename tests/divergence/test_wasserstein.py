@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import losses
-from losses import ConfigError, InputError, Pairs, Samples
+from losses import ConfigError, Pairs, Samples
+from tests.refusals import refused
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 POWERS = [1, 1.5, 2, 3]
@@ -188,10 +189,8 @@ def test_a_distance_of_ten_thousand_is_finite_for_any_power(p: float, dtype: tor
 def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(
     parameters: Any, output: Any, target: Any, words: list[str]
 ) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(words):
         losses.create("wasserstein", **parameters)(output, target)
-    for word in words:
-        assert word in str(caught.value)
 
 
 def test_positions_of_samples_are_refused() -> None:
