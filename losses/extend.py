@@ -36,7 +36,7 @@ from losses.core.inputs import (
     Batch,
     Kind,
 )
-from losses.core.labelled import LabelledBatch
+from losses.core.labelled import LabelledBatch, views_of
 from losses.core.laws import (
     NON_NEGATIVE,
     SCALE_INVARIANT,
@@ -144,6 +144,7 @@ __all__ = [
     "require_tensor",
     "scales",
     "total_of",
+    "views_of",
     "weighted",
     "widened",
 ]

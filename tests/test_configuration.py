@@ -18,6 +18,7 @@ from losses.core import registry
 from losses.core.inputs import POINTWISE
 from losses.core.parameters import NonNegative, Reduction, checked, declared_parameters
 from losses.core.registry import ALIASES, SPECS, find
+from tests.refusals import refused
 
 NAMES = losses.available()
 SCHEMA = jsonschema.Draft202012Validator(losses.schema())
@@ -109,10 +110,8 @@ def test_overrides_replace_and_complete_a_mapping_and_leave_it_alone() -> None:
     ids=str,
 )
 def test_a_bad_configuration_is_refused_in_words_that_help(config: Any, words: list[str]) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with refused(words, ConfigError):
         losses.create(config)
-    for part in words:
-        assert part in str(caught.value)
 
 
 def test_several_problems_are_reported_at_once_with_their_paths() -> None:

@@ -36,7 +36,7 @@ class EmbeddingLoss(Loss):
     a value for every pair, triplet or other item         :meth:`items`, the definition, perhaps from :meth:`pairs`
     items that do not all count; weights of pairs         :meth:`denominators`; :meth:`item_weights`
     distances in place of cosine similarities             :attr:`measure`
-    a margin between classes; other readings              :attr:`gap`; :meth:`active_fraction`
+    a margin between classes; other readings              :attr:`gap`; :meth:`active_items`
     the same sums block by block, with their gradient     :meth:`tiling`
     a plain sum that is shorter than the sum of items     :meth:`plain_total`
     ====================================================  =============================================================
@@ -68,14 +68,14 @@ class EmbeddingLoss(Loss):
         """Return the total of a labelled batch as a plain composition; by default over all items."""
         return self.definition_total(output, target, weight)
 
-    def active_fraction(self, output: Any, target: Any) -> Tensor:
-        """Return the fraction of the items that still cost something, or count in the mean where a cost never ends: by
+    def active_items(self, output: Any, target: Any) -> tuple[Tensor | int, Tensor | int]:
+        """Return how many items still cost something, or count in the mean where a cost never ends, and of how many: by
         default of the anchors."""
         if hasattr(self, "average"):
-            active, all_items = (self._averaged(over)._total(output, target, None) for over in ("active", "all"))
-            return fraction(active.denominator, all_items.denominator)
+            active, every = (self._averaged(over)._total(output, target, None) for over in ("active", "all"))
+            return active.denominator, every.denominator
         anchors = len(output.anchors) if isinstance(output, LabelledBatch) else 1
-        return fraction(self._total(output, target, None).denominator, anchors)
+        return self._total(output, target, None).denominator, anchors
 
     def forward(
         self,
@@ -188,7 +188,7 @@ class EmbeddingLoss(Loss):
         return Total(sums, denominators) if tiling.outputs > 1 else Total(sums[0], denominators[0])
 
     def batch_readings(self, output: LabelledBatch | Pairs | Triplets, target: Any) -> Readings:
-        active = self.active_fraction(output, target)
+        active = fraction(*self.active_items(output, target))
         # what still costs something costs about a margin, collapsed or not
         overall = self._averaged("all") if hasattr(self, "average") else self
         mean, collapsed = (overall._total(batch, target, None).mean() for batch in (output, at_one_point(output)))

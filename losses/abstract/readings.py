@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.core.labelled import LabelledBatch, labelled_batch
+from losses.core.labelled import LabelledBatch, views_of
 from losses.core.outputs import Pairs, Triplets, map_tensors
 from losses.core.precision import accumulated, accumulation_dtype
 from losses.ops.distances import pairwise_distance, rowwise_distance
@@ -93,9 +93,3 @@ def at_one_point(output: Any) -> Any:
     if isinstance(output, LabelledBatch):
         return output._replace(anchors=torch.ones_like(output.anchors), others=torch.ones_like(output.others))
     return map_tensors(output, torch.ones_like)
-
-
-def views_of(pairs: Pairs) -> LabelledBatch:
-    """Return matching rows as one batch in which every sample is a class of two."""
-    labels = torch.arange(len(pairs.first), device=pairs.first.device).repeat(2)
-    return labelled_batch(torch.cat(pairs), labels)

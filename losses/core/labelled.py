@@ -18,6 +18,7 @@ from losses.core.checks import (
     shown,
 )
 from losses.core.errors import InputError
+from losses.core.outputs import Pairs
 
 
 class LabelledBatch(NamedTuple):
@@ -94,6 +95,12 @@ def labelled_batch(embeddings: Tensor, labels: Tensor, indices: Any = None, refe
     if indices is not None:
         indices = checked_indices(indices, embeddings, others)
     return LabelledBatch(embeddings, others, labels, other_labels, indices, reference is not None)
+
+
+def views_of(pairs: Pairs) -> LabelledBatch:
+    """Return matching rows as one batch in which every sample is a class of two."""
+    labels = torch.arange(len(pairs.first), device=pairs.first.device).repeat(2)
+    return labelled_batch(torch.cat(pairs), labels)
 
 
 def checked_reference(embeddings: Tensor, reference: Any) -> tuple[Tensor, Tensor]:

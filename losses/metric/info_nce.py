@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from losses.abstract.readings import fraction, views_of
 from losses.extend import (
     EMBEDDINGS,
     MATCHES,
@@ -24,6 +23,7 @@ from losses.extend import (
     checked,
     register,
     total_of,
+    views_of,
 )
 from losses.ops.distances import cosine_similarity
 from losses.ops.numerics.log_space import softplus
@@ -150,9 +150,9 @@ class InfoNCELoss(EmbeddingLoss):
     def tiling(self, batch: LabelledBatch) -> Tiling:
         return Tiling(tiled_info_nce, scale=1 / self.temperature)
 
-    def active_fraction(self, output: LabelledBatch | Pairs, target: Tensor | None) -> Tensor:
+    def active_items(self, output: LabelledBatch | Pairs, target: Tensor | None) -> tuple[Tensor, int]:
         positive, _ = (views_of(output) if isinstance(output, Pairs) else output).occurrences()
-        return fraction((positive > 0).any(1).sum(), len(positive))
+        return (positive > 0).any(1).sum(), len(positive)
 
     def _costs(self, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
         """Return ``(N, M)``: what every other would cost as a positive of each anchor, and how often it is one."""

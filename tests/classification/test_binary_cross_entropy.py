@@ -11,6 +11,7 @@ from torch import Tensor
 import losses
 from losses import InputError, Triplets
 from tests.gradients import backward
+from tests.refusals import refused
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -110,10 +111,8 @@ def test_half_batches_over_the_number_of_elements_give_the_whole_gradient() -> N
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(logits: Any, target: Any, words: list[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(words):
         losses.create("bce")(logits, target)
-    for word in words:
-        assert word in str(caught.value)
 
 
 def test_positive_weight_of_another_length_is_refused() -> None:

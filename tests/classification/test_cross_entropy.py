@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import losses
 from losses import InputError, Pairs
 from tests.gradients import backward
+from tests.refusals import refused
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -177,10 +178,8 @@ def test_class_weights_are_as_exact_as_double_precision_logits(number: Any) -> N
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(logits: Any, target: Any, words: list[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(words):
         losses.create("cross_entropy")(logits, target)
-    for word in words:
-        assert word in str(caught.value)
 
 
 def test_class_weight_of_another_length_is_refused() -> None:

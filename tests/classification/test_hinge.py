@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import losses
-from losses import InputError, Pairs
+from losses import Pairs
 from tests.gradients import backward
+from tests.refusals import refused
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -69,7 +70,5 @@ def test_half_batches_over_the_number_of_elements_give_the_whole_gradient() -> N
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(scores: Any, target: Any, words: list[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(words):
         losses.create("hinge")(scores, target)
-    for word in words:
-        assert word in str(caught.value)

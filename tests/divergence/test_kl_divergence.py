@@ -12,6 +12,7 @@ import losses
 from losses import InputError, Pairs
 from tests.divergence.edges import EDGES, FORMS, in_form
 from tests.gradients import backward_of_both
+from tests.refusals import refused
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -37,7 +38,7 @@ def test_zeros_are_finite_in_every_form(first: str, second: str, direction: str,
 def test_logits_of_ten_thousand_are_finite(direction: str, dtype: torch.dtype) -> None:
     logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, -1e4, 1e4]], dtype=dtype)
     for target in (logits, logits.flip(0), logits.flip(1), torch.zeros(2, 3, dtype=dtype)):
-        backward_of_both(losses.create("kl", target="logits", direction=direction), logits, target)
+        backward_of_both(losses.create("kl", target_form="logits", direction=direction), logits, target)
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
@@ -45,7 +46,7 @@ def test_logits_of_ten_thousand_are_finite(direction: str, dtype: torch.dtype) -
 def test_equal_distributions_cost_nothing(direction: str, dtype: torch.dtype) -> None:
     for probs in EDGES.values():
         values = in_form(probs, "probs", dtype)
-        value, *_ = backward_of_both(losses.create("kl", output="probs", direction=direction), values, values)
+        value, *_ = backward_of_both(losses.create("kl", output_form="probs", direction=direction), values, values)
         assert value == 0
 
 
@@ -57,7 +58,7 @@ def test_empty_batches_and_one_outcome_are_zero(shape: tuple[int, ...]) -> None:
 
 
 def test_a_zero_that_the_target_has_costs_nothing_and_one_that_it_lacks_is_large() -> None:
-    loss = losses.create("kl", output="probs", reduction="none")
+    loss = losses.create("kl", output_form="probs", reduction="none")
     assert loss(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0])).item() == pytest.approx(math.log(2))
     assert loss(torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5])).item() > 40
 
@@ -75,7 +76,7 @@ def test_weight_zero_hides_nan(form: str, reduction: str) -> None:
     output = probs if form == "probs" else probs.log()
     output[1] = torch.nan
     target = torch.tensor([[1.0, 0.0], [torch.nan, torch.nan], [0.5, 0.5]])
-    loss = losses.create("kl", output=form, reduction=reduction)
+    loss = losses.create("kl", output_form=form, reduction=reduction)
     value, gradient, of_target = backward_of_both(loss, output, target, weight=torch.tensor([1.0, 0.0, 3.0]))
     expected = {"mean": math.log(2) / 4, "sum": math.log(2), "none": [math.log(2), 0.0, 0.0]}[reduction]
     torch.testing.assert_close(value, torch.tensor(expected))
@@ -95,7 +96,7 @@ def test_half_batches_over_their_number_give_the_whole_gradient() -> None:
 def test_the_gradient_keeps_its_size_with_temperature() -> None:
     """Hinton et al. 2015, section 2: T^2 KL tends to half the mean square of centred logits for high T."""
     output, target = torch.randn(5, 4, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
-    value = losses.create("kl", target="logits", temperature=1e4)(output, target)
+    value = losses.create("kl", target_form="logits", temperature=1e4)(output, target)
     difference = (output - output.mean(1, keepdim=True)) - (target - target.mean(1, keepdim=True))
     assert value.item() == pytest.approx((difference**2).sum(1).mean().item() / 8, rel=1e-3)
 
@@ -109,9 +110,14 @@ def test_the_gradient_keeps_its_size_with_temperature() -> None:
         ({}, torch.randn(3, 4), torch.ones(3, 4), ["target", "sum to 1", "4"]),
         ({}, torch.randn(3, 4), torch.zeros(3, 4), ["target", "sum to 1", "0"]),
         ({}, torch.randn(3, 4).softmax(1), torch.ones(3, 4) / 4, ["output", "logits", "output='probs'"]),
-        ({"target": "logits"}, torch.randn(3, 4), torch.ones(3, 4) / 4, ["target", "logits", "target='probs'"]),
-        ({"output": "probs"}, torch.randn(3, 4) - 5, torch.ones(3, 4) / 4, ["output", "[0, 1]"]),
-        ({"output": "log_probs"}, torch.zeros(3, 4), torch.ones(3, 4) / 4, ["output", "sum to 1"]),
+        (
+            {"target_form": "logits"},
+            torch.randn(3, 4),
+            torch.ones(3, 4) / 4,
+            ["target", "logits", "target_form='probs'"],
+        ),
+        ({"output_form": "probs"}, torch.randn(3, 4) - 5, torch.ones(3, 4) / 4, ["output", "[0, 1]"]),
+        ({"output_form": "log_probs"}, torch.zeros(3, 4), torch.ones(3, 4) / 4, ["output", "sum to 1"]),
         ({}, torch.full((1, 2), torch.nan), torch.ones(1, 2) / 2, ["output", "NaN"]),
         ({}, torch.ones(3, 4, dtype=torch.long), torch.ones(3, 4) / 4, ["output", "floating point"]),
         ({}, torch.randn(3, 4), torch.tensor([0, 1, 2]), ["(3, 4)", "(3,)"]),
@@ -130,10 +136,8 @@ def test_the_gradient_keeps_its_size_with_temperature() -> None:
 def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(
     parameters: Any, output: Any, target: Any, words: list[str]
 ) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(words):
         losses.create("kl", **parameters)(output, target)
-    for word in words:
-        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])

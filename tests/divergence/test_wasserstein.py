@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import losses
-from losses import ConfigError, InputError, Pairs, Samples
+from losses import ConfigError, Pairs, Samples
+from tests.refusals import refused
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 POWERS = [1, 1.5, 2, 3]
@@ -49,9 +50,9 @@ def test_one_hot_and_disjoint_histograms_are_exact_and_finite(p: float, form: st
     if form == "logits":
         first, second = (((part > 0) * 2e4 - 1e4).to(dtype) for part in (first, second))
     first = first.to(dtype).requires_grad_()
-    value, _ = backward(losses.create("emd", p=p, input=form, reduction="none"), first, second.to(dtype), first)
+    value, _ = backward(losses.create("emd", p=p, form=form, reduction="none"), first, second.to(dtype), first)
     assert value.tolist() == pytest.approx([3.0, 2.0])
-    value, _ = backward(losses.create("emd", p=p, input=form), first, first.detach(), first)
+    value, _ = backward(losses.create("emd", p=p, form=form), first, first.detach(), first)
     assert value == 0
 
 
@@ -90,15 +91,13 @@ def test_positions_need_not_be_sorted() -> None:
     probs, other = torch.randn(2, 3, 4, dtype=torch.float64).softmax(-1)
     order = torch.tensor([2, 0, 3, 1])
     positions = torch.tensor([0.0, 1.0, 4.0, 9.0])
-    plain = losses.create("emd", input="probs", positions=positions.tolist())(probs, other)
-    shuffled = losses.create("emd", input="probs", positions=positions[order].tolist())(
-        probs[:, order], other[:, order]
-    )
+    plain = losses.create("emd", form="probs", positions=positions.tolist())(probs, other)
+    shuffled = losses.create("emd", form="probs", positions=positions[order].tolist())(probs[:, order], other[:, order])
     torch.testing.assert_close(shuffled, plain)
 
 
 def test_positions_are_as_exact_as_double_precision_histograms() -> None:
-    loss = losses.create("emd", input="probs", positions=[0.0, 0.1])
+    loss = losses.create("emd", form="probs", positions=[0.0, 0.1])
     one, other = torch.eye(2, dtype=torch.float64)
     assert loss(one, other).item() == pytest.approx(0.1, rel=1e-12)
 
@@ -124,7 +123,7 @@ def test_weight_zero_hides_nan(reduction: str, form: str) -> None:
     output.requires_grad_()
     weight = torch.tensor([1.0, 0.0, 3.0])
     value, (gradient,) = backward(
-        losses.create("emd", input=form, reduction=reduction), output, target, output, weight=weight
+        losses.create("emd", form=form, reduction=reduction), output, target, output, weight=weight
     )
     first = 0.0 if form == "samples" else 1.0
     expected = {"mean": first / 4, "sum": first, "none": [first, 0.0, 0.0]}[reduction]
@@ -169,18 +168,18 @@ def test_a_distance_of_ten_thousand_is_finite_for_any_power(p: float, dtype: tor
         ({}, Samples(torch.randn(3), torch.rand(4)), torch.randn(3), ["points", "weights", "(3,)", "(4,)"]),
         ({}, Samples(torch.randn(3), torch.zeros(3)), torch.randn(3), ["weights", "positive sum"]),
         ({}, Samples(torch.randn(3), torch.tensor([1.0, -1, 1])), torch.randn(3), ["weights", "at least 0"]),
-        ({"input": "probs"}, torch.ones(2, 3) / 3, torch.ones(2, 4) / 4, ["(2, 3)", "(2, 4)"]),
-        ({"input": "probs"}, torch.zeros(2, 3), torch.ones(2, 3) / 3, ["output", "sum to 1", "0"]),
-        ({"input": "probs"}, torch.ones(2, 3), torch.ones(2, 3) / 3, ["output", "sum to 1", "3"]),
-        ({"input": "probs"}, torch.randn(2, 3) - 5, torch.ones(2, 3) / 3, ["output", "[0, 1]"]),
-        ({"input": "logits"}, torch.ones(2, 3) / 3, torch.randn(2, 3), ["output", "logits", "input='probs'"]),
+        ({"form": "probs"}, torch.ones(2, 3) / 3, torch.ones(2, 4) / 4, ["(2, 3)", "(2, 4)"]),
+        ({"form": "probs"}, torch.zeros(2, 3), torch.ones(2, 3) / 3, ["output", "sum to 1", "0"]),
+        ({"form": "probs"}, torch.ones(2, 3), torch.ones(2, 3) / 3, ["output", "sum to 1", "3"]),
+        ({"form": "probs"}, torch.randn(2, 3) - 5, torch.ones(2, 3) / 3, ["output", "[0, 1]"]),
+        ({"form": "logits"}, torch.ones(2, 3) / 3, torch.randn(2, 3), ["output", "logits", "form='probs'"]),
         (
-            {"input": "probs", "positions": [0, 1]},
+            {"form": "probs", "positions": [0, 1]},
             torch.ones(2, 3) / 3,
             torch.ones(2, 3) / 3,
             ["positions holds 2", "3 entries"],
         ),
-        ({"input": "probs"}, Samples(torch.ones(3) / 3, torch.ones(3)), torch.ones(3) / 3, ["output", "Samples"]),
+        ({"form": "probs"}, Samples(torch.ones(3) / 3, torch.ones(3)), torch.ones(3) / 3, ["output", "Samples"]),
         ({}, Pairs(torch.randn(3), torch.randn(3)), torch.randn(3), ["wasserstein", "Pairs"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
@@ -188,10 +187,8 @@ def test_a_distance_of_ten_thousand_is_finite_for_any_power(p: float, dtype: tor
 def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(
     parameters: Any, output: Any, target: Any, words: list[str]
 ) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(words):
         losses.create("wasserstein", **parameters)(output, target)
-    for word in words:
-        assert word in str(caught.value)
 
 
 def test_positions_of_samples_are_refused() -> None:
@@ -201,9 +198,9 @@ def test_positions_of_samples_are_refused() -> None:
 
 def test_off_by_one_costs_less_than_off_by_ten() -> None:
     probs = torch.eye(12)
-    loss = losses.create("emd", input="probs", reduction="none")
+    loss = losses.create("emd", form="probs", reduction="none")
     assert loss(probs[[1, 10]], probs[[0, 0]]).tolist() == [1, 10]
-    assert math.isclose(losses.create("emd", input="probs", p=2)(probs[3:4], probs[:1]).item(), 3)
+    assert math.isclose(losses.create("emd", form="probs", p=2)(probs[3:4], probs[:1]).item(), 3)
 
 
 @pytest.mark.parametrize("p", [2.0, 10.0, 50.0])

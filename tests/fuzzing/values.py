@@ -81,7 +81,7 @@ def accepted_values(name: str, parameter: str, pool: list[Any]) -> list[Any]:
     """Return what of a pool a loss takes for one parameter."""
     taken = []
     for value in pool:
-        for rest in ({}, {"input": "probs"}):  # a support goes with a histogram only
+        for rest in ({}, {"form": "probs"}):  # a support goes with a histogram only
             try:
                 losses.create(name, **{**rest, parameter: value})
             except ConfigError:

@@ -12,6 +12,7 @@ from torch.distributions import Normal
 
 import losses
 from losses import ConfigError, InputError, VAEOutput
+from tests.refusals import refused
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -227,10 +228,8 @@ def test_half_batches_over_their_number_give_the_whole_gradient() -> None:
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
 def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(output: Any, target: Any, words: list[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(words):
         losses.create("elbo")(output, target)
-    for word in words:
-        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +245,5 @@ def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(output: Any, target
     ids=str,
 )
 def test_a_wrong_reconstruction_is_refused_with_its_path(reconstruction: Any, words: list[str]) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with refused(words, ConfigError):
         losses.create("elbo", reconstruction=reconstruction)
-    for word in words:
-        assert word in str(caught.value)

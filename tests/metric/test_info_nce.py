@@ -12,10 +12,11 @@ from pytorch_metric_learning import miners as pml_miners
 from torch import Tensor
 
 import losses
-from losses import ConfigError, InputError, Pairs
+from losses import ConfigError, Pairs
 from losses.networks import SiameseNetwork
 from tests.drawing import with_singletons_and_duplicates
 from tests.gradients import backward
+from tests.refusals import refused
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 EXTREMES = [(1e-6, dtype) for dtype in DTYPES[:3]] + [
@@ -128,10 +129,8 @@ def test_a_single_pair_has_no_negative_and_costs_nothing(reduction: str, options
 def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(
     output: Any, target: Any, options: dict[str, Any], words: list[str]
 ) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(words):
         losses.create("info_nce")(output, target, **options)
-    for word in words:
-        assert word in str(caught.value)
 
 
 def test_a_plain_tuple_is_taken_for_pairs_and_no_target_need_be_given() -> None:

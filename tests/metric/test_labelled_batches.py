@@ -9,6 +9,7 @@ from torch import Tensor
 import losses
 from losses import InputError, Pairs, Samples
 from tests.drawing import pointing
+from tests.refusals import refused
 
 NAMES = ["contrastive", "triplet", "circle"]
 each_loss = pytest.mark.parametrize("name", NAMES)
@@ -154,10 +155,8 @@ def test_the_mean_is_the_sum_over_the_weight_of_the_total(name: str) -> None:
 def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(
     name: str, embeddings: Any, labels: Any, options: Any, words: Any
 ) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(words):
         losses.create(name)(embeddings, labels, **options)
-    for word in words:
-        assert word in str(caught.value)
 
 
 @each_loss
@@ -190,10 +189,8 @@ def test_indices_point_into_the_reference_where_there_is_one(name: str) -> None:
 def test_wrong_pairs_are_refused_with_what_came_and_the_fix(
     name: str, output: Any, target: Any, words: list[str]
 ) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(words):
         losses.create(name)(output, target)
-    for word in words:
-        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["contrastive", "circle"])

@@ -8,7 +8,7 @@ import torch
 
 import losses
 from losses import Pairs, Triplets
-from losses.ops import readings as module
+from losses.abstract import readings as module
 from tests.metric.reading_loops import (
     OF_BATCHES,
     ReadingsBatch,

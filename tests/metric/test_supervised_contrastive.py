@@ -9,9 +9,10 @@ from pytorch_metric_learning import losses as pml_losses
 from pytorch_metric_learning import miners as pml_miners
 
 import losses
-from losses import InputError, Pairs
+from losses import Pairs
 from tests.drawing import with_singletons_and_duplicates
 from tests.gradients import backward
+from tests.refusals import refused
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 EXTREMES = [(1e-6, dtype) for dtype in DTYPES[:3]] + [
@@ -166,7 +167,5 @@ def test_compiled_with_indices_and_a_reference_it_is_the_same(dynamic: bool) -> 
     ids=["pairs", "float-labels", "no-labels", "indices", "weight"],
 )
 def test_a_wrong_batch_is_refused(output: Any, target: Any, options: dict[str, Any], words: list[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(words):
         losses.create("supcon")(output, target, **options)
-    for word in words:
-        assert word in str(caught.value)

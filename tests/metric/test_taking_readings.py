@@ -10,8 +10,8 @@ from torch import Tensor
 
 import losses
 from losses import InputError, Pairs, Triplets
+from losses.abstract import readings as module
 from losses.checking.invariances import Readings, Synchronisations
-from losses.ops import readings as module
 from tests.largest_tensor import Largest
 from tests.metric.reading_loops import NAMES, OF_BATCHES, assert_same, each_loss, measure_of, read
 

@@ -174,7 +174,7 @@ MUTANTS = [
     Mutant("one_item", SpreadOfOne(), "value inf"),
     Mutant("everything_ignored", NothingLeft(), "nan, expected 0"),
     Mutant("ignored_targets_do_not_count", IgnoredCount(), "expected"),
-    Mutant("zero_histogram_is_refused", TrustingHistograms(input="probs"), "was accepted"),
+    Mutant("zero_histogram_is_refused", TrustingHistograms(form="probs"), "was accepted"),
     Mutant("rounding", NarrowArithmetic(), "off by"),
     Mutant("half_precision_accumulates_in_float32", ResultInHalf(), "the value is torch.b?float16"),
 ]

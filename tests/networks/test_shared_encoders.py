@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import losses
 from losses import ConfigError, InputError, Pairs, Triplets
 from losses.networks import SiameseNetwork, TripletNetwork
+from tests.refusals import refused
 
 
 def encoder() -> nn.Module:
@@ -92,10 +93,8 @@ def test_a_loss_that_does_not_fit_is_refused_when_the_network_is_built(name: str
         if fits:
             assert network(encoder(), loss=name).loss.spec.name == name
             continue
-        with pytest.raises(ConfigError) as caught:
+        with refused([network.__name__, repr(name), *fitting], ConfigError):
             network(encoder(), loss=name)
-        for word in (network.__name__, repr(name), *fitting):
-            assert word in str(caught.value)
 
 
 def test_a_loss_is_a_name_a_configuration_or_an_instance() -> None:

@@ -4,18 +4,18 @@ from typing import Any
 
 import pytest
 
-from losses.ops import tiles
+from losses.ops.tiles.blocks import Tiles
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[tiles.Tiles]:
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Tiles]:
     """Collect the tiles that are made: a test that compares two routes must see that they are two."""
-    found: list[tiles.Tiles] = []
-    make = tiles.Tiles.__init__
+    found: list[Tiles] = []
+    make = Tiles.__init__
 
-    def collect(self: tiles.Tiles, *args: Any, **options: Any) -> None:
+    def collect(self: Tiles, *args: Any, **options: Any) -> None:
         make(self, *args, **options)
         found.append(self)
 
-    monkeypatch.setattr(tiles.Tiles, "__init__", collect)
+    monkeypatch.setattr(Tiles, "__init__", collect)
     return found

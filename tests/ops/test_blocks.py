@@ -6,7 +6,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from losses.ops import soft_triplets, tiles, triplets
+from losses.ops.tiles.blocks import Tiles
+from losses.ops.triplets import hinge, soft
 from tests.ops.tile_cases import (
     CASES,
     ONE_OF_EACH,
@@ -57,13 +58,13 @@ def routes(case: TileCase) -> list[str]:
 
 @pytest.mark.parametrize(("case", "route"), [(case, route) for case in CASES for route in routes(case)], ids=str)
 def test_blocks_equal_the_plain_composition(
-    case: TileCase, route: str, made: list[tiles.Tiles], monkeypatch: pytest.MonkeyPatch
+    case: TileCase, route: str, made: list[Tiles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if route != "default":
         shrink(monkeypatch)
     if route == "sorted":
-        monkeypatch.setattr(triplets, "COMPARED_ONE_BY_ONE", 2)
-    monkeypatch.setattr(soft_triplets, "WORTH", {"polynomial": 10**6, "by_positive": 0}.get(route, soft_triplets.WORTH))
+        monkeypatch.setattr(hinge, "COMPARED_ONE_BY_ONE", 2)
+    monkeypatch.setattr(soft, "WORTH", {"polynomial": 10**6, "by_positive": 0}.get(route, soft.WORTH))
     if route == "accelerator":
         forget_reading(monkeypatch, by_loss=case.swaps)
     for number, (size, balance, others) in enumerate(SHAPES):
@@ -81,7 +82,7 @@ def test_blocks_equal_the_plain_composition(
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if "default" in routes(case)], ids=str)
-def test_a_large_batch_in_blocks_equals_the_plain_composition(case: TileCase, made: list[tiles.Tiles]) -> None:
+def test_a_large_batch_in_blocks_equals_the_plain_composition(case: TileCase, made: list[Tiles]) -> None:
     batch = tile_batch(200, "imbalanced", weighted=True, dimension=7)
     actual = answers(case, batch)
     assert made[0].height == made[0].width or case.of_pairs
@@ -165,7 +166,7 @@ def test_blocks_hold_every_row_once_and_may_be_uneven(monkeypatch: pytest.Monkey
     points = torch.randn(22, 3, dtype=torch.float64)
     found = [
         (tile.rows.start, tile.rows.stop, tile.values.clone())
-        for tile in tiles.Tiles(points, points[:20] + 9, "squared_euclidean")
+        for tile in Tiles(points, points[:20] + 9, "squared_euclidean")
     ]
     assert [(start, stop) for start, stop, _ in found] == [(0, 7), (7, 14), (14, 21), (21, 22)]
     expected = (points.unsqueeze(1) - points[:20] - 9).square().sum(2)
@@ -175,7 +176,7 @@ def test_blocks_hold_every_row_once_and_may_be_uneven(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("asking", [(True, True), (True, False), (False, True), (False, False)], ids=str)
 @pytest.mark.parametrize("case", [case for case in ONE_OF_EACH if not case.of_pairs and not case.swaps], ids=str)
 def test_only_a_set_that_asks_for_a_gradient_gets_one(
-    case: TileCase, asking: tuple[bool, bool], made: list[tiles.Tiles]
+    case: TileCase, asking: tuple[bool, bool], made: list[Tiles]
 ) -> None:
     batch = tile_batch(12, others=15)
     assert batch.reference is not None

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
-from losses.ops import tiles
+from losses.ops.tiles.blocks import Tiles
 from tests.ops.tile_cases import (
     ONE_OF_EACH,
     TileCase,
@@ -21,7 +21,7 @@ from tests.ops.tile_cases import (
 
 
 @one_of_each
-def test_second_derivatives_equal_those_of_the_plain_composition(case: TileCase, made: list[tiles.Tiles]) -> None:
+def test_second_derivatives_equal_those_of_the_plain_composition(case: TileCase, made: list[Tiles]) -> None:
     batch = small()
     found = []
     for plain in (False, True):
@@ -174,7 +174,7 @@ def test_strides_of_the_embeddings_do_not_matter(case: TileCase) -> None:
 
 
 @one_of_each
-def test_without_a_gradient_the_value_is_the_same_and_nothing_is_kept(case: TileCase, made: list[tiles.Tiles]) -> None:
+def test_without_a_gradient_the_value_is_the_same_and_nothing_is_kept(case: TileCase, made: list[Tiles]) -> None:
     batch, kept = small(), []
     leaf = batch.embeddings.clone().requires_grad_()
     expected = function(case, batch)(leaf).detach()

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import losses
-from losses.ops import tiles
+from losses.ops.tiles import blocks, conditions
 from tests.largest_tensor import Largest
 from tests.ops.tile_cases import ONE_OF_EACH, TileBatch, TileCase, plainly, shrink, total
 
@@ -33,10 +33,10 @@ def largest(case: TileCase, size: int) -> tuple[int, int]:
 )
 def test_nothing_of_all_pairs_is_allocated(case: TileCase, reads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if reads:  # under a dispatch mode, as on an accelerator, nothing is looked at
-        monkeypatch.setattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
+        monkeypatch.setattr(conditions, "is_dispatched_to_python", lambda: False)
     size = 2048 if reads else 1024
     shrink(monkeypatch, 1 << 15, 8)
-    block = max(tiles.BUFFERS << 15, size * (16 + 2) * 2)
+    block = max(blocks.BUFFERS << 15, size * (16 + 2) * 2)
     half, whole = largest(case, size // 2), largest(case, size)
     assert size**2 // 4 > block
     assert whole[0] <= 1.1 * block

@@ -12,7 +12,8 @@ import losses
 from losses import Pairs
 from losses.core.reduction import Total
 from losses.metric import triplet
-from losses.ops import classes, tiles, triplets, whole_batch
+from losses.ops.tiles import blocks, classes, whole_batch
+from losses.ops.triplets import hardest
 
 DISTANCES = ("euclidean", "squared_euclidean", "cosine")
 
@@ -147,7 +148,7 @@ def total(case: TileCase, batch: TileBatch) -> Total:
 
 
 def answers(case: TileCase, batch: TileBatch, dtype: torch.dtype = torch.float64) -> list[Tensor]:
-    """Return sum, weight, and the gradients of the embeddings and of the reference, if any."""
+    """Return sum, denominator, and the gradients of the embeddings and of the reference, if any."""
     leaves = [batch.embeddings] + ([] if batch.reference is None else [batch.reference[0]])
     leaves = [leaf.detach().to(dtype).requires_grad_() for leaf in leaves]
     weight = None if batch.weight is None else batch.weight.to(dtype)
@@ -155,7 +156,7 @@ def answers(case: TileCase, batch: TileBatch, dtype: torch.dtype = torch.float64
     result = total(case, batch._replace(embeddings=leaves[0], weight=weight, reference=reference))
     of_each = torch.arange(1, result.sum.numel() + 1, dtype=dtype).view_as(result.sum)  # balanced parts are told apart
     gradients = torch.autograd.grad((result.sum * of_each).sum(), leaves)
-    return [result.sum.detach(), torch.as_tensor(result.weight), *gradients]
+    return [result.sum.detach(), torch.as_tensor(result.denominator), *gradients]
 
 
 @contextmanager
@@ -163,36 +164,36 @@ def plainly() -> Iterator[None]:
     """Make every loss a plain composition."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(whole_batch, "may_tile", lambda *_: False)
-        patch.delattr(tiles.Tiles, "__init__")
+        patch.delattr(blocks.Tiles, "__init__")
         yield
 
 
 def shrink(monkeypatch: pytest.MonkeyPatch, elements: int = 150, rows: int = 3) -> None:
     """Make blocks so small that there are many of them, the last one smaller."""
     for module, name, value in (
-        (tiles, "BLOCK", elements),
-        (tiles, "ONE_BLOCK", 0),
-        (tiles, "ROWS", rows),
+        (blocks, "BLOCK", elements),
+        (blocks, "ONE_BLOCK", 0),
+        (blocks, "ROWS", rows),
         (whole_batch, "ROWS", rows),
-        (triplets, "GROUP", 2),
+        (hardest, "GROUP", 2),
     ):
         monkeypatch.setattr(module, name, value)
 
 
 def forget_reading(monkeypatch: pytest.MonkeyPatch, *, by_loss: bool = True) -> None:
     """Make every tensor one whose values cost a synchronisation to look at, as on an accelerator."""
-    for module in (tiles, classes, *((triplet,) if by_loss else ())):
+    for module in (blocks, classes, *((triplet,) if by_loss else ())):
         monkeypatch.setattr(module, "may_read", lambda _: False)
 
 
 def assert_near(actual: list[Tensor], expected: list[Tensor], tolerance: float, rows: bool = False) -> None:
-    """Check that every tensor, or every one of its rows, lies within a share of its own size."""
+    """Check that every tensor, or every one of its rows, lies within a fraction of its own size."""
     assert len(actual) == len(expected)
     for mine, other in zip(actual, expected, strict=True):
         assert mine.shape == other.shape
         mine, other = mine.double(), other.double()
         error, size = ((part.norm(dim=-1) if rows and part.ndim else part.norm()) for part in (mine - other, other))
-        size = size.clamp(min=size.mean() / 10)  # where what pulls at a point cancels, its rounding remains
+        size = size.clamp(min=size.mean() / 10)  # where derivatives at a point cancel, its rounding remains
         assert bool((error <= tolerance * size + 1e-12).all()), f"{error} of {size}"
 
 

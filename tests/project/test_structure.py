@@ -22,11 +22,13 @@ PACKAGE = ROOT / "losses"
 LAYERS = {
     "core": 0,
     "ops": 1,
-    **dict.fromkeys(FAMILIES, 2),
-    "networks": 3,
-    "diagnostics": 3,
-    "configuration": 3,
-    "checking": 4,
+    "abstract": 2,
+    "extend": 3,
+    **dict.fromkeys(FAMILIES, 4),
+    "networks": 5,
+    "diagnostics": 5,
+    "configuration": 5,
+    "checking": 6,
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NAMES = losses.available()
@@ -53,6 +55,7 @@ def test_imports_only_point_downwards_and_never_to_a_sibling_loss(path: Path) ->
         assert LAYERS[other] <= LAYERS[place], f"{place} imports {name}"
         if place in FAMILIES:
             assert other not in FAMILIES, f"{path.stem} imports the loss {name}"
+            assert other not in ("core", "abstract"), f"{path.stem} imports {name}: authors import losses.extend"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)

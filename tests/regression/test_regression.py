@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import losses
 from losses import ConfigError, InputError, Pairs, VAEOutput
 from tests.gradients import backward
+from tests.refusals import refused
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 LOSSES = [("mse", {}), ("mae", {}), ("huber", {}), ("huber", {"delta": 0.25})]
@@ -132,10 +133,8 @@ def test_a_mask_of_any_type_is_a_weight(dtype: torch.dtype) -> None:
 def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(
     name: str, parameters: Any, prediction: Any, target: Any, words: Any
 ) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(words):
         losses.create(name, **parameters)(prediction, target)
-    for word in words:
-        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -150,10 +149,8 @@ def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(
     ids=["too_short", "broadcast", "negative", "nan", "list"],
 )
 def test_a_wrong_weight_is_refused(weight: Any, words: list[str]) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(words):
         losses.create("mse")(torch.randn(3, 2), torch.randn(3, 2), weight=weight)
-    for word in words:
-        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize("reduction", ["sum", "none"])

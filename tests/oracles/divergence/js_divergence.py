@@ -42,7 +42,7 @@ JS_DIVERGENCE = [
         OracleCase(
             f"{output}_against_{target}_mixture_{mixture}",
             distributions(output, target),
-            {"output": output, "target": target, "mixture": mixture},
+            {"output_form": output, "target_form": target, "mixture": mixture},
             items=js_loop(output, target, mixture),
         )
         for output, target in itertools.product(FORMS, FORMS)

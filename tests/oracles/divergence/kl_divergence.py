@@ -145,33 +145,33 @@ KL_DIVERGENCE = [
     OracleCase(
         "torch_kl_div_batchmean",
         distributions("log_probs", "probs"),
-        {"output": "log_probs"},
+        {"output_form": "log_probs"},
         value=lambda o, t: F.kl_div(o, t, reduction="batchmean"),
         items=lambda o, t: F.kl_div(o, t, reduction="none").sum(-1),
     ),
     OracleCase(
         "torch_kl_div_log_target",
         distributions("log_probs", "log_probs"),
-        {"output": "log_probs", "target": "log_probs"},
+        {"output_form": "log_probs", "target_form": "log_probs"},
         value=lambda o, t: F.kl_div(o, t, reduction="batchmean", log_target=True),
     ),
     OracleCase(
         "torch_categorical",
         distributions("logits", "logits"),
-        {"target": "logits"},
+        {"target_form": "logits"},
         items=lambda o, t: torch_kl(Categorical(logits=t), Categorical(logits=o)),
     ),
     OracleCase(
         "torch_categorical_probs_reverse",
         distributions("probs", "probs"),
-        {"output": "probs", "direction": "reverse"},
+        {"output_form": "probs", "direction": "reverse"},
         items=lambda o, t: torch_kl(Categorical(probs=o), Categorical(probs=t)),
         tangent=True,
     ),
     OracleCase(
         "hinton_temperature",
         distributions("logits", "logits"),
-        {"target": "logits", "temperature": 4.0},
+        {"target_form": "logits", "temperature": 4.0},
         items=lambda o, t: 16 * torch_kl(Categorical(logits=t / 4), Categorical(logits=o / 4)),
     ),
     *(

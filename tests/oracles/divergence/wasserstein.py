@@ -155,7 +155,7 @@ WASSERSTEIN = [
         OracleCase(
             f"histogram_{form}_{'positions' if positions else 'plain'}_p_{p:g}_{value}",
             distributions(form, form),
-            {"input": form, "p": p, "value": value} | ({"positions": positions} if positions else {}),
+            {"form": form, "p": p, "value": value} | ({"positions": positions} if positions else {}),
             items=on_support(positions, form, north_west(p, value)),
             tangent=True,
         )
@@ -167,7 +167,7 @@ WASSERSTEIN = [
         OracleCase(
             f"scipy_histogram_{name}",
             distributions("probs", "probs", 3, 5),
-            {"input": "probs"} | ({"positions": positions} if positions else {}),
+            {"form": "probs"} | ({"positions": positions} if positions else {}),
             items=on_support(positions, "probs", scipy_wasserstein),
             differentiable=False,
             tangent=True,
@@ -177,13 +177,13 @@ WASSERSTEIN = [
     OracleCase(
         "cumulated_differences",
         distributions("logits", "logits", 2, 3, 5),
-        {"input": "logits"},
+        {"form": "logits"},
         items=lambda o, t: (o.softmax(-1).cumsum(-1) - t.softmax(-1).cumsum(-1)).abs()[..., :-1].sum(-1),
     ),
     OracleCase(
         "linear_program_histogram",
         distributions("probs", "probs", 2, 5),
-        {"input": "probs", "p": 2.0, "positions": POSITIONS},
+        {"form": "probs", "p": 2.0, "positions": POSITIONS},
         items=on_support(POSITIONS, "probs", linear_program(2.0)),
         differentiable=False,
         tangent=True,
