@@ -54,6 +54,8 @@ PML_SOFT = Peer("PML", partial(pml.triplet, 0.0, smooth=True), of_triplets(60))
 PML_HARD = Peer("PML", pml.hard_triplet, of_matrices(40))
 PML_CONTRASTIVE = Peer("PML", partial(pml.contrastive, 1.4), of_matrices(45))
 PML_CIRCLE = Peer("PML", pml.circle, of_matrices(80))
+PML_MULTI_SIMILARITY = Peer("PML", pml.multi_similarity, of_matrices(60))
+PML_MINED_MULTI_SIMILARITY = Peer("PML", pml.mined_multi_similarity, of_matrices(60))
 PML_SUPCON = Peer("PML", pml.supervised_contrastive, of_matrices(60))
 PML_INFO_NCE = Peer("PML", pml.info_nce, of_cubes(32))
 CUBE = Peer("cube", plain_torch.triplet_cube, of_cubes(20))
@@ -68,6 +70,7 @@ NEAR_PAIRS = partial(near_hinge.pairs, margin=1.4)
 SIMCLR = {"negatives": "both"}
 CLIP = {"negatives": "second", "direction": "both"}
 CIRCLE = {"margin": 0.4, "scale": 80}
+MULTI_SIMILARITY = {"alpha": 2, "beta": 50, "base": 0.5}
 BALANCED = {"power": 1, "average": "balanced", "margin": 1.4}
 
 on_labels = partial(Case, batch=labelled)
@@ -76,6 +79,7 @@ all_triplets = partial(triplet, hinge=near_hinge.triplets)
 hard_triplets = partial(triplet, parameters={"mining": "hard"}, products=1)
 contrastive = partial(on_labels, loss="contrastive")
 circle = partial(on_labels, loss="circle")
+multi_similarity = partial(on_labels, loss="multi_similarity")
 supcon = partial(on_labels, loss="supervised_contrastive")
 simclr = partial(Case, loss="info_nce", parameters=SIMCLR, batch=views, pack=losses.Pairs)
 clip = partial(Case, loss="info_nce", parameters=CLIP, batch=rows, pack=losses.Pairs)
@@ -119,6 +123,19 @@ CASES = (
     ),
     contrastive("contrastive-default-4096", 4096, 4, parameters={"margin": 1.4}, peer=NAIVE_CONTRASTIVE),
     circle("circle-4096", 4096, 4, parameters=CIRCLE, peer=PML_CIRCLE, faster=12, lighter=1 / 50),
+    multi_similarity("multi_similarity-128", 128, 4, parameters=MULTI_SIMILARITY, peer=PML_MULTI_SIMILARITY),
+    multi_similarity(
+        *("multi_similarity-4096", 4096, 4),
+        parameters=MULTI_SIMILARITY,
+        peer=PML_MULTI_SIMILARITY,
+        faster=10,
+        lighter=1 / 25,
+    ),
+    multi_similarity(
+        *("multi_similarity-mined-4096", 4096, 4),
+        parameters={**MULTI_SIMILARITY, "mining_epsilon": 0.1},
+        peer=PML_MINED_MULTI_SIMILARITY,
+    ),
     supcon("supcon-4096", 4096, 4, parameters={"temperature": 0.1}, peer=PML_SUPCON, faster=5, lighter=1 / 40),
     simclr("info_nce-both-512", 512, 2, peer=NAIVE_BOTH, faster=1.4, lighter=1),
     simclr("info_nce-both-512-pml", 512, 2, peer=PML_INFO_NCE),
@@ -132,6 +149,7 @@ SERIES = {
     "triplet-all, 32 per class": triplet("", 0, 32),
     "contrastive": contrastive("", 0, 4),
     "circle": circle("", 0, 4),
+    "multi_similarity": multi_similarity("", 0, 4),
     "supervised_contrastive": supcon("", 0, 4),
     "info_nce, both": simclr("", 0, 2),
     "info_nce, second": clip("", 0, 1),

@@ -33,6 +33,16 @@ def circle() -> Value:
     return losses.CircleLoss(m=0.4, gamma=80)
 
 
+def multi_similarity() -> Value:
+    return losses.MultiSimilarityLoss(alpha=2, beta=50, base=0.5)
+
+
+def mined_multi_similarity(epsilon: float = 0.1) -> Value:
+    """The pairs mined first that are harder than the hardest of the other kind, to within epsilon."""
+    loss, miner = multi_similarity(), miners.MultiSimilarityMiner(epsilon=epsilon)
+    return lambda embeddings, labels: loss(embeddings, labels, miner(embeddings, labels))
+
+
 def supervised_contrastive() -> Value:
     return losses.SupConLoss(temperature=0.1)
 
