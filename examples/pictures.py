@@ -177,12 +177,12 @@ def draw_verification(
     """
     figure = Figure(figsize=(12.5, 5.6), layout="constrained")
     roc, rows = figure.subplots(1, 2, width_ratios=(1, 1.15))
-    for (name, (wrongly, rightly, figures)), color in zip(curves.items(), (TRAINED, FAINT), strict=True):
-        roc.plot(wrongly, rightly, color=color, linewidth=2, label=f"{name}: {figures}")
+    for (name, (wrongly, rightly, metrics)), color in zip(curves.items(), (TRAINED, FAINT), strict=True):
+        roc.plot(wrongly, rightly, color=color, linewidth=2, label=f"{name}: {metrics}")
     chance = numpy.geomspace(1e-4, 1, 100)
     roc.plot(chance, 1 - chance, color=HELD_OUT, linestyle=":", label="both errors equal")
     roc.set(title="Is it the same letter?", xscale="log", xlim=(1e-4, 1), ylim=(0, 1.01))
-    roc.set(xlabel="share of different pairs that are accepted", ylabel="share of same pairs that are accepted")
+    roc.set(xlabel="fraction of different pairs that are accepted", ylabel="fraction of same pairs that are accepted")
     roc.legend(frameon=False, loc="lower right")
     unboxed(roc)
 

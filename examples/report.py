@@ -9,7 +9,7 @@ from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
-from tasks.task import Better, Figures
+from tasks.task import Better, Metrics
 
 
 class Rate(ProgressColumn):
@@ -32,24 +32,24 @@ def progress() -> Progress:
     )
 
 
-def table(title: str, better: Better, baselines: Mapping[str, Figures], trained: Mapping[str, Figures]) -> Table:
-    """Return a table with one row per method: the figures of the task, then any others. The best of each is bold.
+def table(title: str, better: Better, baselines: Mapping[str, Metrics], trained: Mapping[str, Metrics]) -> Table:
+    """Return a table with one row per method: the metrics of the task, then any others. The best of each is bold.
 
     Args:
-        title: what the figures are of.
-        better: which way each figure of the task is better.
-        baselines: figures of what was not trained.
-        trained: figures of what was.
+        title: what the metrics are of.
+        better: which way each metric of the task is better.
+        baselines: metrics of what was not trained.
+        trained: metrics of what was.
     """
-    columns = [*better, *(figure for figure in next(iter(trained.values())) if figure not in better)]
+    columns = [*better, *(metric for metric in next(iter(trained.values())) if metric not in better)]
     sheet = Table(title=title)
     sheet.add_column(no_wrap=True)
-    for figure in columns:
-        sheet.add_column(f"{figure} {ARROWS[better[figure]]}" if figure in better else figure, justify="right")
-    best = {figure: BEST[way](figures[figure] for figures in trained.values()) for figure, way in better.items()}
+    for metric in columns:
+        sheet.add_column(f"{metric} {ARROWS[better[metric]]}" if metric in better else metric, justify="right")
+    best = {metric: BEST[way](metrics[metric] for metrics in trained.values()) for metric, way in better.items()}
     for rows, style in ((baselines, "dim"), (trained, "")):
-        for name, figures in rows.items():
-            cells = [cell(figures.get(figure), figures.get(figure) == best.get(figure, "none")) for figure in columns]
+        for name, metrics in rows.items():
+            cells = [cell(metrics.get(metric), metrics.get(metric) == best.get(metric, "none")) for metric in columns]
             sheet.add_row(name, *cells, style=style)
         sheet.add_section()
     return sheet
@@ -60,7 +60,7 @@ BEST = {"lower": min, "higher": max}
 
 
 def cell(value: float | None, best: bool) -> Text:
-    """Return a figure to about four digits (0.0431, 24.61, 152.3), in bold if it is the best."""
+    """Return a metric to about four digits (0.0431, 24.61, 152.3), in bold if it is the best."""
     if value is None:
         return Text("")
     decimals = 4 if abs(value) < 2 else 2 if abs(value) < 100 else 1

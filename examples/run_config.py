@@ -20,7 +20,7 @@ from losses import ConfigError, create
 from losses.configuration import from_yaml, read_mapping
 from losses.core.errors import Problem, suggestion
 from losses.core.inputs import Kind
-from losses.core.parameters import Says
+from losses.core.parameters import Wording
 from losses.core.registry import SPECS, find
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -29,18 +29,18 @@ CONFIGS = Path(__file__).parent / "configs"
 class Run(Settings):
     """Everything that decides what a run does."""
 
-    task: Annotated[Task, one_of("task", TASKS), Says("the name of a task or a mapping with a name")]
+    task: Annotated[Task, one_of("task", TASKS), Wording("the name of a task or a mapping with a name")]
     network: Annotated[
-        NetworkSettings, one_of("network", NETWORKS), Says("the name of a network or a mapping with a name")
+        NetworkSettings, one_of("network", NETWORKS), Wording("the name of a network or a mapping with a name")
     ]
     loss: Annotated[
         dict[str, Any],
         BeforeValidator(lambda value: create(value).config()),
-        Says("the name of a loss or a mapping with a name"),
+        Wording("the name of a loss or a mapping with a name"),
     ]
-    input: Annotated[str | None, Says("a kind of input, for a loss that takes several")] = None
+    input: Annotated[str | None, Wording("a kind of input, for a loss that takes several")] = None
     optimiser: Annotated[
-        OptimiserSettings, one_of("optimiser", OPTIMISERS), Says("the name of an optimiser or a mapping with a name")
+        OptimiserSettings, one_of("optimiser", OPTIMISERS), Wording("the name of an optimiser or a mapping with a name")
     ]
     batch_size: Size
     steps: Count
@@ -98,7 +98,7 @@ class Run(Settings):
             fitting = [name for name, network in NETWORKS.items() if self.kind.returns in network.returns]
             yield Problem(
                 ("network",),
-                f"{self.network.name!r} cannot return {self.kind.output}, which the loss {loss.name!r} takes; "
+                f"{self.network.name!r} cannot return {self.kind.output_text}, which the loss {loss.name!r} takes; "
                 f"networks that can are {', '.join(fitting)}",
             )
 

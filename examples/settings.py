@@ -9,12 +9,12 @@ from annotated_types import Ge, Lt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from losses.core.errors import ConfigError, Problem, suggestion
-from losses.core.parameters import Says, problems_in
+from losses.core.parameters import Wording, problems_in
 
-Size = Annotated[int, Ge(1), Says("an integer of at least 1")]
-Sizes = Annotated[list[Size], Says("a list of integers of at least 1")]
-Count = Annotated[int, Ge(0), Says("an integer of at least 0")]
-Share = Annotated[float, Ge(0), Lt(1), Says("a number from 0 to 1, 1 excluded")]
+Size = Annotated[int, Ge(1), Wording("an integer of at least 1")]
+Sizes = Annotated[list[Size], Wording("a list of integers of at least 1")]
+Count = Annotated[int, Ge(0), Wording("an integer of at least 0")]
+Fraction = Annotated[float, Ge(0), Lt(1), Wording("a number from 0 to 1, 1 excluded")]
 
 
 class Settings(BaseModel):

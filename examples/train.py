@@ -29,7 +29,7 @@ from pictures import draw_losses, draw_readings
 from report import collapse_warnings, progress, readings_table, table
 from rich.console import Console
 from run_config import Run, planned
-from tasks.task import Figures
+from tasks.task import Metrics
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -82,8 +82,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 class Result(NamedTuple):
     """What came of a run."""
 
-    baselines: dict[str, Figures]
-    figures: Figures
+    baselines: dict[str, Metrics]
+    metrics: Metrics
     history: History
     seconds: float
 
@@ -118,7 +118,7 @@ def train(name: str, run: Run, folder: Path, *, resume: bool) -> Result:
     learner = Learner(run)
     optimiser = run.optimiser.build(learner.parameters())
     history = History()
-    baselines = {"untrained": figures_of(learner, run), **run.task.references()}
+    baselines = {"untrained": metrics_of(learner, run), **run.task.references()}
 
     parts: dict[str, checkpoint.Stateful] = {"learner": learner, "optimiser": optimiser, "history": history}
     if resume:
@@ -151,7 +151,7 @@ def train(name: str, run: Run, folder: Path, *, resume: bool) -> Result:
     checkpoint.save(folder / "checkpoint.pt", run, parts)
     if history.evaluations[-1].step != run.steps:  # after saving: a longer run would not have looked here
         history.evaluations.append(evaluation(learner, run, monitored, run.steps))
-    result = Result(baselines, figures_of(learner, run), history, time.perf_counter() - started)
+    result = Result(baselines, metrics_of(learner, run), history, time.perf_counter() - started)
 
     (folder / "metrics.json").write_text(json.dumps(summary(result), indent=2))
     title = f"{run.loss['name']} on {run.task.name}"
@@ -188,9 +188,9 @@ def evaluation(learner: Learner, run: Run, monitored: Sequence[Batches], step: i
     return Evaluation(step, *loss, {name: Reading(training[name], validation[name]) for name in training})
 
 
-def figures_of(learner: Learner, run: Run) -> Figures:
+def metrics_of(learner: Learner, run: Run) -> Metrics:
     with fixed_randomness(run.seed):
-        return run.task.figures(learner.network)
+        return run.task.metrics(learner.network)
 
 
 @contextmanager
@@ -206,7 +206,7 @@ def summary(result: Result) -> dict[str, object]:
     """Return what ``metrics.json`` holds."""
     last = result.history.evaluations[-1]
     return {
-        "figures": result.figures,
+        "metrics": result.metrics,
         "baselines": result.baselines,
         "loss": {"training": last.training, "validation": last.validation, "gap": last.gap},
         "readings": {name: reading._asdict() for name, reading in last.readings.items()},
@@ -220,7 +220,7 @@ def show(runs: Mapping[str, Run], results: Mapping[str, Result], output: Path) -
     task = next(iter(runs.values())).task
     baselines = next(iter(results.values())).baselines  # the same for all: only the loss differs
     trained = {
-        name: {**result.figures, "loss gap": result.history.evaluations[-1].gap, "seconds": result.seconds}
+        name: {**result.metrics, "loss gap": result.history.evaluations[-1].gap, "seconds": result.seconds}
         for name, result in results.items()
     }
     console = Console()

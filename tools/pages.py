@@ -27,7 +27,7 @@ def table_of_losses() -> str:
         spec = find(name)
         if spec.cls.__module__.startswith("losses."):
             aliases = f" ({', '.join(f'`{alias}`' for alias in spec.aliases)})" if spec.aliases else ""
-            takes = "; or ".join(f"{kind.output} · {kind.target}" for kind in spec.inputs)
+            takes = "; or ".join(f"{kind.output_text} · {kind.target_text}" for kind in spec.inputs)
             lines.append(f"| `{name}`{aliases} | `{spec.cls.__name__}` | {takes} | {spec.suits} |")
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix, multiclass_f1_score
 
 from losses.core.inputs import LOGITS
-from tasks.task import Figures, Samples, SplitTask, answers
+from tasks.task import Metrics, Samples, SplitTask, answers
 
 
 class Digits(SplitTask):
@@ -34,10 +34,10 @@ class Digits(SplitTask):
     def parts(self) -> dict[str, Samples]:
         digits = load_digits()
         images, labels = torch.from_numpy(digits.images).float().unsqueeze(1) / 16, torch.from_numpy(digits.target)
-        shares = self.shared_out(len(labels), digits.target)
-        return {part: Samples(images[rows], labels[rows]) for part, rows in shares.items()}
+        rows_of = self.parted(len(labels), digits.target)
+        return {part: Samples(images[rows], labels[rows]) for part, rows in rows_of.items()}
 
-    def figures(self, network: nn.Module) -> Figures:
+    def metrics(self, network: nn.Module) -> Metrics:
         images, labels = self.parts["testing"]
         logits = answers(network, images)
         return {

@@ -14,7 +14,7 @@ from torch import nn
 from torchmetrics.functional.classification import binary_accuracy, binary_auroc, binary_confusion_matrix, binary_recall
 
 from losses.core.inputs import BINARY, SCORES
-from tasks.task import Figures, Samples, SplitTask, answers
+from tasks.task import Metrics, Samples, SplitTask, answers
 
 
 class Disease(SplitTask):
@@ -30,12 +30,12 @@ class Disease(SplitTask):
     @cached_property
     def parts(self) -> dict[str, Samples]:
         measured, benign = load_breast_cancer(return_X_y=True)
-        shares = self.shared_out(len(benign), benign)
-        scaler = StandardScaler().fit(measured[shares["training"]])
+        rows_of = self.parted(len(benign), benign)
+        scaler = StandardScaler().fit(measured[rows_of["training"]])
         inputs, malignant = torch.from_numpy(scaler.transform(measured)).float(), torch.from_numpy(1.0 - benign).float()
-        return {part: Samples(inputs[rows], malignant[rows]) for part, rows in shares.items()}
+        return {part: Samples(inputs[rows], malignant[rows]) for part, rows in rows_of.items()}
 
-    def figures(self, network: nn.Module) -> Figures:
+    def metrics(self, network: nn.Module) -> Metrics:
         inputs, malignant = self.parts["testing"]
         # a logit is positive for "yes" under every loss; a sigmoid only brings it to the scale that torchmetrics wants
         probs, malignant = answers(network, inputs).sigmoid(), malignant.int()

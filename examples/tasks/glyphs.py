@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from losses import ConfigError
 from losses.core.errors import Problem
 from losses.core.inputs import EMBEDDINGS, LOGITS, PAIRS, TRIPLETS, Kind
-from losses.core.parameters import Says
+from losses.core.parameters import Wording
 from losses.diagnostics import all_pairs, nearest, retrieval, verification
-from tasks.task import Figures, Part, Task
+from tasks.task import Metrics, Part, Task
 
 Alphabets = Annotated[
-    list[Literal[tuple(ALPHABETS)]], MinLen(1), Says(f"a list of one or more of {', '.join(ALPHABETS)}")
+    list[Literal[tuple(ALPHABETS)]], MinLen(1), Wording(f"a list of one or more of {', '.join(ALPHABETS)}")
 ]  # type: ignore[valid-type]  # made of data
-Faces = Annotated[list[Literal[tuple(FACES)]], MinLen(1), Says(f"a list of one or more of {', '.join(FACES)}")]  # type: ignore[valid-type]  # made of data
-Even = Annotated[int, Ge(2), MultipleOf(2), Says("an even number of at least 2")]
+Faces = Annotated[list[Literal[tuple(FACES)]], MinLen(1), Wording(f"a list of one or more of {', '.join(FACES)}")]  # type: ignore[valid-type]  # made of data
+Even = Annotated[int, Ge(2), MultipleOf(2), Wording("an even number of at least 2")]
 
 ARRANGED: Mapping[Kind, Callable[[Batches, int], Batches]] = {
     EMBEDDINGS: lambda labelled, per_class: labelled,
@@ -100,10 +100,10 @@ class GlyphVerification(Task):
         """What verification without a network compares."""
         return self.unseen.images.flatten(1)
 
-    def figures(self, network: nn.Module) -> Figures:
+    def metrics(self, network: nn.Module) -> Metrics:
         return compared(embedded(network, self.unseen.images), self.unseen.labels)
 
-    def references(self) -> dict[str, Figures]:
+    def references(self) -> dict[str, Metrics]:
         return {"raw pixels": compared(self.pixels, self.unseen.labels)}
 
     def draw(self, network: nn.Module, path: Path) -> None:
@@ -113,8 +113,8 @@ class GlyphVerification(Task):
         for name, vectors in (("network", embeddings), ("raw pixels", self.pixels)):
             distances, same = all_pairs(vectors, labels, distance="cosine")
             wrongly, rightly, _ = roc_curve(same.numpy(), -distances.numpy())
-            figures = ", ".join(f"{figure} {value:.3f}" for figure, value in compared(vectors, labels).items())
-            curves[name] = (wrongly, rightly, figures)
+            metrics = ", ".join(f"{metric} {value:.3f}" for metric, value in compared(vectors, labels).items())
+            curves[name] = (wrongly, rightly, metrics)
         queries = torch.linspace(0, len(labels) - 1, QUERIES).long()
         neighbours = nearest(embeddings, NEIGHBOURS, distance="cosine")[queries]
         draw_verification(curves, images.squeeze(1), labels, queries, neighbours, path)
@@ -125,8 +125,8 @@ def embedded(network: nn.Module, images: Tensor) -> Tensor:
     return network.eval().embed(images)
 
 
-def compared(embeddings: Tensor, labels: Tensor) -> Figures:
+def compared(embeddings: Tensor, labels: Tensor) -> Metrics:
     """Return how well cosine distance tells whether two embeddings, of all there are, have one label."""
-    figures = verification(*all_pairs(embeddings, labels, distance="cosine"))
+    metrics = verification(*all_pairs(embeddings, labels, distance="cosine"))
     found = retrieval(embeddings, labels, distance="cosine", recall_at=[1])
-    return {"AUC": figures.auc, "EER": figures.eer, "recall@1": found.recall[1]}
+    return {"AUC": metrics.auc, "EER": metrics.eer, "recall@1": found.recall[1]}

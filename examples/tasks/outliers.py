@@ -10,14 +10,14 @@ import numpy
 import torch
 from annotated_types import Gt
 from pictures import draw_outlier_fit
-from settings import Share
+from settings import Fraction
 from sklearn.datasets import load_diabetes
 from torch import Tensor, nn
 from torchmetrics.functional.regression import mean_absolute_error, r2_score
 
 from losses.core.inputs import POINTWISE
-from losses.core.parameters import Says
-from tasks.task import Figures, Samples, SplitTask, answers
+from losses.core.parameters import Wording
+from tasks.task import Metrics, Samples, SplitTask, answers
 
 BODY_MASS_INDEX = 2  # the column that tells most about the target: the picture is drawn along it
 
@@ -25,7 +25,7 @@ BODY_MASS_INDEX = 2  # the column that tells most about the target: the picture 
 class Outliers(SplitTask):
     """Progression of diabetes a year on, by 10 measurements of 442 patients; ships with scikit-learn.
 
-    A share of the targets, in training and in validation, is too large by ``factor``, as if a decimal point had
+    A fraction of the targets, in training and in validation, is too large by ``factor``, as if a decimal point had
     slipped. Networks see targets less their median, in units of their interquartile range: two measures that outliers
     hardly move.
     """
@@ -36,23 +36,23 @@ class Outliers(SplitTask):
     picture = "fit.png"
 
     name: Literal["outliers"]
-    outliers: Share = 0.1
-    factor: Annotated[float, Gt(0), Says("a finite number greater than 0")] = 10.0
+    outliers: Fraction = 0.1
+    factor: Annotated[float, Gt(0), Wording("a finite number greater than 0")] = 10.0
 
     @cached_property
     def recorded(self) -> dict[str, Samples]:
         """The data in the target's own unit."""
         measured, progression = load_diabetes(return_X_y=True)
-        shares = self.shared_out(len(progression))
-        seen = measured[shares["training"]]
+        rows_of = self.parted(len(progression))
+        seen = measured[rows_of["training"]]
         inputs = (measured - seen.mean(0)) / seen.std(0)
         targets = {
             part: progression[rows] * (1 if part == "testing" else self.slips(len(rows)))
-            for part, rows in shares.items()
+            for part, rows in rows_of.items()
         }
         return {
             part: Samples(torch.from_numpy(inputs[rows]).float(), torch.from_numpy(targets[part]))
-            for part, rows in shares.items()
+            for part, rows in rows_of.items()
         }
 
     def slips(self, count: int) -> numpy.ndarray:
@@ -68,18 +68,18 @@ class Outliers(SplitTask):
 
     @cached_property
     def parts(self) -> dict[str, Samples]:
-        median, spread = self.scale
+        median, width = self.scale
         return {
-            part: samples._replace(target=((samples.target - median) / spread).float())
+            part: samples._replace(target=((samples.target - median) / width).float())
             for part, samples in self.recorded.items()
         }
 
     def predicted(self, network: nn.Module, inputs: Tensor) -> Tensor:
         """Return a network's predictions in the target's own unit."""
-        median, spread = self.scale
-        return answers(network, inputs).double() * spread + median
+        median, width = self.scale
+        return answers(network, inputs).double() * width + median
 
-    def figures(self, network: nn.Module) -> Figures:
+    def metrics(self, network: nn.Module) -> Metrics:
         inputs, progression = self.recorded["testing"]
         predicted = self.predicted(network, inputs)
         return {
@@ -87,7 +87,7 @@ class Outliers(SplitTask):
             "R2": r2_score(predicted, progression).item(),
         }
 
-    def references(self) -> dict[str, Figures]:
+    def references(self) -> dict[str, Metrics]:
         progression = self.recorded["testing"].target
         median = torch.full_like(progression, self.scale[0])
         return {

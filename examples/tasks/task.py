@@ -22,7 +22,7 @@ from losses.core.inputs import Kind
 from losses.core.parameters import InnerProbability
 
 Part = Literal["training", "validation"]
-Figures = Mapping[str, float]
+Metrics = Mapping[str, float]
 Better = Mapping[str, Literal["lower", "higher"]]
 
 
@@ -30,11 +30,11 @@ class Task(Settings):
     """Data and what is measured on it; the fields are what a run may choose about it."""
 
     question: ClassVar[str]
-    """What the figures answer."""
+    """What the metrics answer."""
     feeds: ClassVar[tuple[Kind, ...]]
     """The kinds of input that the data can be brought into; the first that a loss takes is used."""
     better: ClassVar[Better]
-    """The figures it reports, and which way each is better."""
+    """The metrics it reports, and which way each is better."""
     picture: ClassVar[str]
     """The name of the file that :meth:`draw` makes."""
 
@@ -59,11 +59,11 @@ class Task(Settings):
         return None
 
     @abstractmethod
-    def figures(self, network: nn.Module) -> Figures:
+    def metrics(self, network: nn.Module) -> Metrics:
         """Return how well a network does on the data kept for testing."""
 
-    def references(self) -> dict[str, Figures]:
-        """Return the figures of methods that learn nothing, by their names."""
+    def references(self) -> dict[str, Metrics]:
+        """Return the metrics of methods that learn nothing, by their names."""
         return {}
 
     @abstractmethod
@@ -108,8 +108,8 @@ class SplitTask(Task):
     def batches(self, part: Part, kind: Kind, size: int) -> Batches:
         return shuffled(*self.parts[part], size)
 
-    def shared_out(self, count: int, classes: numpy.ndarray | None = None) -> dict[str, numpy.ndarray]:
-        """Return the indices of every part, each with the same share of every class."""
+    def parted(self, count: int, classes: numpy.ndarray | None = None) -> dict[str, numpy.ndarray]:
+        """Return the indices of every part, each with the same fraction of every class."""
         rest, testing = train_test_split(
             numpy.arange(count), test_size=self.testing, random_state=self.split_seed, stratify=classes
         )

@@ -16,7 +16,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from losses import VAEOutput
 from losses.core.inputs import VAE_OUTPUT
-from tasks.task import Figures, Samples, SplitTask
+from tasks.task import Metrics, Samples, SplitTask
 
 COLUMNS = 12  # shown in the picture
 
@@ -25,7 +25,7 @@ class DigitImages(SplitTask):
     """The 8 x 8 images that ship with scikit-learn; a pixel is the probability of ink, what a network decodes are its
     logits.
 
-    The figures are in nats per image, as an ELBO with a Bernoulli reconstruction defines them, whatever loss was
+    The metrics are in nats per image, as an ELBO with a Bernoulli reconstruction defines them, whatever loss was
     trained with.
     """
 
@@ -36,17 +36,17 @@ class DigitImages(SplitTask):
 
     name: Literal["vae"]
     draws: Size = 10
-    """How many draws from the posterior the figures average over."""
+    """How many draws from the posterior the metrics average over."""
 
     @cached_property
     def parts(self) -> dict[str, Samples]:
         digits = load_digits()
         images = torch.from_numpy(digits.images).float() / 16
-        shares = self.shared_out(len(images), digits.target)
-        return {part: Samples(images[rows], images[rows]) for part, rows in shares.items()}
+        rows_of = self.parted(len(images), digits.target)
+        return {part: Samples(images[rows], images[rows]) for part, rows in rows_of.items()}
 
     @torch.no_grad()
-    def figures(self, network: Autoencoder) -> Figures:
+    def metrics(self, network: Autoencoder) -> Metrics:
         images = self.parts["testing"].inputs
         outputs: list[VAEOutput] = [network.eval()(images) for _ in range(self.draws)]
         reconstruction = sum(nats(output.reconstruction, images) for output in outputs) / self.draws
@@ -54,7 +54,7 @@ class DigitImages(SplitTask):
         divergence = kl_divergence(posterior, Normal(0.0, 1.0)).sum(1).mean().item()
         return {"-ELBO": reconstruction + divergence, "reconstruction": reconstruction, "KL": divergence}
 
-    def references(self) -> dict[str, Figures]:
+    def references(self) -> dict[str, Metrics]:
         images = self.parts["testing"].inputs
         ink = self.parts["training"].inputs.mean(0).clamp(1e-4, 1 - 1e-4)  # some pixels are never inked in training
         return {"independent pixels": {"-ELBO": nats(ink.logit().expand_as(images), images)}}

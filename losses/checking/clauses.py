@@ -36,7 +36,9 @@ def clause(
 
     def register(check: Callable[..., None]) -> Callable[..., None]:
         key = name or check.__name__
-        CLAUSES[key] = Clause(key, promise or inspect.getdoc(check) or "", check, tuple(precisions), of_the_call)
+        CLAUSES[key] = Clause(
+            key, promise or " ".join((inspect.getdoc(check) or "").split()), check, tuple(precisions), of_the_call
+        )
         return check
 
     return register

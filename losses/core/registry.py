@@ -127,10 +127,10 @@ def require_class(name: str, cls: Any) -> None:
         refuse(f"it must be a class of losses.Loss, got {quoted(cls)}; derive it from Loss or ElementwiseLoss")
     if missing := sorted(getattr(cls, "__abstractmethods__", ())):
         refuse(f"{cls.__name__} is abstract; define {', '.join(missing)}")
-    if not (cls.__doc__ or "").strip():
-        refuse(f"{cls.__name__} has no documentation; its first line is what python -m losses shows of it")
     if "is_checked" not in cls.__init__.__dict__:
         refuse(f"decorate {cls.__name__}.__init__ with @checked, so that its parameters are validated")
+    if not (cls.__doc__ or "").strip():
+        refuse(f"{cls.__name__} has no documentation; its first line is what python -m losses shows of it")
     try:
         parameters = declared_parameters(cls.__init__)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Collapse figures against numpy, their edges, and the effective rank as training reads it."""
+"""Collapse metrics against numpy, their edges, and the effective rank as training reads it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_figures_are_those_of_numpy(seed: int) -> None:
     embeddings = cloud(seed).numpy()
     residual = embeddings - embeddings.mean(0)
     singular = numpy.linalg.svd(residual, compute_uv=False)
-    figures = collapse(torch.from_numpy(embeddings))
-    assert figures.effective_rank == pytest.approx(math.exp(entropy(singular)), rel=1e-9)
-    assert figures.deviation == pytest.approx(numpy.linalg.norm(residual, axis=1).mean(), rel=1e-9)
+    metrics = collapse(torch.from_numpy(embeddings))
+    assert metrics.effective_rank == pytest.approx(math.exp(entropy(singular)), rel=1e-9)
+    assert metrics.deviation == pytest.approx(numpy.linalg.norm(residual, axis=1).mean(), rel=1e-9)
     variances = numpy.linalg.eigvalsh(numpy.atleast_2d(numpy.cov(embeddings.T)))
-    assert figures.leading_variance_ratio == pytest.approx(variances[-1] / variances.sum(), rel=1e-9)
-    assert figures.mean_cosine == pytest.approx(1 - pdist(embeddings, "cosine").mean(), abs=1e-9)
-    assert figures.dead_dimensions == (embeddings.std(0) < 1e-12).mean()
+    assert metrics.leading_variance_ratio == pytest.approx(variances[-1] / variances.sum(), rel=1e-9)
+    assert metrics.mean_cosine == pytest.approx(1 - pdist(embeddings, "cosine").mean(), abs=1e-9)
+    assert metrics.dead_dimensions == (embeddings.std(0) < 1e-12).mean()
 
 
 @pytest.mark.parametrize("rank", [1, 2, 5])
@@ -52,10 +52,10 @@ def test_equally_used_directions_are_counted(rank: int, scale: float) -> None:
         * cross
         @ torch.linalg.qr(torch.randn(7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).Q
     )
-    figures = collapse(turned + scale)
-    assert figures.effective_rank == pytest.approx(rank, rel=1e-6)
-    assert figures.leading_variance_ratio == pytest.approx(1 / rank)
-    assert figures.deviation == pytest.approx(scale)
+    metrics = collapse(turned + scale)
+    assert metrics.effective_rank == pytest.approx(rank, rel=1e-6)
+    assert metrics.leading_variance_ratio == pytest.approx(1 / rank)
+    assert metrics.deviation == pytest.approx(scale)
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_equally_used_directions_are_counted(rank: int, scale: float) -> None:
         (torch.tensor([[1.0], [-1.0]], dtype=torch.bfloat16), (1, 1, 1, -1, 0)),
         (torch.tensor([[0.5], [0.5], [2.0]], dtype=torch.float8_e5m2).requires_grad_(), (1, 2 / 3, 1, 1, 0)),
     ],
-    ids=lambda value: str(tuple(value.shape)) if isinstance(value, Tensor) else "figures",
+    ids=lambda value: str(tuple(value.shape)) if isinstance(value, Tensor) else "metrics",
 )
 def test_edges_have_the_values_that_are_documented(embeddings: Tensor, expected: tuple[float, ...]) -> None:
-    figures = collapse(embeddings)
-    assert figures == pytest.approx(expected, abs=1e-12)
-    assert all(type(figure) is float for figure in figures)
+    metrics = collapse(embeddings)
+    assert metrics == pytest.approx(expected, abs=1e-12)
+    assert all(type(figure) is float for figure in metrics)
     assert float(effective_rank(embeddings)) == pytest.approx(expected[0], abs=1e-12)
 
 

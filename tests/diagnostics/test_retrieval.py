@@ -1,4 +1,4 @@
-"""Retrieval figures against pytorch-metric-learning and loops, ties, blocks and refusals."""
+"""Retrieval metrics against pytorch-metric-learning and loops, ties, blocks and refusals."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def direct_distances(first: numpy.ndarray, second: numpy.ndarray) -> numpy.ndarr
 def looped(
     ranking: list[list[int]], labels: Tensor, other_labels: Tensor, recall_at: tuple[int, ...]
 ) -> dict[str, Any]:
-    """Return the figures by a loop over queries and places."""
+    """Return the metrics by a loop over queries and places."""
     recalls: dict[int, list[float]] = {k: [] for k in recall_at}
     r_precisions, averages = [], []
     for row, order in enumerate(ranking):
@@ -76,9 +76,9 @@ def looped(
     }
 
 
-def assert_figures(figures: Any, expected: dict[str, Any]) -> None:
+def assert_figures(metrics: Any, expected: dict[str, Any]) -> None:
     for name, value in expected.items():
-        assert getattr(figures, name) == pytest.approx(value, abs=1e-12), name
+        assert getattr(metrics, name) == pytest.approx(value, abs=1e-12), name
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean", "cosine"])
@@ -95,10 +95,10 @@ def test_figures_are_those_of_pytorch_metric_learning(seed: int, with_reference:
         **ALL, device=torch.device("cpu"), knn_func=CustomKNN(measure), kmeans_func=lambda *_: None
     )
     expected = calculator.get_accuracy(embeddings, labels, *(reference or ()))
-    figures = retrieval(embeddings, labels, reference=reference, distance=distance)
-    assert figures.recall[1] == pytest.approx(expected["precision_at_1"], abs=1e-9)
-    assert figures.r_precision == pytest.approx(expected["r_precision"], abs=1e-9)
-    assert figures.map_at_r == pytest.approx(expected["mean_average_precision_at_r"], abs=1e-9)
+    metrics = retrieval(embeddings, labels, reference=reference, distance=distance)
+    assert metrics.recall[1] == pytest.approx(expected["precision_at_1"], abs=1e-9)
+    assert metrics.r_precision == pytest.approx(expected["r_precision"], abs=1e-9)
+    assert metrics.map_at_r == pytest.approx(expected["mean_average_precision_at_r"], abs=1e-9)
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
@@ -114,10 +114,10 @@ def test_figures_are_those_of_a_loop(seed: int, with_reference: bool, distance: 
     others, other_labels = reference or (embeddings, labels)
     ranking = in_order(embeddings, None if reference is None else others, distance)
     recall_at = (1, 3, 20, 1000)
-    figures = retrieval(embeddings, labels, reference=reference, distance=distance, recall_at=recall_at)
-    assert figures.queries < len(labels)
-    assert figures.recall[1000] == 1
-    assert_figures(figures, looped(ranking, labels, other_labels, recall_at))
+    metrics = retrieval(embeddings, labels, reference=reference, distance=distance, recall_at=recall_at)
+    assert metrics.queries < len(labels)
+    assert metrics.recall[1000] == 1
+    assert_figures(metrics, looped(ranking, labels, other_labels, recall_at))
 
 
 @pytest.mark.parametrize("with_reference", [False, True], ids=["themselves", "reference"])
@@ -202,9 +202,9 @@ def test_labels_are_any_integers(labels: Tensor) -> None:
 
 
 def test_figures_print_with_four_digits_and_keep_all() -> None:
-    figures = retrieval(torch.tensor([[0.0], [1.0], [1.5], [4.0]]), torch.tensor([0, 0, 1, 0]), recall_at=[1])
-    assert repr(figures) == "Retrieval(recall={1: 0.3333}, r_precision=0.5, map_at_r=0.3333, queries=3)"
-    assert figures._asdict() == {"recall": {1: 1 / 3}, "r_precision": 0.5, "map_at_r": 1 / 3, "queries": 3}
+    metrics = retrieval(torch.tensor([[0.0], [1.0], [1.5], [4.0]]), torch.tensor([0, 0, 1, 0]), recall_at=[1])
+    assert repr(metrics) == "Retrieval(recall={1: 0.3333}, r_precision=0.5, map_at_r=0.3333, queries=3)"
+    assert metrics._asdict() == {"recall": {1: 1 / 3}, "r_precision": 0.5, "map_at_r": 1 / 3, "queries": 3}
 
 
 POINTS, TWO = torch.zeros(4, 2), torch.tensor([0, 0, 1, 1])

@@ -1,4 +1,4 @@
-"""Verification figures against scikit-learn and brute force, ties, pairs and refusals."""
+"""Verification metrics against scikit-learn and brute force, ties, pairs and refusals."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def pairs(seed: int, count: int | None = None) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("seed", range(60))
 def test_figures_are_those_of_scikit_learn(seed: int) -> None:
     distances, same = pairs(seed)
-    figures = verification(distances, same, far=RATES)
+    metrics = verification(distances, same, false_accept_rates=RATES)
     scores = -distances.numpy()
     wrongly, rightly, _ = roc_curve(same.numpy(), scores, drop_intermediate=False)
-    assert figures.auc == pytest.approx(roc_auc_score(same.numpy(), scores), abs=1e-14)
-    assert figures.tar == {rate: pytest.approx(rightly[wrongly <= rate].max(), abs=1e-14) for rate in RATES}
-    assert figures.eer == pytest.approx(
+    assert metrics.auc == pytest.approx(roc_auc_score(same.numpy(), scores), abs=1e-14)
+    assert metrics.tar == {rate: pytest.approx(rightly[wrongly <= rate].max(), abs=1e-14) for rate in RATES}
+    assert metrics.eer == pytest.approx(
         brentq(lambda rate: 1 - rate - numpy.interp(rate, *strictly(wrongly, rightly)), 0, 1), abs=1e-9
     )
-    assert 2 * figures.balanced_accuracy - 1 == pytest.approx((rightly - wrongly).max(), abs=1e-14)
-    accepted = distances <= figures.threshold
-    assert figures.balanced_accuracy == pytest.approx(
+    assert 2 * metrics.balanced_accuracy - 1 == pytest.approx((rightly - wrongly).max(), abs=1e-14)
+    accepted = distances <= metrics.threshold
+    assert metrics.balanced_accuracy == pytest.approx(
         balanced_accuracy_score(same.numpy(), accepted.numpy()), abs=1e-14
     )
 
@@ -56,11 +56,11 @@ def strictly(wrongly: numpy.ndarray, rightly: numpy.ndarray) -> tuple[numpy.ndar
 @pytest.mark.parametrize("seed", range(20))
 def test_the_equal_error_rate_is_the_same_seen_from_either_side(seed: int) -> None:
     distances, same = pairs(seed)
-    figures, mirrored = verification(distances, same), verification(-distances, ~same)
-    assert figures.eer == pytest.approx(mirrored.eer, abs=1e-12)
-    assert figures.auc == pytest.approx(mirrored.auc, abs=1e-12)
-    assert figures.eer + verification(-distances, same).eer == pytest.approx(1, abs=1e-12)
-    assert figures.auc + verification(-distances, same).auc == pytest.approx(1, abs=1e-12)
+    metrics, mirrored = verification(distances, same), verification(-distances, ~same)
+    assert metrics.eer == pytest.approx(mirrored.eer, abs=1e-12)
+    assert metrics.auc == pytest.approx(mirrored.auc, abs=1e-12)
+    assert metrics.eer + verification(-distances, same).eer == pytest.approx(1, abs=1e-12)
+    assert metrics.auc + verification(-distances, same).auc == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -78,18 +78,18 @@ def test_the_threshold_is_the_smallest_of_the_best(seed: int) -> None:
 def test_the_threshold_holds_in_the_precision_of_the_distances(dtype: torch.dtype) -> None:
     step = torch.finfo(dtype).eps
     for distances in torch.tensor([[1, 1 + step], [1 + step, 1 + 2 * step]], dtype=dtype):
-        figures = verification(distances, torch.tensor([1, 0]))
-        assert (distances <= figures.threshold).tolist() == [True, False]
-        assert figures[:2] == (1, 0)
+        metrics = verification(distances, torch.tensor([1, 0]))
+        assert (distances <= metrics.threshold).tolist() == [True, False]
+        assert metrics[:2] == (1, 0)
 
 
 @pytest.mark.parametrize("different", [1, 3, 10, 49, 100, 1000])
 def test_as_many_are_accepted_as_a_rate_allows_to_the_last_one(different: int) -> None:
     rates = [count / different for count in range(different + 1)] + [0.07, 0.29, 0.57, 0.58]
     same = torch.arange(2 * different) % 2 == 1  # after every different pair one that is the same
-    figures = verification(torch.arange(2 * different), same, far=rates)
+    metrics = verification(torch.arange(2 * different), same, false_accept_rates=rates)
     wrongly, rightly, _ = roc_curve(same, -torch.arange(2 * different), drop_intermediate=False)
-    assert figures.tar == {rate: rightly[wrongly <= rate].max() for rate in rates}
+    assert metrics.tar == {rate: rightly[wrongly <= rate].max() for rate in rates}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int64], ids=str)
@@ -103,35 +103,35 @@ def test_any_kind_of_number_is_a_distance(dtype: torch.dtype) -> None:
     "same", [[1, 0, 1, 0], [1, -1, 1, -1], [True, False, True, False], [1.0, 0.0, 1.0, 0.0]], ids=str
 )
 def test_same_is_written_in_many_ways(same: list[Any]) -> None:
-    figures = verification(torch.tensor([0.5, 3.0, 1.0, 2.0], requires_grad=True), torch.tensor(same))
-    assert figures == (1, 0, {1e-3: 1, 1e-2: 1, 1e-1: 1}, 1.5, 1)
+    metrics = verification(torch.tensor([0.5, 3.0, 1.0, 2.0], requires_grad=True), torch.tensor(same))
+    assert metrics == (1, 0, {1e-3: 1, 1e-2: 1, 1e-1: 1}, 1.5, 1)
 
 
 def test_equal_distances_tell_nothing() -> None:
-    figures = verification(torch.ones(7), torch.tensor([1, 0, 0, 1, 0, 0, 0]), false_accept_rates=(0.5, 1.0))
-    assert figures == (0.5, 0.5, {0.5: 0, 1.0: 1}, -torch.inf, 0.5)
+    metrics = verification(torch.ones(7), torch.tensor([1, 0, 0, 1, 0, 0, 0]), false_accept_rates=(0.5, 1.0))
+    assert metrics == (0.5, 0.5, {0.5: 0, 1.0: 1}, -torch.inf, 0.5)
 
 
 def test_infinite_distances_are_the_largest() -> None:
-    figures = verification(torch.tensor([1.0, torch.inf, torch.inf, 2.0]), torch.tensor([1, 0, 0, 1]))
-    assert figures[:2] == (1, 0)
+    metrics = verification(torch.tensor([1.0, torch.inf, torch.inf, 2.0]), torch.tensor([1, 0, 0, 1]))
+    assert metrics[:2] == (1, 0)
     assert verification(torch.tensor([1.0, torch.inf]), torch.tensor([0, 1])).auc == 0
 
 
 def test_millions_of_pairs_are_counted_exactly() -> None:
     same = torch.arange(3_000_000) % 3 == 0
-    figures = verification(torch.arange(3_000_000), same, false_accept_rates=[1e-3])
-    assert figures.auc == pytest.approx(0.5 + 0.5e-6, abs=1e-12)  # every same pair comes just before two different ones
-    assert figures.tar == {1e-3: 1001 / 1_000_000}
+    metrics = verification(torch.arange(3_000_000), same, false_accept_rates=[1e-3])
+    assert metrics.auc == pytest.approx(0.5 + 0.5e-6, abs=1e-12)  # every same pair comes just before two different ones
+    assert metrics.tar == {1e-3: 1001 / 1_000_000}
 
 
 def test_figures_print_with_four_digits_and_keep_all() -> None:
-    figures = verification(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1, 0, 0, 1]), false_accept_rates=(1 / 3,))
+    metrics = verification(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1, 0, 0, 1]), false_accept_rates=(1 / 3,))
     assert (
-        repr(figures)
+        repr(metrics)
         == "Verification(auc=0.5, eer=0.5, tar={0.3333333333333333: 0.5}, threshold=1.5, balanced_accuracy=0.75)"
     )
-    assert figures._asdict()["threshold"] == 1.5
+    assert metrics._asdict()["threshold"] == 1.5
 
 
 @pytest.mark.parametrize("elements", [1, 50, 1 << 22], ids=str)
@@ -171,10 +171,10 @@ NEAR, BOTH = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1, 0, 1])
         ((NEAR.unsqueeze(1), BOTH), {}, InputError, "must have 1 dimension"),
         ((NEAR + 1j, BOTH), {}, InputError, "must be real"),
         ((NEAR.tolist(), BOTH), {}, InputError, "distances must be a tensor"),
-        ((NEAR, BOTH), {"far": (0.1, 1.5)}, ConfigError, r"far: got \(0.1, 1.5\)"),
-        ((NEAR, BOTH), {"far": (float("nan"),)}, ConfigError, "far: got"),
-        ((NEAR, BOTH), {"far": 0.1}, ConfigError, "far: got 0.1"),
-        ((NEAR, BOTH), {"far": "0.1"}, ConfigError, "far: got '0.1'"),
+        ((NEAR, BOTH), {"false_accept_rates": (0.1, 1.5)}, ConfigError, r"false_accept_rates: got \(0.1, 1.5\)"),
+        ((NEAR, BOTH), {"false_accept_rates": (float("nan"),)}, ConfigError, "false_accept_rates: got"),
+        ((NEAR, BOTH), {"false_accept_rates": 0.1}, ConfigError, "false_accept_rates: got 0.1"),
+        ((NEAR, BOTH), {"false_accept_rates": "0.1"}, ConfigError, "false_accept_rates: got '0.1'"),
     ],
     ids=str,
 )

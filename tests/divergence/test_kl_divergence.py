@@ -109,7 +109,7 @@ def test_the_gradient_keeps_its_size_with_temperature() -> None:
         ({}, torch.randn(3, 4), torch.randn(3, 4).abs() + 2, ["target", "[0, 1]", "softmax"]),
         ({}, torch.randn(3, 4), torch.ones(3, 4), ["target", "sum to 1", "4"]),
         ({}, torch.randn(3, 4), torch.zeros(3, 4), ["target", "sum to 1", "0"]),
-        ({}, torch.randn(3, 4).softmax(1), torch.ones(3, 4) / 4, ["output", "logits", "output='probs'"]),
+        ({}, torch.randn(3, 4).softmax(1), torch.ones(3, 4) / 4, ["output", "logits", "output_form='probs'"]),
         (
             {"target_form": "logits"},
             torch.randn(3, 4),

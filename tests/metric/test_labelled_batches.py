@@ -147,7 +147,6 @@ def test_the_mean_is_the_sum_over_the_weight_of_the_total(name: str) -> None:
         ),
         (torch.randn(4, 2), torch.arange(4), {"indices": ([0], [1], [2])}, ["anchor", "a list"]),
         (torch.randn(4, 2), torch.arange(4), {"weight": torch.ones(3)}, ["weight", "(3,)", "(4,)"]),
-        (torch.randn(4, 2), torch.arange(4), {"anchors": 3}, ["anchors"]),
         (Samples(torch.rand(3), torch.rand(3))._asdict(), torch.arange(4), {}, ["embeddings", "dict"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",

@@ -11,7 +11,7 @@ from torch import Tensor
 import losses
 from losses import InputError, Pairs, Triplets
 from losses.abstract import readings as module
-from losses.checking.invariances import Readings, Synchronisations
+from losses.checking.invariances import HostReads, Synchronisations
 from tests.largest_tensor import Largest
 from tests.metric.reading_loops import NAMES, OF_BATCHES, assert_same, each_loss, measure_of, read
 
@@ -109,7 +109,7 @@ def test_no_value_is_read_after_the_first_batch(parameters: dict[str, Any]) -> N
     loss = losses.create(parameters)
     for output, target, context in all_outputs(parameters):
         first = loss.readings(output, target, **context)
-        with Synchronisations() as seen, Readings() as brought:
+        with Synchronisations() as seen, HostReads() as brought:
             again = loss.readings(output, target, **context)
         assert not seen.calls
         assert not brought.calls

@@ -10,7 +10,7 @@ from torch import Tensor
 import losses
 from losses import Pairs, VAEOutput
 from losses.core.labelled import LabelledBatch
-from losses.extend import ElementwiseLoss
+from losses.extend import ElementwiseLoss, ListedPairs
 from tests.mutants.correct import Absolutes, AsItComes, Entropies, Mutant, PairCosts, Squares
 from tests.mutants.meaning import IgnoredCount
 
@@ -39,7 +39,7 @@ class CancellingDistance(PairCosts):
             return super().items(output, target)
         first, second = output
         squared = first.square().sum(1) + second.square().sum(1) - 2 * (first * second).sum(1)
-        return self._of_pairs(squared.sqrt(), target > 0)
+        return self._of(ListedPairs(squared.sqrt(), target > 0))
 
 
 class UnguardedLength(PairCosts):
@@ -96,14 +96,14 @@ class BalancedByDifferent(PairCosts):
     """Divides by the number of pairs of two classes whatever it is."""
 
     def items(self, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
-        return super().items(output, target) / (~self._pairs(output, target)[1]).sum()
+        return super().items(output, target) / (~self.pairs(output, target).same).sum()
 
 
 class BalancedBySame(PairCosts):
     """Divides by the number of pairs of one class whatever it is."""
 
     def items(self, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
-        return super().items(output, target) / self._pairs(output, target)[1].sum()
+        return super().items(output, target) / self.pairs(output, target).same.sum()
 
 
 class NothingByNothing(losses.MSELoss):

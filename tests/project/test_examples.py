@@ -65,12 +65,12 @@ def test_run_leaves_everything_behind(run, tmp_path, capsys):
     pictures = {"loss.png", plan.task.picture} | ({"readings.png"} if metrics["readings"] else set())
     assert {file.name for file in folder.iterdir()} == {"config.yaml", "metrics.json", "checkpoint.pt"} | pictures
     assert bool(metrics["readings"]) == (run in OF_EMBEDDINGS)
-    assert metrics["figures"].keys() == plan.task.better.keys() == metrics["baselines"]["untrained"].keys()
+    assert metrics["metrics"].keys() == plan.task.better.keys() == metrics["baselines"]["untrained"].keys()
     assert metrics["steps"] == 4
     assert saved(folder)["run"] == plan.values() == yaml.safe_load((folder / "config.yaml").read_text())
     printed = capsys.readouterr().out
     assert "untrained" in printed
-    assert all(figure in printed for figure in plan.task.better)
+    assert all(metric in printed for metric in plan.task.better)
 
 
 @pytest.mark.parametrize("run", ["vae", "siamese", "digits"])
@@ -82,11 +82,11 @@ def test_resumed_run_equals_uninterrupted_run(run, tmp_path):
     whole, parts = saved(tmp_path / "whole" / run), saved(tmp_path / "parts" / run)
     assert len(whole["history"]["training"]) == 9
     assert_equal(whole, parts)
-    figures = [json.loads((tmp_path / part / run / "metrics.json").read_text()) for part in ("whole", "parts")]
-    assert figures[0]["figures"] == figures[1]["figures"]
-    assert figures[0]["loss"] == figures[1]["loss"]
-    assert figures[0]["readings"] == figures[1]["readings"]
-    assert bool(figures[0]["readings"]) == (run in OF_EMBEDDINGS)
+    found = [json.loads((tmp_path / part / run / "metrics.json").read_text()) for part in ("whole", "parts")]
+    assert found[0]["metrics"] == found[1]["metrics"]
+    assert found[0]["loss"] == found[1]["loss"]
+    assert found[0]["readings"] == found[1]["readings"]
+    assert bool(found[0]["readings"]) == (run in OF_EMBEDDINGS)
 
 
 @pytest.mark.parametrize("run", OF_EMBEDDINGS)
@@ -208,7 +208,7 @@ def test_several_losses_give_one_table(tmp_path, capsys, monkeypatch):
 def test_robust_losses_are_ahead_among_outliers(tmp_path):
     assert train.main(["outliers", "--loss", "mse", "--loss", "mae", "--loss", "huber", "--output", str(tmp_path)]) == 0
     mse, mae, huber = (
-        json.loads((tmp_path / f"outliers-{loss}" / "metrics.json").read_text())["figures"]["MAE"]
+        json.loads((tmp_path / f"outliers-{loss}" / "metrics.json").read_text())["metrics"]["MAE"]
         for loss in ("mse", "mae", "huber")
     )
     assert max(mae, huber) < 0.5 * mse
@@ -327,7 +327,7 @@ def test_diverging_run_stops_and_says_so(tmp_path, capsys):
 def test_run_of_no_steps_shows_the_untrained_network(tmp_path):
     assert small("disease", tmp_path, "--set", "steps=0") == 0
     metrics = json.loads((tmp_path / "disease" / "metrics.json").read_text())
-    assert metrics["figures"] == metrics["baselines"]["untrained"]
+    assert metrics["metrics"] == metrics["baselines"]["untrained"]
 
 
 def test_documentation_is_true():

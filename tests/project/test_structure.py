@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import losses
-from losses.core.loss import Loss
 from losses.core.parameters import declared_parameters
 from losses.core.registry import FAMILIES, SPECS, find
+from losses.extend import AnchorLoss, ElementwiseLoss, EmbeddingLoss, Loss
 from tools import pages
 
 ROOT = Path(__file__).parents[2]
@@ -119,10 +119,15 @@ def test_parameters_are_keyword_only(name: str) -> None:
         find(name).cls("mean")  # type: ignore[arg-type]  # wrong on purpose
 
 
-def test_loss_is_the_only_abstract_class() -> None:
-    abstract = {cls for cls in Loss.__subclasses__() if inspect.isabstract(cls)}
-    assert not abstract
-    assert inspect.isabstract(Loss)
+def test_a_class_is_abstract_or_final() -> None:
+    abstract = {Loss, ElementwiseLoss, EmbeddingLoss, AnchorLoss}
+    assert all(map(inspect.isabstract, abstract))
+    for cls in abstract:
+        for child in cls.__subclasses__():
+            assert child in abstract or child.__module__.startswith("tests.") or not inspect.isabstract(child)
+    for name in NAMES:
+        of_ours = [child for child in find(name).cls.__subclasses__() if child.__module__.startswith("losses.")]
+        assert not of_ours, f"{name} is derived from"
 
 
 @pytest.mark.parametrize("path", pages.PAGES, ids=lambda p: p.name)

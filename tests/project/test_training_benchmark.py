@@ -76,7 +76,7 @@ def test_our_side_is_what_the_example_trains(tmp_path: Path) -> None:
     found = training.trained(run, training.peer(run), seconds=0.0)
     expected = training.examples().train.train("glyphs", run, tmp_path, resume=False)
     assert found.losses["ours"] == expected.history.training
-    assert found.metrics["ours"] == expected.figures
+    assert found.metrics["ours"] == expected.metrics
 
 
 def test_embeddings_are_unit_vectors_before_any_loss_sees_them() -> None:

@@ -160,7 +160,7 @@ def test_a_normalizer_without_a_mean_is_refused(reduction: str) -> None:
 
 
 def test_context_of_other_losses_is_refused() -> None:
-    with pytest.raises(InputError, match="indices"):
+    with pytest.raises(TypeError, match="indices"):
         losses.create("mse")(torch.ones(2), torch.ones(2), indices=(0, 1, 2))
 
 

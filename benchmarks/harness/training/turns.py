@@ -87,7 +87,7 @@ def trained(run: Run, other: nn.Module, *, seconds: float, say: Console | None =
             ours, expected = (found.losses[side][number - 1] for side in SIDES)
             raise UnequalError(f"step {number} in float32: our loss is {ours:.7g}, PML's is {expected:.7g}")
         time_alone(found, "trained", learners, run, seconds)
-        found.metrics = {side: dict(examples().train.figures_of(learner, run)) for side, learner in learners.items()}
+        found.metrics = {side: dict(examples().train.metrics_of(learner, run)) for side, learner in learners.items()}
     except UnequalError as error:
         return Trained(run.seed, found.double, found.losses, error=f"seed {run.seed}, {error}")
     return found

@@ -60,7 +60,7 @@ class Distributions(Kind):
                 check.require_distributions(-1, **{f"{name}.exp()": tensor.exp()})
             elif check.looks_like_probabilities(tensor, -1):
                 raise InputError(
-                    f"{name} is declared as logits but holds probabilities; declare {name}='probs' or remove the "
+                    f"{name} is declared as logits but holds probabilities; declare {name}_form='probs' or remove the "
                     "softmax"
                 )
 

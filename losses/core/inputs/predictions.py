@@ -47,7 +47,7 @@ class Scores(Kind):
     """One score for each yes-or-no question; its sign is the decision."""
 
     name, returns = "SCORES", "logit"
-    output, target = (
+    output_text, target_text = (
         "scores (*)",
         "the same shape; positive where the target is above 0, so {0, 1}, {-1, 1} and bool all work",
     )
