@@ -16,7 +16,7 @@ from losses.ops.tiles.blocks import Tile, Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
 from losses.ops.tiles.rows import exact_sum, no_sum
-from losses.ops.tiles.whole_batch import Tiling
+from losses.ops.tiles.whole_batch import Tiling, tileable, tiles_of
 
 
 class AnchorRows(NamedTuple):
@@ -64,6 +64,16 @@ class AnchorLoss(EmbeddingLoss):
                 "weight out, or pass a labelled batch with one weight per anchor"
             )
         return weight
+
+    def active_items(self, output: LabelledBatch | Pairs, target: Tensor) -> tuple[Tensor | int, Tensor | int]:
+        if type(self).counted is not AnchorLoss.counted:
+            return super().active_items(output, target)
+        if not isinstance(output, LabelledBatch) or not tileable(output):
+            items = self.items(output, target)
+            return (items > 0).sum(), len(items)
+        tiles, classes = tiles_of(output, self.measure)
+        active = sum((self.of_anchors(rows_of(tile, classes)) > 0).sum() for tile in tiles)
+        return active, len(output.anchors)
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         return Tiling(self._over_tiles)

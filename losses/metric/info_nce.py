@@ -31,7 +31,7 @@ from losses.ops.pairs.info_nce import tiled_info_nce, tiled_matches, tiled_views
 from losses.ops.pairs.log_sums import MODEST
 from losses.ops.pairs.supervised_contrastive import tiled_supervised_contrastive
 from losses.ops.tiles.differentiable import over_tiles
-from losses.ops.tiles.whole_batch import over_batch, tileable
+from losses.ops.tiles.whole_batch import classes_of, over_batch, tileable
 
 
 def info_nce(positive: Tensor, similarity: Tensor, negative: Tensor, *, temperature: float = 0.1) -> Tensor:
@@ -151,8 +151,9 @@ class InfoNCELoss(EmbeddingLoss):
         return Tiling(tiled_info_nce, scale=1 / self.temperature)
 
     def active_items(self, output: LabelledBatch | Pairs, target: Tensor | None) -> tuple[Tensor, int]:
-        positive, _ = (views_of(output) if isinstance(output, Pairs) else output).occurrences()
-        return (positive > 0).any(1).sum(), len(positive)
+        batch = views_of(output) if isinstance(output, Pairs) else output
+        positives = classes_of(batch).positives if batch.indices is None else batch.occurrences()[0].sum(1)
+        return (positives > 0).sum(), len(positives)
 
     def _costs(self, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
         """Return ``(N, M)``: what every other would cost as a positive of each anchor, and how often it is one."""

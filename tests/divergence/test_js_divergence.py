@@ -26,7 +26,7 @@ def test_zeros_are_finite_and_bounded_in_every_form(
     for output, target in itertools.product(FORMS, FORMS):
         sides = in_form(EDGES[first], output, dtype), in_form(EDGES[second], target, dtype)
         value, *_ = backward_of_both(
-            losses.create("js", output_form=output, target=target, mixture=mixture, reduction="none"), *sides
+            losses.create("js", output_form=output, target_form=target, mixture=mixture, reduction="none"), *sides
         )
         assert (value > -1e-6).all()
         assert (value < most + 5e-3).all()
@@ -43,7 +43,7 @@ def test_disjoint_supports_cost_log_two(dtype: torch.dtype) -> None:
 def test_logits_of_ten_thousand_are_finite(dtype: torch.dtype) -> None:
     logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, -1e4, 1e4]], dtype=dtype)
     for target in (logits, logits.flip(0), logits.flip(1), torch.zeros(2, 3, dtype=dtype)):
-        value, *_ = backward_of_both(losses.create("js", target="logits"), logits, target)
+        value, *_ = backward_of_both(losses.create("js", target_form="logits"), logits, target)
         assert value <= math.log(2) + 1e-6
 
 
@@ -100,7 +100,7 @@ def test_empty_batches_and_one_outcome_are_zero(shape: tuple[int, ...]) -> None:
         (torch.randn(3, 4), torch.ones(3, 5) / 5, ["(3, 4)", "(3, 5)"]),
         (torch.randn(3, 4), torch.ones(3, 4), ["target", "sum to 1", "4"]),
         (torch.randn(3, 4), torch.zeros(3, 4), ["target", "sum to 1", "0"]),
-        (torch.randn(3, 4).softmax(1), torch.ones(3, 4) / 4, ["output", "logits", "output='probs'"]),
+        (torch.randn(3, 4).softmax(1), torch.ones(3, 4) / 4, ["output", "logits", "output_form='probs'"]),
         (torch.full((1, 2), torch.nan), torch.ones(1, 2) / 2, ["output", "NaN"]),
         (Triplets(*torch.randn(3, 2, 2)), torch.ones(3), ["js_divergence", "Triplets"]),
     ],

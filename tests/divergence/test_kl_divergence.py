@@ -25,7 +25,12 @@ def test_zeros_are_finite_in_every_form(first: str, second: str, direction: str,
     for output, target in itertools.product(FORMS, FORMS):
         for temperature in (1.0, 2.0):
             loss = losses.create(
-                "kl", output=output, target=target, direction=direction, temperature=temperature, reduction="none"
+                "kl",
+                output_form=output,
+                target_form=target,
+                direction=direction,
+                temperature=temperature,
+                reduction="none",
             )
             value, *_ = backward_of_both(
                 loss, in_form(EDGES[first], output, dtype), in_form(EDGES[second], target, dtype)

@@ -30,6 +30,8 @@ OF_BATCHES: list[dict[str, Any]] = [
     {"name": "circle", "margin": 0.25, "scale": 4.0},
     {"name": "info_nce"},
     {"name": "supervised_contrastive", "temperature": 0.5},
+    {"name": "multi_similarity", "beta": 5.0},
+    {"name": "multi_similarity", "mining_epsilon": 0.1},
 ]
 each_loss = pytest.mark.parametrize("parameters", OF_BATCHES, ids=lambda p: "-".join(map(str, p.values())))
 
@@ -210,7 +212,21 @@ def active(loss: Any, batch: ReadingsBatch, away: Any) -> list[bool]:
         case "supervised_contrastive":
             compared = {*positive, *negative}
             return [any(a == b for b, _ in positive) and sum(a == b for b, _ in compared) > 1 for a in anchors]
+        case "multi_similarity":
+            return [any(a == b for b, _ in near + far) for a in anchors for near, far in [taken(loss, batch, a, away)]]
     raise AssertionError(loss)
+
+
+def taken(loss: Any, batch: ReadingsBatch, anchor: int, away: Any) -> tuple[list[Any], list[Any]]:
+    """Return the pairs of an anchor that the multi-similarity loss takes: all of them, or those that are mined."""
+    near, far = ([pair for pair in side if pair[0] == anchor] for side in batch.pairs())
+    if loss.mining_epsilon is None:
+        return near, far
+    most, least = min((away(*pair) for pair in far), default=math.inf), max((away(*pair) for pair in near), default=0)
+    return (
+        [pair for pair in near if far and away(*pair) + loss.mining_epsilon > most],
+        [pair for pair in far if near and away(*pair) - loss.mining_epsilon < least],
+    )
 
 
 def mined(loss: Any, triplets: list[tuple[int, int, int]], away: Any) -> list[tuple[int, int, int]]:
@@ -254,6 +270,18 @@ def at_one_point(loss: Any, batch: ReadingsBatch) -> float:
         case "supervised_contrastive":
             compared = [(p, {*p, *n}) for p, n in both_sides(batch)]
             return mean([math.log(len(every)) for p, every in compared if p and len(every) > 1])
+        case "multi_similarity":
+            mines = loss.mining_epsilon is not None  # at one point a pair is as similar as any other
+            near, far = math.exp(-loss.alpha * (1 - loss.base)), math.exp(loss.beta * (1 - loss.base))
+            sizes = [(len(set(p)), len(set(n))) for p, n in both_sides(batch)]
+            return mean(
+                [
+                    0.0
+                    if mines and not (p and n)
+                    else math.log1p(p * near) / loss.alpha + math.log1p(n * far) / loss.beta
+                    for p, n in sizes
+                ]
+            )
     raise AssertionError(loss)
 
 

@@ -185,5 +185,5 @@ def test_a_batch_that_the_loss_refuses_is_refused(parameters: dict[str, Any]) ->
     loss = losses.create(parameters)
     with pytest.raises(InputError, match="labels"):
         loss.readings(torch.randn(4, 2), torch.arange(3))
-    with pytest.raises(InputError, match="takes no 'anchors'"):
+    with pytest.raises(TypeError, match="anchors"):
         loss.readings(torch.randn(4, 2), torch.arange(4), anchors=3)

@@ -152,12 +152,12 @@ def test_a_weight_may_ask_for_a_gradient(case: TileCase) -> None:
     batch = tile_batch(12, weighted=True)
     weight = (batch.weight + 0.1).requires_grad_() if batch.weight is not None else None
     assert weight is not None
-    result = total(case, batch._replace(denominator=weight))
+    result = total(case, batch._replace(weight=weight))
     (gradient,) = torch.autograd.grad(result.sum.sum(), weight)
     assert gradient.any()
     ones = torch.eye(12, dtype=torch.float64)
     # the sum is linear in the weights
-    each = torch.stack([total(case, batch._replace(denominator=one)).sum.sum() for one in ones])
+    each = torch.stack([total(case, batch._replace(weight=one)).sum.sum() for one in ones])
     assert_near([gradient], [each], 1e-11)
 
 

@@ -29,7 +29,8 @@ def tiled_supervised_contrastive(tiles: Tiles, classes: Classes, weight: Tensor 
         cost += block.total(surprise.masked_fill_(~counts, 0).clamp_(min=0))
         number += block.total(counts.to(surprise.dtype))
         if tiles.differentiable:
-            block.accumulate_gradient(logits.mul_(to_softmax * counts), -block.exists * (counts / positives))
+            of_positives = (block.exists & counts).to(logits.dtype) / -positives
+            block.accumulate_gradient(logits.mul_(to_softmax * counts), of_positives)
     return TileSums([cost], [number])
 
 

@@ -34,17 +34,17 @@ from tests.oracles.divergence.distributions import FORMS, against_zeros, as_prob
 
 
 def kl_loop(
-    output: str = "logits", target: str = "probs", direction: str = "forward", temperature: float = 1.0
+    output_form: str = "logits", target_form: str = "probs", direction: str = "forward", temperature: float = 1.0
 ) -> Answer:
     def items(first: Tensor, second: Tensor) -> Tensor:
-        o, t = as_probs(first, output, temperature), as_probs(second, target, temperature)
+        o, t = as_probs(first, output_form, temperature), as_probs(second, target_form, temperature)
         return temperature**2 * (relative_entropy_loop(t, o) if direction == "forward" else relative_entropy_loop(o, t))
 
     return items
 
 
 def kl_case(name: str, *shape: int, **parameters: Any) -> OracleCase:
-    draw = distributions(parameters.get("output", "logits"), parameters.get("target", "probs"), *shape)
+    draw = distributions(parameters.get("output_form", "logits"), parameters.get("target_form", "probs"), *shape)
     return OracleCase(name, draw, parameters, items=kl_loop(**parameters))
 
 
@@ -112,7 +112,10 @@ OBJECTS = {
 KL_DIVERGENCE = [
     *(
         kl_case(
-            f"{output}_against_{target}_{direction}_temperature_{temperature:g}", output=output, target=target, **more
+            f"{output}_against_{target}_{direction}_temperature_{temperature:g}",
+            output_form=output,
+            target_form=target,
+            **more,
         )
         for output, target in itertools.product(FORMS, FORMS)
         for direction, temperature in itertools.product(("forward", "reverse"), (1.0, 2.5))
