@@ -5,7 +5,7 @@
 The losses of this package are written on it too. Mathematics that several losses share is in :mod:`losses.ops`.
 """
 
-from losses.abstract.anchor import AnchorLoss, AnchorRows
+from losses.abstract.anchor import AnchorLoss, AnchorRows, has_both
 from losses.abstract.elementwise import ElementwiseLoss
 from losses.abstract.embedding import EmbeddingLoss, ListedPairs
 from losses.core.checks import (
@@ -133,6 +133,7 @@ __all__ = [
     "accumulated",
     "bounded",
     "checked",
+    "has_both",
     "register",
     "register_values",
     "require_finite",

@@ -55,7 +55,7 @@ def support() -> str:
             f"{counts['not applicable']} not applicable (·: the loss has no such edge or option).",
             "",
             *matrix(reports),
-            "## Declared exceptions",
+            "## Declared exemptions",
             "",
             *reasons,
             "",

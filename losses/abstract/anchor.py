@@ -94,8 +94,14 @@ class AnchorLoss(EmbeddingLoss):
             if tiles.differentiable:
                 of_items = torch.ones_like(items) if row_weight is None else row_weight
                 (gradient,) = torch.autograd.grad(items, values, of_items)
+                tile.at_itself(tile.values, torch.inf)  # a distance that its derivative of 0 can be divided by
                 tile.accumulate_gradient(gradient)
         return TileSums([cost], [number])
+
+
+def has_both(positive: Tensor, negative: Tensor) -> Tensor:
+    """Return which anchors have both positives and negatives: those that count in many losses."""
+    return positive.any(-1) & negative.any(-1)
 
 
 def rows_of(tile: Tile, classes: Classes) -> AnchorRows:

@@ -74,7 +74,7 @@ class CrossEntropyLoss(Loss):
     the mean is 0.
 
     Args:
-        label_smoothing: :math:`s`, share of the probability spread evenly over all classes.
+        label_smoothing: :math:`s`, fraction of the probability that all classes get alike.
         class_weight: :math:`w`, one number per class; a buffer, so it moves with the module.
         ignore_index: target index of positions that do not count; their logits must still be numbers (to mask positions
             whose logits may be NaN, give them a ``weight`` of 0).

@@ -16,13 +16,13 @@ from losses.diagnostics.neighbours import compared, in_blocks, require_count
 
 
 class Retrieval(NamedTuple):
-    """Shares from 0 to 1, higher is better, as plain numbers; ``_asdict()`` for a log."""
+    """Fractions from 0 to 1, higher is better, as plain numbers; ``_asdict()`` for a log."""
 
     recall: dict[int, float]
-    """By k: the share of queries with any of their class among the nearest k; ``recall[1]`` is also the precision at
+    """By k: the fraction of queries with any of their class among the nearest k; ``recall[1]`` is also the precision at
     1."""
     r_precision: float
-    """The mean share of its class among the nearest R of a query, of whose class there are R."""
+    """The mean fraction of its class among the nearest R of a query, of whose class there are R."""
     map_at_r: float
     """The mean over queries of their average precision, cut at R."""
     queries: int

@@ -25,12 +25,12 @@ from losses.ops.distances import pairwise_distance
 
 
 class Verification(NamedTuple):
-    """Shares from 0 to 1 and a distance, as plain numbers; ``_asdict()`` for a log."""
+    """Fractions from 0 to 1 and a distance, as plain numbers; ``_asdict()`` for a log."""
 
     auc: float
     """Area under the ROC curve: how often a same pair is closer than a different one, ties half. Higher is better."""
     eer: float
-    """Equal error rate: the share of errors where false accepts and false rejects are equally frequent. Lower is
+    """Equal error rate: the fraction of errors where false accepts and false rejects are equally frequent. Lower is
     better."""
     tar: dict[float, float]
     """By false accept rate: the largest true accept rate without exceeding it. Higher is better."""
@@ -169,7 +169,8 @@ def require_both_kinds(purpose: str, alike: Tensor) -> None:
 
 
 def equal_error_rate(rightly: Tensor, wrongly: Tensor) -> float:
-    """Return the share of errors where the line between accepted pairs of both kinds crosses equal shares of errors."""
+    """Return the fraction of errors where the line between accepted pairs of both kinds crosses equal fractions of
+    errors."""
     same_pairs, different_pairs = int(rightly[-1]), int(wrongly[-1])
     excess = (same_pairs - rightly) * different_pairs - wrongly * same_pairs  # of false rejects: falls at every point
     after = int((excess > 0).sum())

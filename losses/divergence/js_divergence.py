@@ -52,7 +52,7 @@ class JSDivergenceLoss(Loss):
     Args:
         output_form: what the output holds, ``"logits"``, ``"log_probs"`` or ``"probs"``.
         target_form: what the target holds, likewise.
-        mixture: :math:`\pi`, share of the target in the mixture.
+        mixture: :math:`\pi`, fraction of the target in the mixture.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one distribution.
 
     Shapes:

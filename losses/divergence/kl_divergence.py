@@ -51,7 +51,7 @@ class KLDivergenceLoss(Loss):
         \qquad
         \text{reverse: } \mathrm{KL}(o \,\|\, t)
 
-    :math:`0 \log 0 = 0`. A probability of 0 where the other distribution has mass counts as the smallest normal number
+    :math:`0 \log 0 = 0`. A probability of 0 where the other distribution has some counts as the smallest normal number
     of the dtype, so that the divergence stays finite.
 
     Args:

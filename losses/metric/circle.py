@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from losses.extend import (
@@ -23,9 +22,10 @@ from losses.extend import (
     Reduction,
     Tiling,
     checked,
+    has_both,
     register,
 )
-from losses.ops.numerics.log_space import softplus
+from losses.ops.numerics.log_space import masked_log_sum, softplus
 from losses.ops.pairs.circle import tiled_circle
 
 
@@ -51,20 +51,8 @@ def circle(
     of_positive = -scale * (1 + margin - pace).relu() * (similarity - (1 - margin))
     of_negative = scale * (pace + margin).relu() * (similarity - margin)
     valid = has_both(positive, negative)
-    # a row without either would be log 0: give it something finite and drop it
-    exponent = sum_of_masked(of_positive, positive, valid) + sum_of_masked(of_negative, negative, valid)
+    exponent = masked_log_sum(of_positive, positive) + masked_log_sum(of_negative, negative)
     return softplus(exponent).masked_fill(~valid, 0)
-
-
-def has_both(positive: Tensor, negative: Tensor) -> Tensor:
-    """Return which rows hold both positives and negatives."""
-    return positive.any(-1) & negative.any(-1)
-
-
-def sum_of_masked(logits: Tensor, mask: Tensor, valid: Tensor) -> Tensor:
-    """Return log(sum(exp(.))) over the masked entries of each row, 0 where the row is not valid."""
-    kept = mask | ~valid.unsqueeze(-1)
-    return logits.masked_fill(~kept, -torch.inf).logsumexp(-1) if logits.shape[-1] else logits.sum(-1)
 
 
 @register(

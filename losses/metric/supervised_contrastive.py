@@ -51,7 +51,7 @@ def distinguishing(positive: Tensor, negative: Tensor) -> Tensor:
     inputs=EMBEDDINGS,
     aliases=("supcon",),
     laws=(NON_NEGATIVE, SCALE_INVARIANT),
-    suits="pre-training on labels, and embeddings of classes with many members per batch; all positives pull at once",
+    suits="pre-training on labels, and embeddings of classes with many members per batch; all positives count at once",
     source="P. Khosla et al., Supervised Contrastive Learning, 2020, arXiv:2004.11362, eq. 2 (L_out)",
 )
 class SupervisedContrastiveLoss(AnchorLoss):

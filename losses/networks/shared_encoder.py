@@ -64,9 +64,9 @@ class SharedEncoder(nn.Module):
     def calibrate(self, pairs: tuple[Tensor, Tensor], same: Tensor) -> float:
         """Choose the distance up to which two inputs count as the same, keep it with the network and return it.
 
-        The threshold is the one with the greatest difference between the share of same pairs it accepts and the share
-        of different pairs it accepts (Youden's J), halfway to the next distance seen; minus infinity, which accepts
-        nothing, where no threshold tells them apart better than chance.
+        The threshold is the one with the greatest difference between the fraction of same pairs it accepts and the
+        fraction of different pairs it accepts (Youden's J), halfway to the next distance seen; minus infinity, which
+        accepts nothing, where no threshold tells them apart better than chance.
 
         Args:
             pairs: two batches of inputs; row i of one is compared with row i of the other.

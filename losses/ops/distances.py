@@ -2,7 +2,7 @@
 
 Distances between all pairs come from one matrix product. The identity |a - b|^2 = |a|^2 + |b|^2 - 2ab loses everything
 for points that nearly coincide, so the data is centred first and the product accumulates in float64; what is left below
-the rounding of that product, about 1e-8 sqrt(D + 4) of the spread of the data, is a distance of exactly 0. These are
+the rounding of that product, about 1e-8 sqrt(D + 4) of the extent of the data, is a distance of exactly 0. These are
 the readable definitions; :mod:`losses.ops.tiles` measures the same in blocks.
 """
 

@@ -13,8 +13,8 @@ def test_contract(name: str, clause: str) -> None:
 
 
 @pytest.mark.parametrize("name", losses.available())
-def test_exceptions_are_declared_for_clauses_that_exist_and_are_not_kept(name: str) -> None:
+def test_exemptions_are_declared_for_clauses_that_exist_and_are_not_kept(name: str) -> None:
     cls = type(losses.create(name))
     for clause in cls.exemptions:
-        without = type(cls.__name__, (cls,), {"exceptions": {}})
+        without = type(cls.__name__, (cls,), {"exemptions": {}})
         assert check_loss(without, clauses=[clause]).failures

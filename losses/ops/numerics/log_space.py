@@ -34,6 +34,20 @@ def relative_entropy(log_probs: Tensor, log_other: Tensor) -> Tensor:
     return (present.exp() * (present - floored(log_other))).masked_fill(absent, 0)
 
 
+def masked_log_sum(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return log(sum(exp(.))) over the masked entries of the last dimension; 0, with gradient 0, where nothing is
+    masked, as log 0 would have a gradient of NaN."""
+    if not logits.shape[-1]:
+        return logits.sum(-1)
+    nothing = ~mask.any(-1, keepdim=True)
+    return (
+        logits.masked_fill(nothing, 0)
+        .masked_fill(~(mask | nothing), -torch.inf)
+        .logsumexp(-1)
+        .masked_fill(nothing.squeeze(-1), 0)
+    )
+
+
 def softplus(values: Tensor) -> Tensor:
     """Return log(1 + exp(.)), exact in float64 too: torch takes the identity from 20 on, which is 2e-9 off."""
     return F.softplus(values, threshold=40)

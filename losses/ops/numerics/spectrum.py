@@ -42,16 +42,16 @@ def centred(embeddings: Tensor) -> Tensor:
 
 
 def entropy_rank(singular: Tensor) -> Tensor:
-    """Return the exponential of the entropy of singular values ``(K,)`` as shares of their sum; 0 where all of them are
-    0."""
+    """Return the exponential of the entropy of singular values ``(K,)`` as fractions of their sum; 0 where all of them
+    are 0."""
     whole = singular.sum()
     entropy: Tensor = torch.special.entr(singular / whole.masked_fill(whole == 0, 1)).sum()
     return entropy.exp().masked_fill(whole == 0, 0)
 
 
 def leading_variance_ratio(singular: Tensor) -> Tensor:
-    """Return the share of the largest singular value, of ``(K,)`` in falling order, in the sum of their squares; 1 if
-    all are 0."""
+    """Return the fraction of the largest singular value, of ``(K,)`` in falling order, in the sum of their squares; 1
+    if all are 0."""
     largest = singular[:1].sum()
     relative = singular / largest.masked_fill(largest == 0, 1)  # squares of the values themselves might overflow
     return 1 / relative.square().sum().clamp(min=1)

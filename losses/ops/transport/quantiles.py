@@ -44,7 +44,7 @@ def norm(moved: Tensor, width: Tensor | None, power: float) -> Tensor:
 
 
 def quantile_steps(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the points in order, and the share of the whole weight up to and with each of them."""
+    """Return the points in order, and the fraction of the whole weight up to and with each of them."""
     points, order = accumulated(points).sort(-1)  # widths are differences of sums, which float32 would round away
     if weights is None:
         size = points.shape[-1]

@@ -1,0 +1,101 @@
+"""CONTRIBUTING is a path that can be walked: its files keep the contract, and its tables are complete."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import losses
+from losses.extend import AnchorLoss, ElementwiseLoss, EmbeddingLoss, Loss
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"`(losses/\w+/\w+\.py)`:\n\n```python\n(.*?)```", TEXT, re.DOTALL))
+CHECK = """
+import doctest, sys, torch
+torch.set_num_threads(1)
+import losses
+module = __import__(sys.argv[1])
+names = {"tensor": torch.tensor}
+print(doctest.testmod(module, extraglobs=names))
+losses.check_loss(sys.argv[1]).raise_for_failures()
+print(sys.argv[1] in losses.available(), losses.describe(sys.argv[1]).name)
+"""
+
+
+def test_there_is_a_file_for_each_way() -> None:
+    bases = [re.search(r"^class \w+\((\w+)\)", text, re.MULTILINE)[1] for text in FILES.values()]
+    assert bases == ["ElementwiseLoss", "AnchorLoss", "Loss"]
+    assert not any((ROOT / path).exists() for path in FILES)
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_file_to_copy_keeps_the_contract(path: str, tmp_path: Path) -> None:
+    name = Path(path).stem
+    (tmp_path / f"{name}.py").write_text(FILES[path], encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK, name],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{ROOT}:{tmp_path}", "PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "failed=0, attempted=0" not in done.stdout
+    assert done.stdout.splitlines()[-1] == f"True {name}"
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_file_to_copy_is_formatted_as_ours_are(path: str, tmp_path: Path) -> None:
+    file = tmp_path / Path(path).name
+    file.write_text(FILES[path], encoding="utf-8")
+    config = ["--config", str(ROOT / "pyproject.toml")]
+    subprocess.run([sys.executable, "-m", "ruff", "check", *config, file], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "ruff", "format", "--check", *config, file], check=True, timeout=60)
+
+
+def rows(text: str) -> set[tuple[str, str]]:
+    """Return the rows of a decision table, from a docstring or a page, in plain words."""
+    found = re.findall(r"^    (\S.*?)\s{2,}(:\w+:`.*|\S.*)$", text, re.MULTILINE) or []
+    found += re.findall(r"^\| ([^|`]+?) \| (`?[^|]+?) \|$", text, re.MULTILINE)
+    return {(what, re.sub(r":\w+:`(?:losses\.extend\.)?(\w+)`", r"`\1`", how)) for what, how in found}
+
+
+@pytest.mark.parametrize("cls", [Loss, EmbeddingLoss])
+def test_the_page_shows_the_table_of_the_class(cls: type[Loss]) -> None:
+    of_class = {row for row in rows(cls.__doc__ or "") if not row[0].startswith("=")}
+    assert len(of_class) > 5
+    assert of_class <= rows(TEXT)
+
+
+def hooks(cls: type[Loss]) -> set[str]:
+    """Return what a class lets a loss say: its own public methods and properties that are not called by users."""
+    called = {"forward", "total", "readings", "config", "extra_repr", "terms", "definition_total"}
+    own = {name for name, value in vars(cls).items() if inspect.isfunction(value) or isinstance(value, property)}
+    return {name for name in own if not name.startswith("_")} - called
+
+
+def test_the_table_of_loss_is_complete() -> None:
+    told = set(re.findall(r":(?:meth|attr):`(\w+)`", Loss.__doc__ or ""))
+    assert told == hooks(Loss) | {"exemptions"}
+
+
+def test_the_tables_of_the_middle_classes_are_complete() -> None:
+    inherited = hooks(Loss)
+    told = set(re.findall(r":(?:meth|attr):`(\w+)`", EmbeddingLoss.__doc__ or ""))
+    helpers = {"pair_weights", "distance_measure"}  # to call, not to write
+    assert told - inherited == hooks(EmbeddingLoss) - inherited - helpers
+    assert hooks(ElementwiseLoss) - inherited == {"fused"}
+    assert hooks(AnchorLoss) - inherited - hooks(EmbeddingLoss) == {"of_anchors", "counted"}
+
+
+@pytest.mark.parametrize("name", losses.available())
+def test_a_loss_overrides_nothing_but_hooks(name: str) -> None:
+    """What users call is the same for all; the lower bound's progress, which a call advances, is the exception."""
+    cls = type(losses.create(name))
+    public = {"forward", "total", "readings", "config", "extra_repr", "definition_total"}
+    assert public & set(vars(cls)) <= ({"forward", "total"} if name == "elbo" else set())
