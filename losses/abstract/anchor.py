@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from losses.abstract.embedding import EmbeddingLoss, measured, measured_rowwise
 from losses.core.errors import InputError
@@ -85,7 +86,8 @@ class AnchorLoss(EmbeddingLoss):
             rows = rows_of(tile, classes)
             counted = self.counted(rows.positive, rows.negative)
             row_weight = None if weight is None else weight[tile.rows]
-            with torch.enable_grad():
+            # what a block saves is used up here: a caller's hooks would offload it, or checkpoint it block by block
+            with torch.enable_grad(), saved_tensors_hooks(Tensor.detach, Tensor.detach):
                 values = rows.values.detach().requires_grad_(tiles.differentiable)
                 items = self.of_anchors(rows._replace(values=values)).unsqueeze(1)
             cost += exact_sum(items.detach(), row_weight)

@@ -273,7 +273,7 @@ def test_a_log_variance_of_eight_bits_is_taken_or_refused() -> None:
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("name", ["triplet", "contrastive", "circle", "supcon", "info_nce"])
+@pytest.mark.parametrize("name", ["triplet", "contrastive", "circle", "multi_similarity", "supcon", "info_nce"])
 def test_a_single_weight_for_a_whole_labelled_batch_is_taken_or_refused(name: str, reduction: str) -> None:
     with contextlib.suppress(InputError):
         assert losses.create(name, reduction=reduction)(X, LABELS, weight=torch.tensor(1.0)).isfinite().all()

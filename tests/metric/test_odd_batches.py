@@ -25,6 +25,8 @@ LOSSES: list[tuple[str, dict[str, Any]]] = [
     ("contrastive", {"distance": "cosine", "average": "active"}),
     ("contrastive", {"distance": "squared_euclidean"}),
     ("circle", {}),
+    ("multi_similarity", {}),
+    ("multi_similarity", {"mining_epsilon": 0.1}),
     ("supervised_contrastive", {}),
     ("info_nce", {}),
 ]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pytorch_metric_learning import distances, reducers
 from pytorch_metric_learning import losses as pml
+from pytorch_metric_learning import miners as pml_miners
 from torch import Tensor
 
 import losses
@@ -83,6 +84,26 @@ def test_two_hundred_random_batches_of_pairs_equal_pytorch_metric_learning() -> 
 def test_two_hundred_random_batches_of_the_circle_equal_pytorch_metric_learning() -> None:
     # their softplus is linear above 20, which is off by 2e-9: a scale at which no anchor gets there
     assert_equal(losses.create("circle", margin=0.25, scale=2.0), pml.CircleLoss(m=0.25, gamma=2), 120)
+
+
+@pytest.mark.parametrize("settings", [{}, {"alpha": 3.0, "beta": 7.0, "base": 0.2}], ids=["default", "other"])
+def test_two_hundred_random_batches_of_multi_similarity_equal_pytorch_metric_learning(
+    settings: dict[str, float],
+) -> None:
+    assert_equal(losses.create("multi_similarity", **settings), pml.MultiSimilarityLoss(**settings), 120)
+
+
+@pytest.mark.parametrize("epsilon", [0.02, 0.1, 1.0])
+def test_two_hundred_random_batches_of_mined_multi_similarity_equal_pytorch_metric_learning(epsilon: float) -> None:
+    theirs, miner = pml.MultiSimilarityLoss(), pml_miners.MultiSimilarityMiner(epsilon=epsilon)
+    ours = losses.create("multi_similarity", mining_epsilon=epsilon)
+
+    def where_defined(embeddings: Tensor, labels: Tensor) -> Tensor:
+        # theirs is 0 where one positive and one negative pair are all that is mined
+        indices = miner(embeddings, labels)
+        return ours(embeddings, labels) if max(map(len, indices)) == 1 else theirs(embeddings, labels, indices)
+
+    assert_equal(ours, where_defined, 120)
 
 
 def test_two_hundred_random_batches_of_supervised_contrast_equal_pytorch_metric_learning() -> None:

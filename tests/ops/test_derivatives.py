@@ -14,6 +14,7 @@ from tests.ops.tile_cases import (
     function,
     one_of_each,
     plainly,
+    shrink,
     small,
     total,
     without_torchs_own_remarks,
@@ -116,7 +117,7 @@ def test_many_gradients_may_be_asked_for_at_once(case: TileCase) -> None:
     assert_near([together], [torch.stack(each)], 1e-11)
 
 
-@pytest.mark.parametrize("case", [ONE_OF_EACH[place] for place in (0, 3, 5, 8, 9)], ids=str)
+@pytest.mark.parametrize("case", [ONE_OF_EACH[place] for place in (0, 3, 5, 8, 9, 10, 11)], ids=str)
 def test_a_compiled_loss_equals_it_in_eager_mode(case: TileCase) -> None:
     batch = small()
     torch._dynamo.reset()
@@ -132,14 +133,19 @@ def test_a_compiled_loss_equals_it_in_eager_mode(case: TileCase) -> None:
 
 
 @one_of_each
-def test_a_checkpoint_around_the_loss_changes_nothing(case: TileCase) -> None:
+def test_a_checkpoint_around_the_loss_changes_nothing_and_repeats_it_once(
+    case: TileCase, made: list[Tiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink(monkeypatch, 8, 1)
     batch = small()
     leaf = batch.embeddings.clone().requires_grad_()
     expected = torch.autograd.grad(function(case, batch)(leaf), leaf)
     for reentrant in (False, True):
+        made.clear()
         again = leaf.detach().requires_grad_()
         value = checkpoint(function(case, batch), again, use_reentrant=reentrant)
         value.backward()
+        assert len(made) == 2
         assert again.grad is not None
         assert torch.equal(again.grad, expected[0])
 

@@ -234,9 +234,7 @@ def test_vectors_of_zeros_lie_as_far_as_the_definition_says(case: TileCase) -> N
     assert_near([gradient], [plain], 1e-11)
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in ONE_OF_EACH if case.name in ("circle", "supervised_contrastive", "info_nce")], ids=str
-)
+@pytest.mark.parametrize("case", [case for case in ONE_OF_EACH if case.name not in ("triplet", "contrastive")], ids=str)
 def test_lengths_of_vectors_do_not_matter_to_angles_in_single_precision(case: TileCase) -> None:
     batch = tile_batch(12)
     batch = batch._replace(embeddings=batch.embeddings.float().double())

@@ -65,6 +65,9 @@ CASES = [
     ),
     TileCase("circle", {}),
     TileCase("circle", {"margin": 0.1, "scale": 4.0}),
+    TileCase("multi_similarity", {}),
+    TileCase("multi_similarity", {"alpha": 1.0, "beta": 4.0, "base": 0.1}),
+    TileCase("multi_similarity", {"beta": 10.0, "mining_epsilon": 0.1}),
     TileCase("supervised_contrastive", {"temperature": 0.3}),
     TileCase("info_nce", {"temperature": 0.3}),
     *(
@@ -84,6 +87,8 @@ ONE_OF_EACH = [
     TileCase("contrastive", {"margin": 1.3, "average": "active", "distance": "cosine"}),
     TileCase("circle", {"margin": 0.1, "scale": 4.0}),
     TileCase("supervised_contrastive", {"temperature": 0.3}),
+    TileCase("multi_similarity", {"beta": 10.0}),
+    TileCase("multi_similarity", {"beta": 10.0, "mining_epsilon": 0.1}),
     TileCase("info_nce", {"temperature": 0.3}),
     TileCase("info_nce", {"temperature": 0.3, "negatives": "second"}, of_pairs=True),
     TileCase("info_nce", {"temperature": 0.3, "negatives": "both"}, of_pairs=True),
