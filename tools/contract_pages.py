@@ -180,7 +180,7 @@ class OfTriplets(nn.Module):
 class OfLogProbabilities(nn.KLDivLoss):
     """``KLDivLoss`` says its kind of input to the batches: log-probabilities against probabilities."""
 
-    output, target = "log_probs", "probs"
+    output_form, target_form = "log_probs", "probs"
 
 
 class OfProbabilities(nn.BCELoss):

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -13,20 +14,29 @@ from losses.abstract.embedding import EmbeddingLoss, measured, measured_rowwise
 from losses.core.errors import InputError
 from losses.core.labelled import LabelledBatch
 from losses.core.outputs import Pairs
-from losses.ops.tiles.blocks import Tile, Tiles
+from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
-from losses.ops.tiles.rows import exact_sum, no_sum
+from losses.ops.tiles.rows import AnchorBlock, anchor_blocks, no_sum
 from losses.ops.tiles.whole_batch import Tiling, tileable, tiles_of
 
 
 class AnchorRows(NamedTuple):
-    """Some or all anchors of a batch: what each measures to everyone ``(N, M)``, and who of them is its positive and
-    its negative ``(N, M)``. Of an anchor and itself neither is true."""
+    """Some or all anchors of a batch, each with what it measures to its positives and to its negatives.
 
-    values: Tensor
-    positive: Tensor
-    negative: Tensor
+    Entries that are not meant are infinitely good, so that they cost nothing in most formulas: a positive that does not
+    exist is infinitely near, with a similarity of inf or a distance of -inf, and a negative infinitely far away. There
+    is a column at least.
+    """
+
+    positives: Tensor
+    """``(N, P)``."""
+    negatives: Tensor
+    """``(N, M)``."""
+    is_positive: Tensor
+    """``(N, P)``, which of the positives are meant."""
+    is_negative: Tensor
+    """``(N, M)``, which of the negatives are meant."""
 
 
 class AnchorLoss(EmbeddingLoss):
@@ -39,20 +49,20 @@ class AnchorLoss(EmbeddingLoss):
 
     @abstractmethod
     def of_anchors(self, rows: AnchorRows) -> Tensor:
-        """Return the value of every anchor ``(N,)``; the derivative by what is neither positive nor negative is 0."""
+        """Return the value of every anchor ``(N,)``; what is not meant has no part in it."""
 
-    def counted(self, positive: Tensor, negative: Tensor) -> Tensor | None:
-        """Return which anchors count in the mean ``(N,)``, of their positives and negatives ``(N, M)``; ``None`` is
-        all of them."""
+    def counted(self, is_positive: Tensor, is_negative: Tensor) -> Tensor | None:
+        """Return which anchors count in the mean ``(N,)``, by their positives ``(N, P)`` and negatives ``(N, M)``;
+        ``None`` is all of them."""
         return None
 
     def items(self, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
         """Return the value of every anchor; pairs that are given are one."""
         if isinstance(output, Pairs):
-            values = measured_rowwise(*output, self.measure).unsqueeze(0)
+            values = measured_rowwise(output.first, output.second, self.measure).unsqueeze(0)
         else:
             values = measured(output.anchors, output.others, self.measure)
-        return self.of_anchors(AnchorRows(values, *sides(output, target)))
+        return self.of_anchors(all_rows(values, *sides(output, target), self._best))
 
     def denominators(self, items: Tensor, output: LabelledBatch | Pairs, target: Tensor) -> Tensor | None:
         counted = self.counted(*sides(output, target))
@@ -72,47 +82,65 @@ class AnchorLoss(EmbeddingLoss):
         if not isinstance(output, LabelledBatch) or not tileable(output):
             items = self.items(output, target)
             return (items > 0).sum(), len(items)
-        tiles, classes = tiles_of(output, self.measure)
-        active = sum((self.of_anchors(rows_of(tile, classes)) > 0).sum() for tile in tiles)
+        blocks = anchor_blocks(*tiles_of(output, self.measure), None)
+        active = sum((self.of_anchors(rows_of(block, self._best)) > 0).sum() for block in blocks)
         return active, len(output.anchors)
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         return Tiling(self._over_tiles)
 
+    @property
+    def _best(self) -> float:
+        """What a positive measures that could not be nearer."""
+        return torch.inf if self.measure == "similarity" else -torch.inf
+
     def _over_tiles(self, tiles: Tiles, classes: Classes, weight: Tensor | None) -> TileSums:
         """Return the sum over all anchors and how many count: the formula and its gradient, block by block."""
         cost, number = no_sum(tiles), no_sum(tiles)
-        for tile in tiles:
-            rows = rows_of(tile, classes)
-            counted = self.counted(rows.positive, rows.negative)
-            row_weight = None if weight is None else weight[tile.rows]
+        for block in anchor_blocks(tiles, classes, weight):
+            rows = rows_of(block, self._best)
+            leaves = [part.detach().requires_grad_(tiles.differentiable) for part in (rows.positives, rows.negatives)]
             # what a block saves is used up here: a caller's hooks would offload it, or checkpoint it block by block
             with torch.enable_grad(), saved_tensors_hooks(Tensor.detach, Tensor.detach):
-                values = rows.values.detach().requires_grad_(tiles.differentiable)
-                items = self.of_anchors(rows._replace(values=values)).unsqueeze(1)
-            cost += exact_sum(items.detach(), row_weight)
+                positives, negatives = leaves
+                items = self.of_anchors(rows._replace(positives=positives, negatives=negatives)).unsqueeze(1)
+            counted = self.counted(rows.is_positive, rows.is_negative)
             counts = torch.ones_like(items) if counted is None else counted.unsqueeze(1).to(items.dtype)
-            number += exact_sum(counts.detach(), row_weight)
+            cost += block.total(items.detach())
+            number += block.total(counts.detach())
             if tiles.differentiable:
-                of_items = torch.ones_like(items) if row_weight is None else row_weight
-                (gradient,) = torch.autograd.grad(items, values, of_items)
-                tile.at_itself(tile.values, torch.inf)  # a distance that its derivative of 0 can be divided by
-                tile.accumulate_gradient(gradient)
+                slopes = torch.ones_like(items) if block.weight is None else block.weight
+                of_rows = torch.autograd.grad(items, leaves, slopes, allow_unused=True, materialize_grads=True)
+                block.accumulate_weighted(*of_rows)
         return TileSums([cost], [number])
 
 
-def has_both(positive: Tensor, negative: Tensor) -> Tensor:
+def has_both(is_positive: Tensor, is_negative: Tensor) -> Tensor:
     """Return which anchors have both positives and negatives: those that count in many losses."""
-    return positive.any(-1) & negative.any(-1)
+    return is_positive.any(-1) & is_negative.any(-1)
 
 
-def rows_of(tile: Tile, classes: Classes) -> AnchorRows:
-    """Return the rows of a block, an anchor's own self at 0."""
-    own = classes.own(tile, slice(0, tile.values.shape[1]))
-    negative = ~own
-    tile.at_itself(own, False)
-    tile.at_itself(tile.values, 0)
-    return AnchorRows(tile.values, own, negative)
+def all_rows(values: Tensor, positive: Tensor, negative: Tensor, best: float) -> AnchorRows:
+    """Return rows from the matrix of all values ``(N, M)`` and the masks of who is meant as what ``(N, M)``."""
+    if not values.shape[1]:
+        values, positive, negative = (F.pad(part, (0, 1)) for part in (values, positive, negative))
+    return AnchorRows(values.masked_fill(~positive, best), values.masked_fill(~negative, -best), positive, negative)
+
+
+def rows_of(block: AnchorBlock, best: float) -> AnchorRows:
+    """Return the rows of a block, whose entries of the own class are overwritten."""
+    positives = block.positives.masked_fill(~block.exists, best)
+    negatives = block.fill_own(-best)
+    is_negative = torch.ones_like(negatives, dtype=torch.bool)
+    is_negative[:, block.band] = ~block.own
+    return AnchorRows(
+        filled(positives, best), filled(negatives, -best), filled(block.exists, False), filled(is_negative, False)
+    )
+
+
+def filled(part: Tensor, value: float) -> Tensor:
+    """Return rows with a column at least, of this value where there is none."""
+    return part if part.shape[1] else part.new_full((len(part), 1), value)
 
 
 def sides(output: LabelledBatch | Pairs, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,29 +30,22 @@ from losses.ops.pairs.circle import tiled_circle
 
 
 def circle(
-    similarity: Tensor,
-    positive: Tensor,
-    negative: Tensor,
-    *,
-    margin: float = 0.4,
-    scale: float = 80.0,
-    pace: Tensor | None = None,
+    rows: AnchorRows, *, margin: float = 0.4, scale: float = 80.0, paces: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
-    """Return the loss of every row of similarities, 0 where it lacks positives or negatives; see :class:`CircleLoss`.
+    """Return the loss of every anchor from its similarities, 0 where it lacks positives or negatives.
 
     Args:
-        similarity: of every anchor to all it is compared with, ``(N, M)``.
-        positive, negative: ``(N, M)``, which of them are of its class and of others.
+        rows: similarities to positives and negatives.
         margin: see :class:`CircleLoss`, and ``scale`` too.
-        pace: the similarities whose distance from their optimum weighs each term: constants, by default the present
+        paces: the similarities whose distance from their optimum weighs each term: constants, by default the present
             ones.
     """
-    pace = similarity.detach() if pace is None else pace
-    of_positive = -scale * (1 + margin - pace).relu() * (similarity - (1 - margin))
-    of_negative = scale * (pace + margin).relu() * (similarity - margin)
-    valid = has_both(positive, negative)
-    exponent = masked_log_sum(of_positive, positive) + masked_log_sum(of_negative, negative)
-    return softplus(exponent).masked_fill(~valid, 0)
+    positives, negatives, is_positive, is_negative = rows
+    of_positives, of_negatives = (positives.detach(), negatives.detach()) if paces is None else paces
+    positive_logits = -scale * (1 + margin - of_positives).relu() * (positives - (1 - margin))
+    negative_logits = scale * (of_negatives + margin).relu() * (negatives - margin)
+    exponent = masked_log_sum(positive_logits, is_positive) + masked_log_sum(negative_logits, is_negative)
+    return softplus(exponent).masked_fill(~has_both(is_positive, is_negative), 0)
 
 
 @register(
@@ -116,10 +109,10 @@ class CircleLoss(AnchorLoss):
         )  # similar by 1 - margin and no more than by margin: that far apart in cosine distance
 
     def of_anchors(self, rows: AnchorRows) -> Tensor:
-        return circle(*rows, margin=self.margin, scale=self.scale)
+        return circle(rows, margin=self.margin, scale=self.scale)
 
-    def counted(self, positive: Tensor, negative: Tensor) -> Tensor:
-        return has_both(positive, negative)
+    def counted(self, is_positive: Tensor, is_negative: Tensor) -> Tensor:
+        return has_both(is_positive, is_negative)
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         return Tiling(partial(tiled_circle, margin=self.margin, scale=self.scale))

@@ -16,39 +16,34 @@ from losses.extend import (
     checked,
     register,
 )
+from losses.ops.numerics.log_space import log_one_plus_sum
 
 
 def multi_similarity(
-    similarity: Tensor,
-    positive: Tensor,
-    negative: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
     *,
     alpha: float = 2.0,
     beta: float = 50.0,
     base: float = 0.5,
     mining_epsilon: float | None = None,
 ) -> Tensor:
-    """Return the loss of every row of similarities ``(N, M)``, given which are positive and which negative; see
+    """Return the loss of every anchor from its similarities to positives ``(N, P)`` and negatives ``(N, M)``; see
     :class:`MultiSimilarityLoss`."""
     if mining_epsilon is not None:
-        positive, negative = mined(similarity.detach(), positive, negative, mining_epsilon)
-    of_positive = (-alpha * (similarity - base)).masked_fill(~positive, -torch.inf)
-    of_negative = (beta * (similarity - base)).masked_fill(~negative, -torch.inf)
-    return log_of_one_and(of_positive) / alpha + log_of_one_and(of_negative) / beta
+        positives, negatives = mined(positives, negatives, mining_epsilon)
+    of_positives = log_one_plus_sum(-alpha * (positives - base)) / alpha
+    return of_positives + log_one_plus_sum(beta * (negatives - base)) / beta
 
 
-def mined(similarity: Tensor, positive: Tensor, negative: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return the positives less similar than the most similar negative, and the negatives more similar than the least
-    similar positive, each within epsilon."""
-    nobody = similarity.new_full((len(similarity), 1), torch.inf)
-    least = torch.cat([similarity.masked_fill(~positive, torch.inf), nobody], 1).amin(1, keepdim=True)
-    most = torch.cat([similarity.masked_fill(~negative, -torch.inf), -nobody], 1).amax(1, keepdim=True)
-    return positive & (similarity - epsilon < most), negative & (similarity + epsilon > least)
-
-
-def log_of_one_and(logits: Tensor) -> Tensor:
-    """Return log(1 + sum(exp(.))) of every row."""
-    return torch.cat([logits, logits.new_zeros(len(logits), 1)], 1).logsumexp(1)
+def mined(positives: Tensor, negatives: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return the positives less similar than the most similar negative and the negatives more similar than the least
+    similar positive, each within epsilon; the others are infinitely good."""
+    least, most = positives.amin(1, keepdim=True), negatives.amax(1, keepdim=True)
+    return (
+        positives.masked_fill(positives - epsilon >= most, torch.inf),
+        negatives.masked_fill(negatives + epsilon <= least, -torch.inf),
+    )
 
 
 @register(
@@ -115,5 +110,10 @@ class MultiSimilarityLoss(AnchorLoss):
 
     def of_anchors(self, rows: AnchorRows) -> Tensor:
         return multi_similarity(
-            *rows, alpha=self.alpha, beta=self.beta, base=self.base, mining_epsilon=self.mining_epsilon
+            rows.positives,
+            rows.negatives,
+            alpha=self.alpha,
+            beta=self.beta,
+            base=self.base,
+            mining_epsilon=self.mining_epsilon,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from losses.extend import (
@@ -18,32 +17,26 @@ from losses.extend import (
     checked,
     register,
 )
+from losses.ops.numerics.log_space import masked_log_sum, softplus
 from losses.ops.pairs.log_sums import MODEST
 from losses.ops.pairs.supervised_contrastive import tiled_supervised_contrastive, tiled_supervised_contrastive_by_pairs
 
 
-def supervised_contrastive(
-    similarity: Tensor, positive: Tensor, negative: Tensor, *, temperature: float = 0.1
-) -> Tensor:
-    """Return the loss of every row of similarities, 0 where it has nothing to tell apart.
-
-    Args:
-        similarity: of every anchor to every other embedding, ``(N, M)``.
-        positive, negative: ``(N, M)``, which of them are of its class and of others.
-        temperature: see :class:`SupervisedContrastiveLoss`.
-    """
-    valid = distinguishing(positive, negative)
-    logits = similarity / temperature
-    compared = positive | negative
-    # a row without anything to compare with would be log 0: give it something finite and drop it
-    partition = logits.masked_fill(~(compared | ~valid.unsqueeze(-1)), -torch.inf).logsumexp(-1, keepdim=True)
-    surprise = (partition - logits).masked_fill(~positive, 0)  # -log of the softmax, never below 0
-    return (surprise.sum(-1) / positive.sum(-1).clamp(min=1)).masked_fill(~valid, 0)
+def supervised_contrastive(rows: AnchorRows, *, temperature: float = 0.1) -> Tensor:
+    """Return the loss of every anchor from its similarities, 0 where it has nothing to tell apart; see
+    :class:`SupervisedContrastiveLoss`."""
+    positives, negatives, is_positive, is_negative = rows
+    among_positives = masked_log_sum(positives / temperature, is_positive)
+    beyond = masked_log_sum(negatives / temperature, is_negative) - among_positives
+    partition = among_positives + softplus(beyond).masked_fill(~is_negative.any(-1), 0)
+    surprise = (partition.unsqueeze(-1) - positives / temperature).masked_fill(~is_positive, 0)
+    mean = surprise.sum(-1) / is_positive.sum(-1).clamp(min=1)  # of -log of the softmax, never below 0
+    return mean.masked_fill(~distinguishing(is_positive, is_negative), 0)
 
 
-def distinguishing(positive: Tensor, negative: Tensor) -> Tensor:
-    """Return which rows have a positive and something to tell it from, be it another positive."""
-    return positive.any(-1) & ((positive | negative).sum(-1) > 1)
+def distinguishing(is_positive: Tensor, is_negative: Tensor) -> Tensor:
+    """Return which anchors have a positive and something to tell it from, be it another positive."""
+    return is_positive.any(-1) & (is_positive.sum(-1) + is_negative.sum(-1) > 1)
 
 
 @register(
@@ -95,10 +88,10 @@ class SupervisedContrastiveLoss(AnchorLoss):
         self.reduction = reduction
 
     def of_anchors(self, rows: AnchorRows) -> Tensor:
-        return supervised_contrastive(*rows, temperature=self.temperature)
+        return supervised_contrastive(rows, temperature=self.temperature)
 
-    def counted(self, positive: Tensor, negative: Tensor) -> Tensor:
-        return distinguishing(positive, negative)
+    def counted(self, is_positive: Tensor, is_negative: Tensor) -> Tensor:
+        return distinguishing(is_positive, is_negative)
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         scale = 1 / self.temperature

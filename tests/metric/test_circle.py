@@ -7,6 +7,7 @@ import torch
 
 import losses
 from losses import InputError, Pairs
+from losses.abstract.anchor import all_rows
 from losses.core.labelled import labelled_batch
 from losses.metric.circle import circle
 from losses.ops.distances import cosine_similarity
@@ -84,7 +85,8 @@ def test_with_its_paces_held_fixed_the_gradient_is_that_of_the_value() -> None:
     pace = cosine_similarity(embeddings, embeddings)
 
     def held(points: torch.Tensor) -> torch.Tensor:
-        return circle(cosine_similarity(points, points), batch.positive, batch.negative, scale=4.0, pace=pace)[0]
+        rows = all_rows(cosine_similarity(points, points), batch.positive, batch.negative, torch.inf)
+        return circle(rows, scale=4.0, paces=(pace, pace))
 
     leaf = embeddings.requires_grad_()
     assert torch.autograd.gradcheck(held, leaf)

@@ -110,7 +110,7 @@ def test_a_single_pair_has_no_negative_and_costs_nothing(reduction: str, options
         (Pairs(drawn(3, 2), None), None, {}, ["second", "tensor", "None"]),
         (Pairs(drawn(3, 2), drawn(3, 2)), None, {"weight": torch.ones(6)}, ["weight", "(6,)", "(3,)"]),
         (Pairs(drawn(3, 2), drawn(3, 2)), None, {"weight": torch.tensor(1.0)}, ["weight", "one weight per row"]),
-        (Pairs(drawn(3, 2), drawn(3, 2)), None, {"indices": None}, ["indices", "leave it out"]),
+        (Pairs(drawn(3, 2), drawn(3, 2)), None, {"indices": (torch.tensor([0]),) * 3}, ["indices", "leave it out"]),
         (drawn(3, 2), None, {}, ["labels", "None"]),
         (
             drawn(3, 2),

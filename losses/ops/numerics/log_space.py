@@ -37,15 +37,15 @@ def relative_entropy(log_probs: Tensor, log_other: Tensor) -> Tensor:
 def masked_log_sum(logits: Tensor, mask: Tensor) -> Tensor:
     """Return log(sum(exp(.))) over the masked entries of the last dimension; 0, with gradient 0, where nothing is
     masked, as log 0 would have a gradient of NaN."""
-    if not logits.shape[-1]:
-        return logits.sum(-1)
     nothing = ~mask.any(-1, keepdim=True)
-    return (
-        logits.masked_fill(nothing, 0)
-        .masked_fill(~(mask | nothing), -torch.inf)
-        .logsumexp(-1)
-        .masked_fill(nothing.squeeze(-1), 0)
-    )
+    some = logits.masked_fill(~(mask | nothing), -torch.inf).masked_fill(nothing, 0)
+    return some.logsumexp(-1).masked_fill(nothing.squeeze(-1), 0)
+
+
+def log_one_plus_sum(logits: Tensor) -> Tensor:
+    """Return log(1 + sum(exp(.))) over the last dimension, finite for any logits below inf; -inf adds nothing."""
+    top = logits.detach().amax(-1, keepdim=True).clamp(min=0)  # any constant would do: it has no derivative
+    return top.squeeze(-1) + ((-top).exp().squeeze(-1) + (logits - top).exp().sum(-1)).log()
 
 
 def softplus(values: Tensor) -> Tensor:

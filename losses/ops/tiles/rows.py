@@ -75,6 +75,15 @@ class AnchorBlock:
         gradient = of_values.scatter_add_(1, self.column, of_positives)
         self.tile.accumulate_gradient(gradient if self.weight is None else gradient.mul_(self.weight))
 
+    def accumulate_weighted(self, of_positives: Tensor, of_negatives: Tensor) -> None:
+        """Add derivatives that are weighted already, whatever they are where nothing is meant, after :meth:`fill_own`
+        has overwritten the block."""
+        self.restore_own()
+        gradient = of_negatives[:, : self.values.shape[1]].contiguous()
+        gradient[:, self.band].masked_fill_(self.own, 0)
+        of_positives = of_positives[:, : self.column.shape[1]].masked_fill(~self.exists, 0)
+        self.tile.accumulate_gradient(gradient.scatter_add_(1, self.column, of_positives))
+
 
 def anchor_blocks(tiles: Tiles, classes: Classes, weight: Tensor | None) -> Iterator[AnchorBlock]:
     """Yield the blocks of rows as anchors, with the weight of every row ``(N, 1)``."""
