@@ -49,7 +49,7 @@ class VAE(Kind):
         if isinstance(nested, nn.Module) and hasattr(nested, "spec"):
             kind = kind_for(nested, output.reconstruction)
             if kind is not None:
-                kind.inspect(nested, output.reconstruction, target)
+                kind.inspect(nested, *kind.accept(nested, output.reconstruction, target))
 
     def mask(self, loss: Any, output: VAEOutput, target: Tensor, weight: Tensor) -> Batch:
         require_weight_fits(weight, target.shape[:1])
