@@ -194,12 +194,7 @@ def load_plugins() -> None:
     """Import what other installed packages offer under the entry-point group ``losses``; once."""
     faults = []
     while _pending:
-        try:
-            points = list(_pending.pop()())
-        except Exception as error:  # what some package says of itself cannot be read
-            faults.append(f"the entry points of installed packages could not be read: {failure(error)}")
-            continue
-        for point in points:
+        for point in _pending.pop()():
             try:
                 point.load()
             except (Exception, SystemExit) as error:  # a broken package must not take every other loss with it
