@@ -184,7 +184,7 @@ def describe(name: str) -> Description:
 
 def documented_parameters(cls: type[Loss]) -> dict[str, str]:
     """Return what the ``Args:`` section of a class's documentation says of each parameter, on one line each."""
-    section = re.search(r"^Args:\n((?:[ ]{4,}.*\n|\n)*)", inspect.getdoc(cls) or "", re.MULTILINE)
+    section = re.search(r"^Args:\n((?:[ ]{4,}.*\n|\n)*)", f"{inspect.getdoc(cls)}\n", re.MULTILINE)
     entries = re.findall(r"^ {4}(\w+): ((?:.*\n?)(?:^ {5,}.*\n?)*)", section[1] if section else "", re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in entries}
 

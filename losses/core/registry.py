@@ -42,8 +42,8 @@ class Spec:
 
     @property
     def summary(self) -> str:
-        """The first line of the class's documentation; nothing where Python was told to leave documentation out."""
-        return next(iter((self.cls.__doc__ or "").strip().splitlines()), "")
+        """The first paragraph of the class's documentation; nothing where Python runs without documentation."""
+        return " ".join((self.cls.__doc__ or "").strip().partition("\n\n")[0].split())
 
 
 SPECS: dict[str, Spec] = {}
