@@ -1,6 +1,8 @@
 """``python -m losses``: what there is, and where this package lies (a local ``losses.py`` would stand in front of
 it)."""
 
+import io
+import sys
 from pathlib import Path
 
 import losses
@@ -8,6 +10,8 @@ from losses.core.registry import find
 
 
 def main() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what someone documents may not fit into the terminal's set
     print(f"losses, from {Path(losses.__file__).parent}\n")
     names = losses.available()
     width = max(map(len, names))

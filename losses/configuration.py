@@ -140,8 +140,10 @@ class Description:
         ]
         lines += [f"  takes   {output}  against  {target}" for output, target in self.inputs]
         for parameter in self.parameters:
+            required = parameter.default is inspect.Parameter.empty
+            default = ", required" if required else f"={quoted(parameter.default)}"
             lines += [
-                f"  {parameter.name}={parameter.default!r}: {parameter.accepts}",
+                f"  {parameter.name}{default}: {parameter.accepts}",
                 f"      {self.meanings.get(parameter.name, '')}",
             ]
         lines += [f"  law     {law}" for law in self.laws]
@@ -182,7 +184,7 @@ def describe(name: str) -> Description:
 
 def documented_parameters(cls: type[Loss]) -> dict[str, str]:
     """Return what the ``Args:`` section of a class's documentation says of each parameter, on one line each."""
-    section = re.search(r"^Args:\n((?:[ ]{4,}.*\n|\n)*)", inspect.getdoc(cls) or "", re.MULTILINE)
+    section = re.search(r"^Args:\n((?:[ ]{4,}.*\n|\n)*)", f"{inspect.getdoc(cls)}\n", re.MULTILINE)
     entries = re.findall(r"^ {4}(\w+): ((?:.*\n?)(?:^ {5,}.*\n?)*)", section[1] if section else "", re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in entries}
 
@@ -204,7 +206,8 @@ def schema() -> dict[str, Any]:
 
 def schema_of(spec: Spec) -> dict[str, Any]:
     """Return the JSON Schema of one loss's configurations."""
-    body = model_of(spec.cls.__init__).model_json_schema()
+    place = f"#/$defs/{spec.name}/$defs/{{model}}"  # of what a parameter's own type refers to
+    body = model_of(spec.cls.__init__).model_json_schema(ref_template=place)
     meanings = documented_parameters(spec.cls)
     properties: dict[str, Any] = {"name": {"enum": [spec.name, *spec.aliases]}}
     for name, rule in body.get("properties", {}).items():
@@ -217,6 +220,7 @@ def schema_of(spec: Spec) -> dict[str, Any]:
         "properties": properties,
         "required": ["name", *body.get("required", [])],
         "additionalProperties": False,
+        **({"$defs": body["$defs"]} if "$defs" in body else {}),
     }
 
 

@@ -74,6 +74,8 @@ from losses.core.reduction import Total, total_of, weighted
 from losses.core.registry import NestedLoss, register
 from losses.ops.tiles.whole_batch import Tiling
 
+Problem.__module__ = __name__  # what pickles of a ConfigError call it
+
 __all__ = [
     "BINARY",
     "CLASS_INDICES",

@@ -232,7 +232,7 @@ def test_registering_a_taken_or_badly_formed_name_is_refused() -> None:
 
 def test_a_loss_of_another_package_is_found_through_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     class Point:
-        value = "elsewhere:LpLoss"
+        name, value = "lp", "elsewhere:LpLoss"
 
         @staticmethod
         def load() -> None:
@@ -250,7 +250,7 @@ def test_a_loss_of_another_package_is_found_through_its_entry_point(monkeypatch:
                     return (prediction - target).abs() ** self.p
 
     class BrokenPoint:
-        value = "broken:Loss"
+        name, value = "broken", "broken:Loss"
 
         @staticmethod
         def load() -> None:
@@ -259,7 +259,7 @@ def test_a_loss_of_another_package_is_found_through_its_entry_point(monkeypatch:
     monkeypatch.setattr(registry, "SPECS", SPECS)
     monkeypatch.setattr(registry, "_pending", [lambda: [BrokenPoint, Point]])
     try:
-        with pytest.warns(UserWarning, match=r"'broken:Loss' could not be loaded"):
+        with pytest.warns(UserWarning, match=r"'broken', 'broken:Loss', could not be loaded"):
             loss = losses.create("lp", p=2)
         assert loss(torch.tensor([3.0]), torch.tensor([1.0])) == 4
         assert "lp" in losses.available("elsewhere")

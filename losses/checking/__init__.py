@@ -19,6 +19,7 @@ from losses.checking.report import Report, Verdict
 from losses.core.errors import ConfigError, suggestion
 from losses.core.inputs import Kind
 from losses.core.loss import Loss
+from losses.core.registry import Spec, find
 
 
 def check_loss(
@@ -57,13 +58,22 @@ def check_loss(
     cases = list(cases_of(loss, inputs, oracle))
     chosen = [CLAUSES[name] for name in clauses or CLAUSES]
     verdicts = [verdict(each, cases, precision) for each in chosen for precision in each.precisions]
-    first = cases[0].loss
-    return Report(first.spec.name if isinstance(first, Loss) else type(first).__name__, tuple(verdicts))
+    return Report(name_of(loss), tuple(verdicts))
+
+
+def name_of(loss: nn.Module | type[Loss] | str) -> str:
+    """Return what a report calls a loss: its registered name, or the class of a module that has none."""
+    spec = find(loss) if isinstance(loss, str) else getattr(loss, "spec", None)
+    return spec.name if isinstance(spec, Spec) else type(loss).__name__
 
 
 def verdict(clause: Clause, cases: Sequence[Case], precision: Precision) -> Verdict:
     """Return what becomes of a clause in one precision, on all cases of a loss."""
     where = precision.name if len(clause.precisions) > 1 else ""
+    if not cases:
+        return Verdict(
+            clause.name, where, "not applicable", f"{clause.promise}: no batch of it can be drawn as tensors"
+        )
     reason = getattr(cases[0].loss, "exemptions", {}).get(clause.name)
     if reason is not None:
         return Verdict(clause.name, where, "declared", f"{clause.promise}: not so, {reason}")

@@ -98,7 +98,11 @@ class Case:
         return weight
 
     def __str__(self) -> str:
-        return f"{' '.join(str(self.loss).split())} on {self.kind}"
+        try:
+            text = " ".join(str(self.loss).split())
+        except Exception:  # a loss without the attributes that its parameters promise, or a stranger's faulty __repr__
+            text = f"a {type(self.loss).__name__} that cannot be shown"
+        return f"{text} on {self.kind}"
 
 
 def cases_of(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from losses.core.errors import ConfigError, InputError, suggestion
+from losses.core.torch_private import transforms_are_active
 
 CheckMode = Literal["first", "always", "never"]
 _mode: CheckMode = "first"
@@ -53,7 +54,7 @@ def values_are_due(seen: bool) -> bool:
     """Return whether a loss that has ``seen`` a batch before reads the values of this one, outside of torch.compile."""
     if _mode == "never" or (seen and _mode == "first"):
         return False
-    return not torch._C._are_functorch_transforms_active()
+    return not transforms_are_active()
 
 
 def require_tensor(**tensors: object) -> None:

@@ -21,7 +21,7 @@ from losses.core.checks import (
     shown,
     values_are_due,
 )
-from losses.core.errors import InputError
+from losses.core.errors import ConfigError, InputError
 from losses.core.inputs.kind import Kind, kind_for
 from losses.core.outputs import tensors_in
 from losses.core.parameters import as_configuration, declared_parameters
@@ -65,6 +65,8 @@ class Loss(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
+        if not hasattr(type(self), "spec"):
+            raise ConfigError(f"{type(self).__name__} does not say what it takes; decorate it with @losses.register")
         self._inspected = False
 
     @abstractmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -43,7 +43,15 @@ class Total(NamedTuple):
         return Total(self.sum + other.sum, self.denominator + other.denominator)
 
     def __radd__(self, other: object) -> Total:
-        return self if isinstance(other, int) and other == 0 else NotImplemented  # where sum() starts
+        if isinstance(other, int) and other == 0:  # where sum() starts
+            return self
+        raise TypeError(f"a Total is added to a Total, not to {quoted(other)}")  # a tuple would take it for its like
+
+    def __mul__(self, other: object) -> NoReturn:  # of a tuple it would repeat
+        raise TypeError("a Total cannot be multiplied; multiply its .mean(), or its .sum")
+
+    def __rmul__(self, other: object) -> NoReturn:
+        self.__mul__(other)
 
     def mean(self, normalizer: Tensor | float | None = None) -> Tensor:
         """Return sum / denominator, or sum / normalizer; several means are added; nothing to divide by gives 0 with a

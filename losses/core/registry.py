@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,12 +42,14 @@ class Spec:
 
     @property
     def summary(self) -> str:
-        """The first line of the class's documentation."""
-        return (self.cls.__doc__ or "").strip().splitlines()[0]
+        """The first paragraph of the class's documentation; nothing where Python runs without documentation."""
+        return " ".join((self.cls.__doc__ or "").strip().partition("\n\n")[0].split())
 
 
 SPECS: dict[str, Spec] = {}
 ALIASES: dict[str, str] = {}
+RESERVED = ("loss",)
+"""Names that mean something else where names of losses stand: in the schema, ``loss`` is any of them."""
 EXPLAINED = {"smooth_l1": "smooth L1 with beta is huber(delta=beta) / beta: use 'huber' and scale it"}
 """Names that people look for here and that are another loss under a factor."""
 
@@ -78,7 +82,7 @@ def register(
 
     def decorate(cls: type[L]) -> type[L]:
         kinds = (inputs,) if isinstance(inputs, Kind) else inputs
-        require_declaration(name, kinds, suits, source, aliases, laws)
+        require_declaration(name, kinds, suits, source, aliases, laws, family)
         require_class(name, cls)
         group = family or cls.__module__.rpartition(".")[0].rpartition(".")[2] or "custom"
         cls.spec = Spec(name, cls, group, tuple(kinds), tuple(aliases), tuple(laws), suits, source)
@@ -89,7 +93,7 @@ def register(
     return decorate
 
 
-def require_declaration(name: Any, inputs: Any, suits: Any, source: Any, aliases: Any, laws: Any) -> None:
+def require_declaration(name: Any, inputs: Any, suits: Any, source: Any, aliases: Any, laws: Any, family: Any) -> None:
     """Raise unless the arguments of :func:`register` are what they should be."""
 
     def refuse(problem: str) -> NoReturn:
@@ -100,21 +104,30 @@ def require_declaration(name: Any, inputs: Any, suits: Any, source: Any, aliases
     for word in (name, *aliases):
         if not isinstance(word, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", word):
             raise ConfigError(f"cannot register {quoted(word)}: a name is snake_case, like 'binary_cross_entropy'")
+        if word in RESERVED:
+            raise ConfigError(f"cannot register {word!r}: in a schema it means any loss; choose another name")
         taken = SPECS.get(ALIASES.get(word, word))
         if taken is not None:
             already = f"{taken.cls.__module__}.{taken.cls.__name__}"
-            raise ConfigError(f"cannot register {word!r}: it already means {already}")
+            raise ConfigError(f"cannot register {word!r}: it already means {already}; choose another name")
+    if len({name, *aliases}) <= len(aliases):
+        refuse(f"a name stands there twice, got aliases {quoted(aliases)}; leave one out")
     if not isinstance(inputs, Sequence) or not inputs or not all(isinstance(kind, Kind) for kind in inputs):
         hint = f" Did you mean {inputs.upper()}?" if isinstance(inputs, str) and inputs.upper() in KINDS else ""
         refuse(f"inputs must be a kind of input, or several, of {', '.join(KINDS)}, got {quoted(inputs)}.{hint}")
+    for kind in inputs:
+        if wordless := [word for word in WORDS_OF_A_KIND if not isinstance(getattr(kind, word, None), str)]:
+            refuse(f"the kind of input {type(kind).__name__} does not say what it is; give it {', '.join(wordless)}")
     for argument, text, meaning in (
         ("suits", suits, "what the loss is good for, in one phrase"),
         ("source", source, "the paper or book that defines it"),
     ):
         if not isinstance(text, str) or not text.strip():
             refuse(f"{argument} must be {meaning}, got {quoted(text)}; add {argument}='...'")
-    if not isinstance(laws, Sequence) or not all(isinstance(law, Law) for law in laws):
-        refuse(f"laws must be a tuple of laws such as NON_NEGATIVE, got {quoted(laws)}; they are in losses.extend")
+    if family is not None and (not isinstance(family, str) or not family.strip()):
+        refuse(f"family must be the name of a group, got {quoted(family)}; leave it out to go by the module's folder")
+    if not isinstance(laws, Sequence) or isinstance(laws, str) or not all(isinstance(law, Law) for law in laws):
+        refuse(f"laws must be a tuple of laws such as (NON_NEGATIVE,), got {quoted(laws)}; they are in losses.extend")
 
 
 def require_class(name: str, cls: Any) -> None:
@@ -127,18 +140,41 @@ def require_class(name: str, cls: Any) -> None:
         refuse(f"it must be a class of losses.Loss, got {quoted(cls)}; derive it from Loss or ElementwiseLoss")
     if missing := sorted(getattr(cls, "__abstractmethods__", ())):
         refuse(f"{cls.__name__} is abstract; define {', '.join(missing)}")
-    if "is_checked" not in cls.__init__.__dict__:
+    if "spec" in cls.__dict__:
+        refuse(f"{cls.__name__} is {cls.spec.name!r} already, and config() says one name; make {name!r} an alias of it")
+    if not getattr(cls.__init__, "is_checked", False):
         refuse(f"decorate {cls.__name__}.__init__ with @checked, so that its parameters are validated")
-    if not (cls.__doc__ or "").strip():
-        refuse(f"{cls.__name__} has no documentation; its first line is what python -m losses shows of it")
+    documentation = "left out by python -OO" if sys.flags.optimize > 1 else cls.__doc__
+    if not isinstance(documentation, str) or not documentation.strip():
+        refuse(f"{cls.__name__} has no documentation; write some, python -m losses shows its first line")
+    if problem := fault_of_constructor(cls.__init__):
+        refuse(f"{cls.__name__}.__init__ {problem}")
+
+
+def fault_of_constructor(init: Callable[..., None]) -> str | None:
+    """Return why a constructor is no declaration of parameters, in words, or ``None`` if it is one."""
+    signature = list(inspect.signature(inspect.unwrap(init)).parameters.values())[1:]
+    for parameter in signature:
+        name = parameter.name
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            return f"takes {parameter}, which says nothing of what it may be; name each parameter"
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            return f"takes {name!r} by position only, and parameters come by keyword; remove the / after it"
+        if parameter.annotation is parameter.empty:
+            return f"does not say what {name!r} may be; annotate it, as in {name}: Positive = 1.0"
+        if name == "name" or name.startswith("_") or hasattr(Loss, name):
+            return f"has a parameter {name!r}, a name that is taken or private; choose another"
     try:
-        parameters = declared_parameters(cls.__init__)
+        declared_parameters(init)
     except Exception as error:
-        refuse(f"the annotations of {cls.__name__}.__init__ cannot be read, {type(error).__name__}: {error}")
-    if "reduction" not in [parameter.name for parameter in parameters]:
-        refuse(f"{cls.__name__}.__init__ has no parameter reduction; add reduction: Reduction = 'mean'")
+        text = f"has annotations that cannot be read, {type(error).__name__}: {error}"
+        return f"{text}; they have to be names of its module, imported when it runs"
+    if "reduction" not in [parameter.name for parameter in signature]:
+        return "has no parameter reduction; add reduction: Reduction = 'mean'"
+    return None
 
 
+WORDS_OF_A_KIND = ("name", "returns", "output_text", "target_text")
 KINDS = sorted(name for name, kind in vars(kinds_of_input).items() if isinstance(kind, Kind))
 
 
@@ -156,14 +192,23 @@ FAMILIES = ("classification", "regression", "metric", "divergence", "generative"
 
 def load_plugins() -> None:
     """Import what other installed packages offer under the entry-point group ``losses``; once."""
+    faults = []
     while _pending:
         for point in _pending.pop()():
             try:
                 point.load()
             except (Exception, SystemExit) as error:  # a broken package must not take every other loss with it
-                warnings.warn(
-                    f"the losses of {point.value!r} could not be loaded: {type(error).__name__}: {error}", stacklevel=3
-                )
+                faults.append(f"the losses of {point.name!r}, {point.value!r}, could not be loaded: {failure(error)}")
+    for fault in faults:  # when all are loaded, for a warning may be made an error
+        warnings.warn(fault, stacklevel=3)
+
+
+def failure(error: BaseException) -> str:
+    """Return what kind of error it is and what it says, if it can say it."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 _pending = [lambda: entry_points(group="losses")]

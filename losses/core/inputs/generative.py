@@ -46,10 +46,10 @@ class VAE(Kind):
     def inspect(self, loss: Any, output: VAEOutput, target: Tensor) -> None:
         check.require_finite(**output._asdict(), target=target)
         nested = self.ask(loss, "reconstruction")
-        if isinstance(nested, nn.Module) and hasattr(nested, "spec"):
+        if isinstance(nested, nn.Module) and hasattr(getattr(nested, "spec", None), "inputs"):
             kind = kind_for(nested, output.reconstruction)
             if kind is not None:
-                kind.inspect(nested, output.reconstruction, target)
+                kind.inspect(nested, *kind.accept(nested, output.reconstruction, target))
 
     def mask(self, loss: Any, output: VAEOutput, target: Tensor, weight: Tensor) -> Batch:
         require_weight_fits(weight, target.shape[:1])

@@ -22,12 +22,13 @@ class Batch(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What a kind asks of a loss: what the attribute means, what holds where a loss does not have it, and the values it
-    may have if they are few."""
+    """What a kind asks of a loss: what the attribute means, what holds where a loss does not have it, and the values or
+    the types it may have."""
 
     meaning: str
     default: Any = None
     options: tuple[str, ...] = ()
+    types: tuple[type, ...] = (object,)
 
 
 class Kind(ABC):
@@ -56,12 +57,13 @@ class Kind(ABC):
         """
         asked = self.asks[name]
         value = getattr(loss, name, asked.default)
-        if asked.options and value not in asked.options:
-            raise ConfigError(
-                f"{type(loss).__name__}.{name} is {quoted(value)}; {self} reads it ({asked.meaning}) and expects one "
-                f"of {', '.join(asked.options)}: give the attribute another name, or one of these values"
-            )
-        return value
+        if isinstance(value, asked.types) and (not asked.options or value in asked.options):
+            return value
+        accepted = asked.options or [kind.__name__.removesuffix("Type") for kind in asked.types]
+        raise ConfigError(
+            f"{type(loss).__name__}.{name} is {quoted(value)}; {self} reads it ({asked.meaning}) and expects one of "
+            f"{', '.join(accepted)}: give the attribute another name, or one of these values"
+        )
 
     def claims(self, output: object) -> bool:
         """Return whether ``output`` is meant for this kind."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any, ClassVar
 
 import torch
@@ -98,7 +99,9 @@ class Logits(Kind):
 
     name, returns = "LOGITS", "logits"
     output_text, target_text = "logits (N, C, ...)", "class indices (N, ...) or probabilities (N, C, ...)"
-    asks: ClassVar[Mapping[str, Asked]] = {"ignore_index": Asked("the target of positions that do not count")}
+    asks: ClassVar[Mapping[str, Asked]] = {
+        "ignore_index": Asked("the target of positions that do not count", types=(int, NoneType))
+    }
 
     def accept(self, loss: Any, output: Any, target: Any) -> tuple[Tensor, Tensor]:
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)):

@@ -1,0 +1,170 @@
+"""Private parts of torch: where a version lacks one, every loss has the same value and gradient without it."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "losses"
+HIDE = {
+    "autocast": "del torch._C._is_any_autocast_enabled",
+    "transforms": "del torch._C._are_functorch_transforms_active",
+    "modes": "del torch._C._len_torch_dispatch_stack",
+    "nll_loss": """
+namespace = type(torch.ops.aten)
+find = namespace.__getattr__
+def hidden(self, name):
+    if name == "nll_loss_forward":
+        raise AttributeError(name)
+    return find(self, name)
+namespace.__getattr__ = hidden
+vars(torch.ops.aten).pop("nll_loss_forward", None)
+""",
+    "dispatch_mode": "import torch.utils._python_dispatch\ndel torch.utils._python_dispatch.TorchDispatchMode",
+}
+MEASURE = """
+import json, sys, warnings
+import torch
+torch.set_num_threads(1)
+{hide}
+import losses
+from losses.checking.case import Case, options_of
+from losses.core import torch_private
+from losses.core.parameters import declared_parameters
+from losses.core.registry import find
+
+seen = {{}}
+for name in losses.available():
+    cls = find(name).cls
+    for options in options_of(declared_parameters(cls.__init__)):
+        loss = cls(**options)
+        for kind in loss.spec.inputs:
+            if str(kind) == "DISTRIBUTION_OBJECTS":
+                continue
+            case = Case(loss, kind)
+            for size in (1, 9):
+                batch = case.batch(size)
+                for weight in (None, torch.linspace(0, 2, size, dtype=torch.float64)):
+                    try:
+                        value, gradients = case.run(batch, weight=weight)
+                    except losses.InputError:  # a loss whose pairs are one item takes no weights
+                        continue
+                    with torch.autocast("cpu", dtype=torch.bfloat16):
+                        under_autocast = case.loss(*batch, weight=weight)
+                    key = f"{{name}} {{options}} {{kind}} {{size}} {{weight is None}}"
+                    numbers = [value, under_autocast, *gradients]
+                    seen[key] = [number for tensor in numbers for number in tensor.detach().flatten().tolist()]
+there = [torch_private._any_autocast, torch_private._transforms_are_active, torch_private._modes]
+there += [torch_private.nll_loss_forward(), torch_private.dispatch_mode()]
+print(json.dumps([[part is not None for part in there], seen]))
+"""
+
+
+def measured(*hidden: str) -> tuple[list[bool], dict[str, list[float]]]:
+    """Return which parts are there in a fresh interpreter without some, and values and gradients of every loss."""
+    script = MEASURE.format(hide="\n".join(HIDE[name] for name in hidden))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    outcome = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=240, env=environment, check=False
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    there, seen = json.loads(outcome.stdout)
+    return there, seen
+
+
+@pytest.fixture(scope="module")
+def complete() -> dict[str, list[float]]:
+    there, seen = measured()
+    assert all(there), "this version of torch has every part"
+    assert len(seen) > 100
+    return seen
+
+
+@pytest.mark.parametrize("hidden", [*([name] for name in HIDE), list(HIDE)], ids="+".join)
+def test_every_loss_has_the_same_value_and_gradient_without(hidden: list[str], complete: dict[str, Any]) -> None:
+    there, seen = measured(*hidden)
+    assert there == [name not in hidden for name in HIDE]
+    assert seen.keys() == complete.keys()
+    for key, numbers in seen.items():
+        assert numbers == pytest.approx(complete[key], rel=1e-9, abs=1e-12, nan_ok=False), key
+
+
+def test_without_them_nothing_is_read_and_nothing_claimed() -> None:
+    script = f"""
+import torch
+{HIDE["autocast"]}
+{HIDE["transforms"]}
+{HIDE["modes"]}
+import losses
+from losses.core import torch_private
+print(torch_private.any_autocast(), torch_private.transforms_are_active(), torch_private.is_dispatched_to_python())
+print(losses.create("mse")(torch.tensor([float("nan")]), torch.zeros(1)).item())
+print(losses.create("mse")(torch.zeros(1, 2), torch.zeros(1, 2), weight=torch.ones(1)).item())
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    outcome = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment, check=True
+    )
+    assert outcome.stdout.split() == ["True", "True", "True", "nan", "0.0"]
+
+
+PRIVATE = re.compile(r"\btorch(\.\w+)*\._\w+|\btorch\.ops\b|\bfunctorch\b")
+
+
+def names_in(path: Path) -> set[str]:
+    """Return every dotted name that the code of a file imports or reads, not what its documentation speaks of."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute):
+            found.add(ast.unparse(node))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr", "import_module"):
+            found.add(".".join(ast.unparse(part).strip("'") for part in node.args[:2]))
+    return found
+
+
+def private_names_in(path: Path) -> set[str]:
+    return {name for name in names_in(path) if PRIVATE.match(name)}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_other_file_names_a_private_part_of_torch(path: Path) -> None:
+    if path == PACKAGE / "core" / "torch_private.py":
+        assert len(private_names_in(path)) >= 5, "the search finds them where they are"
+    else:
+        assert not private_names_in(path)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import torch._dynamo",
+        "from torch._C import _functorch",
+        "from torch.utils._pytree import tree_map",
+        "import torch\ntorch.ops.aten.add.Tensor(1, 2)",
+        "import torch\ntorch._C._len_torch_dispatch_stack()",
+        "import torch\ngetattr(torch, '_C')",
+        "import torch\ngetattr(torch._C, 'anything', None)",
+        "from torch import _C",
+        "import functorch",
+    ],
+)
+def test_the_search_finds_every_way_to_name_one(code: str, tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(f'"""Of torch.ops."""\n{code}\n', encoding="utf-8")
+    assert private_names_in(tmp_path / "module.py")
+
+
+def test_the_search_does_not_mind_what_is_public_or_documented(tmp_path: Path) -> None:
+    code = '"""Without torch._C."""\nimport torch\ntorch.compiler.is_compiling()\n# torch._C\n'
+    (tmp_path / "module.py").write_text(code, encoding="utf-8")
+    assert not private_names_in(tmp_path / "module.py")
