@@ -16,7 +16,7 @@ from losses.extend import (
     checked,
     register,
 )
-from losses.ops.numerics.log_space import log_one_plus_sum
+from losses.ops.numerics.log_one_plus_sum import log_one_plus_sum
 
 
 def multi_similarity(
@@ -32,8 +32,8 @@ def multi_similarity(
     :class:`MultiSimilarityLoss`."""
     if mining_epsilon is not None:
         positives, negatives = mined(positives, negatives, mining_epsilon)
-    of_positives = log_one_plus_sum(-alpha * (positives - base)) / alpha
-    return of_positives + log_one_plus_sum(beta * (negatives - base)) / beta
+    of_positives = log_one_plus_sum(positives, -alpha, base) / alpha
+    return of_positives + log_one_plus_sum(negatives, beta, base) / beta
 
 
 def mined(positives: Tensor, negatives: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

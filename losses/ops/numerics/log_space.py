@@ -42,12 +42,6 @@ def masked_log_sum(logits: Tensor, mask: Tensor) -> Tensor:
     return some.logsumexp(-1).masked_fill(nothing.squeeze(-1), 0)
 
 
-def log_one_plus_sum(logits: Tensor) -> Tensor:
-    """Return log(1 + sum(exp(.))) over the last dimension, finite for any logits below inf; -inf adds nothing."""
-    top = logits.detach().amax(-1, keepdim=True).clamp(min=0)  # any constant would do: it has no derivative
-    return top.squeeze(-1) + ((-top).exp().squeeze(-1) + (logits - top).exp().sum(-1)).log()
-
-
 def softplus(values: Tensor) -> Tensor:
     """Return log(1 + exp(.)), exact in float64 too: torch takes the identity from 20 on, which is 2e-9 off."""
     return F.softplus(values, threshold=40)
