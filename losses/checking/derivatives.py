@@ -35,7 +35,7 @@ def forward_mode(case: Case) -> None:
     directions = [torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype) for leaf in leaves]
     with warnings.catch_warnings():
         # torch scripts rules of its own on first use
-        warnings.filterwarnings("ignore", ".*torch.jit.script", DeprecationWarning)
+        warnings.filterwarnings("ignore", ".*torch.jit.script")
         with forward_ad.dual_level():
             # torch leaves both functions untyped
             duals = [forward_ad.make_dual(leaf.detach(), way) for leaf, way in zip(leaves, directions, strict=True)]  # type: ignore[no-untyped-call]

@@ -14,6 +14,7 @@ from losses import Pairs
 from tests.drawing import pointing, with_singletons_and_duplicates
 from tests.gradients import backward
 from tests.metric.few_points import POINTS, assert_few_points_are_finite
+from tests.ops.tile_cases import without_torchs_own_remarks
 from tests.oracles.metric.multi_similarity import multi_similarity_loop
 from tests.refusals import refused
 
@@ -23,7 +24,6 @@ EPSILONS = [None, 0.1]
 THREE = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], dtype=torch.float64)
 """Points whose cosines are 0.6, 0 and 0.8."""
 each_epsilon = pytest.mark.parametrize("epsilon", EPSILONS)
-without_torchs_own_remarks = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 
 def by_hand(near: list[float], far: list[float], alpha: float = 2.0, beta: float = 4.0, base: float = 0.5) -> float:

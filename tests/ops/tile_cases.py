@@ -94,7 +94,7 @@ ONE_OF_EACH = [
     TileCase("info_nce", {"temperature": 0.3, "negatives": "both"}, of_pairs=True),
 ]
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
-without_torchs_own_remarks = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+without_torchs_own_remarks = pytest.mark.filterwarnings("ignore:.torch.jit.script.")
 one_of_each = pytest.mark.parametrize("case", ONE_OF_EACH, ids=str)
 
 

@@ -39,7 +39,7 @@ def over_tiles(
         measure: and further options: see :class:`losses.ops.tiles.blocks.Tiles`.
     """
     wanted = torch.is_grad_enabled()  # inside of a Function it never is
-    outputs: tuple[Tensor, Tensor] = Blockwise.apply(function, definition, measure, options, wanted, first, second)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    outputs: tuple[Tensor, Tensor] = Blockwise.apply(function, definition, measure, options, wanted, first, second)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
     return outputs
 
 
