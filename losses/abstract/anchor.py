@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
 from losses.abstract.embedding import EmbeddingLoss, measured, measured_rowwise
 from losses.core.errors import InputError
@@ -17,7 +17,7 @@ from losses.core.outputs import Pairs
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
-from losses.ops.tiles.rows import AnchorBlock, anchor_blocks, no_sum
+from losses.ops.tiles.rows import AnchorBlock, anchor_blocks, by_autograd, no_sum
 from losses.ops.tiles.whole_batch import Tiling, tileable, tiles_of
 
 
@@ -94,23 +94,23 @@ class AnchorLoss(EmbeddingLoss):
         """What a positive measures that could not be nearer."""
         return torch.inf if self.measure == "similarity" else -torch.inf
 
+    def _formula(self, rows: AnchorRows) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the values of anchors ``(N, 1)`` as a function of what they measure."""
+        return lambda positives, negatives: self.of_anchors(
+            rows._replace(positives=positives, negatives=negatives)
+        ).unsqueeze(1)
+
     def _over_tiles(self, tiles: Tiles, classes: Classes, weight: Tensor | None) -> TileSums:
         """Return the sum over all anchors and how many count: the formula and its gradient, block by block."""
         cost, number = no_sum(tiles), no_sum(tiles)
         for block in anchor_blocks(tiles, classes, weight):
             rows = rows_of(block, self._best)
-            leaves = [part.detach().requires_grad_(tiles.differentiable) for part in (rows.positives, rows.negatives)]
-            # what a block saves is used up here: a caller's hooks would offload it, or checkpoint it block by block
-            with torch.enable_grad(), saved_tensors_hooks(Tensor.detach, Tensor.detach):
-                positives, negatives = leaves
-                items = self.of_anchors(rows._replace(positives=positives, negatives=negatives)).unsqueeze(1)
+            items, of_rows = by_autograd(self._formula(rows), rows[:2], block.weight, wanted=tiles.differentiable)
             counted = self.counted(rows.is_positive, rows.is_negative)
             counts = torch.ones_like(items) if counted is None else counted.unsqueeze(1).to(items.dtype)
-            cost += block.total(items.detach())
-            number += block.total(counts.detach())
+            cost += block.total(items)
+            number += block.total(counts)
             if tiles.differentiable:
-                slopes = torch.ones_like(items) if block.weight is None else block.weight
-                of_rows = torch.autograd.grad(items, leaves, slopes, allow_unused=True, materialize_grads=True)
                 block.accumulate_weighted(*of_rows)
         return TileSums([cost], [number])
 

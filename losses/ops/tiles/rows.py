@@ -7,11 +7,13 @@ with :meth:`AnchorBlock.total`, and hands the derivatives by both back with :met
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from losses.core.reduction import weighted
 from losses.ops.tiles.blocks import Tile, Tiles
@@ -101,3 +103,30 @@ def exact_sum(rows: Tensor, weight: Tensor | None = None) -> Tensor:
 def no_sum(tiles: Tiles) -> Tensor:
     """Return a sum of 0 to add to."""
     return torch.zeros((), dtype=torch.float64, device=tiles.first.device)
+
+
+def by_autograd(
+    function: Callable[..., Tensor], arguments: Sequence[Tensor], slopes: Tensor | None, *, wanted: bool = True
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return what a function makes of its arguments, and the derivatives by them, times ``slopes`` of the result.
+
+    What is saved on the way is used up here: a caller's hooks on saved tensors would move it elsewhere, or a checkpoint
+    repeat it.
+    """
+    with torch.enable_grad(), unseen():
+        leaves = [argument.detach().requires_grad_(wanted) for argument in arguments]
+        result = function(*leaves)
+        if not wanted:
+            return result, ()
+        slopes = torch.ones_like(result) if slopes is None else slopes.to(result.dtype)
+        gradients = torch.autograd.grad(result, leaves, slopes, allow_unused=True, materialize_grads=True)
+    return result.detach(), gradients
+
+
+@contextmanager
+def unseen() -> Iterator[None]:
+    """Keep what is saved for a derivative from the caller's hooks."""
+    with ExitStack() as stack:
+        with suppress(RuntimeError):  # hooks are not allowed here, so there are none
+            stack.enter_context(saved_tensors_hooks(Tensor.detach, Tensor.detach))
+        yield
