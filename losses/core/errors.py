@@ -22,6 +22,7 @@ class Problem(NamedTuple):
 class ConfigError(ValueError):
     """A configuration that cannot become a loss; ``problems`` lists everything that is wrong with it.
 
+    >>> from losses.extend import Problem
     >>> print(ConfigError(Problem(("loss", "terms", 1, "margn"), "unknown key")))
     loss.terms[1].margn: unknown key
     """

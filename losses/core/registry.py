@@ -140,8 +140,8 @@ def require_class(name: str, cls: Any) -> None:
         refuse(f"it must be a class of losses.Loss, got {quoted(cls)}; derive it from Loss or ElementwiseLoss")
     if missing := sorted(getattr(cls, "__abstractmethods__", ())):
         refuse(f"{cls.__name__} is abstract; define {', '.join(missing)}")
-    if "spec" in cls.__dict__:
-        refuse(f"{cls.__name__} is {cls.spec.name!r} already, and config() says one name; make {name!r} an alias of it")
+    if isinstance(known := cls.__dict__.get("spec"), Spec):
+        refuse(f"{cls.__name__} is {known.name!r} already, and config() says one name; make {name!r} an alias of it")
     if not getattr(cls.__init__, "is_checked", False):
         refuse(f"decorate {cls.__name__}.__init__ with @checked, so that its parameters are validated")
     documentation = "left out by python -OO" if sys.flags.optimize > 1 else cls.__doc__
@@ -162,7 +162,7 @@ def fault_of_constructor(init: Callable[..., None]) -> str | None:
             return f"takes {name!r} by position only, and parameters come by keyword; remove the / after it"
         if parameter.annotation is parameter.empty:
             return f"does not say what {name!r} may be; annotate it, as in {name}: Positive = 1.0"
-        if name == "name" or name.startswith("_") or hasattr(Loss, name):
+        if name in ("name", "spec", "training") or name.startswith("_") or hasattr(Loss, name):
             return f"has a parameter {name!r}, a name that is taken or private; choose another"
     try:
         declared_parameters(init)

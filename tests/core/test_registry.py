@@ -156,7 +156,7 @@ def test_a_name_or_alias_that_is_taken_is_refused_also_by_a_loss_registered_late
 def test_a_class_has_one_name_and_may_have_aliases() -> None:
     refuse_to_register(losses.HuberLoss, ["HuberLoss is 'huber' already", "make 'power' an alias"])
     assert losses.HuberLoss.spec.name == "huber"
-    assert register("power", **RIGHT)(a_class()).spec.name == "power"
+    assert register("power", **RIGHT)(a_class(spec="an attribute of its own")).spec.name == "power"
 
 
 def test_what_is_derived_from_a_registered_loss_is_registered_under_a_name_of_its_own() -> None:
@@ -206,6 +206,7 @@ def of_no_annotation(self: Any, *, power=1.0, reduction: Reduction = "mean") -> 
 def of_unknown_names(self: Any, *, power: "Fraction" = 1.0, reduction: Reduction = "mean") -> None: ...  # type: ignore[assignment]  # wrong on purpose
 def of_a_name(self: Any, *, name: Positive = 1.0, reduction: Reduction = "mean") -> None: ...
 def of_a_method(self: Any, *, items: Positive = 1.0, reduction: Reduction = "mean") -> None: ...
+def of_a_record(self: Any, *, spec: Positive = 1.0, reduction: Reduction = "mean") -> None: ...
 def of_a_private_name(self: Any, *, _power: Positive = 1.0, reduction: Reduction = "mean") -> None: ...
 
 
@@ -220,6 +221,7 @@ def of_a_private_name(self: Any, *, _power: Positive = 1.0, reduction: Reduction
         (of_unknown_names, ["annotations that cannot be read", "name 'Fraction' is not defined", "imported"]),
         (of_a_name, ["parameter 'name'", "choose another"]),
         (of_a_method, ["parameter 'items'", "choose another"]),
+        (of_a_record, ["parameter 'spec'", "choose another"]),
         (of_a_private_name, ["parameter '_power'", "private", "choose another"]),
     ],
     ids=lambda part: getattr(part, "__name__", ""),
