@@ -130,7 +130,6 @@ def test_a_name_is_snake_case(name: Any) -> None:
         ({"family": 3}, ["family must be the name of a group", "got 3", "leave it out"]),
         ({"family": " "}, ["family must be", "got ' '"]),
     ],
-    ids=repr,
 )
 def test_a_wrong_argument_is_refused_in_words_that_help(arguments: dict[str, Any], words: list[str]) -> None:
     refuse_to_register(a_class(), ["cannot register", *words], **arguments)
@@ -168,7 +167,11 @@ def test_what_is_derived_from_a_registered_loss_is_registered_under_a_name_of_it
     assert losses.create("huber").config()["name"] == "huber"
 
 
-@pytest.mark.parametrize("what", [3, "Power", None, Power.items, int, Pairs], ids=repr)
+@pytest.mark.parametrize(
+    "what",
+    [3, "Power", None, Power.items, int, Pairs],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
 def test_only_a_class_of_loss_is_registered(what: Any) -> None:
     with refused(
         ["cannot register 'power'", "must be a class of losses.Loss, got", "derive it from Loss"], ConfigError

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import math
 import os
@@ -150,6 +151,10 @@ def gives_a_finite_loss_or_refuses(loss: losses.Loss, case: FuzzCase, call: Call
             value = loss(*call.arguments, **call.options)
         except InputError as error:
             assert str(error)
+            return
+        except TypeError as error:  # of Python itself, for an argument that the call does not have
+            unknown = call.options.keys() - inspect.signature(type(loss).forward).parameters.keys()
+            assert any(f"unexpected keyword argument '{name}'" in str(error) for name in unknown), error
             return
         options = {key: option for key, option in call.options.items() if key != "normalizer"}
         total = loss.total(*call.arguments, **options)

@@ -57,9 +57,9 @@ def tiled_by_pairs(
             sums[0][tile.columns] += exponentials.sum(0).unsqueeze(1)
             sums[1].index_add_(0, positives.column.flatten(), terms.reshape(-1, 1))
     row_weight = counted.double() if weight is None else counted * weight.double()
-    costs, (of_exponentials, of_terms) = by_autograd(cost, sums, row_weight)
+    costs, slopes = by_autograd(cost, sums, row_weight, wanted=tiles.differentiable)
     if tiles.differentiable:
-        of_exponentials, of_terms = (part.to(tiles.first.dtype) for part in (of_exponentials, of_terms))
+        of_exponentials, of_terms = (slope.to(tiles.first.dtype) for slope in slopes)
         for tile, exponentials, similarities in seen if tiles.is_one_block else again(tiles, classes, everyone):
             positives, column = positive_pairs(tile, classes)
             gradient = times_sums(exponentials, of_exponentials[tile.rows], of_exponentials[tile.columns].mT)
