@@ -1,6 +1,6 @@
 """Multi-similarity loss: pairs weighted by how they compare with the other pairs of their anchor."""
 
-import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,11 +21,8 @@ from losses.extend import (
     register,
 )
 from losses.ops.numerics.log_one_plus_sum import log_one_plus_sum
-from losses.ops.pairs.by_pairs import tiled_by_pairs
 from losses.ops.pairs.log_sums import MODEST
-from losses.ops.tiles.blocks import Tiles
-from losses.ops.tiles.classes import Classes
-from losses.ops.tiles.differentiable import TileSums
+from losses.ops.pairs.multi_similarity import tiled_multi_similarity
 
 
 def multi_similarity(
@@ -128,23 +125,8 @@ class MultiSimilarityLoss(AnchorLoss):
         )
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
-        if self.mining_epsilon is not None or batch.has_reference or max(self.alpha, self.beta) > MODEST:
+        sharpest = max(self.alpha, self.beta) * max(1, abs(self.base))
+        if self.mining_epsilon is not None or batch.has_reference or sharpest > MODEST:
             return super().tiling(batch)
-        return Tiling(self._by_pairs, scale=self.beta, upper=True)
-
-    def _by_pairs(self, tiles: Tiles, classes: Classes, weight: Tensor | None) -> TileSums:
-        """Return the same sum with every pair looked at once."""
-        of_base = math.exp(self.alpha * self.base), math.exp(-self.beta * self.base)
-
-        def cost(negatives: Tensor, positives: Tensor) -> Tensor:
-            return (of_base[0] * positives).log1p() / self.alpha + (of_base[1] * negatives).log1p() / self.beta
-
-        return tiled_by_pairs(
-            tiles,
-            classes,
-            weight,
-            cost=cost,
-            of_positive=lambda scaled: (scaled * (-self.alpha / self.beta)).exp(),
-            everyone=False,
-            counted=torch.ones(tiles.height, 1, dtype=torch.bool, device=tiles.first.device),
-        )
+        sums = partial(tiled_multi_similarity, alpha=self.alpha, beta=self.beta, base=self.base)
+        return Tiling(sums, scale=self.beta, upper=True)

@@ -25,7 +25,7 @@ from losses.extend import (
     register,
 )
 from losses.ops.distances import pairwise_distance, rowwise_distance
-from losses.ops.tiles.conditions import may_read
+from losses.ops.eager import may_read
 from losses.ops.tiles.whole_batch import tileable, tiles_of
 from losses.ops.triplets.definitions import (
     Compared,

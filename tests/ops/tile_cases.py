@@ -168,7 +168,7 @@ def answers(case: TileCase, batch: TileBatch, dtype: torch.dtype = torch.float64
 def plainly() -> Iterator[None]:
     """Make every loss a plain composition."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(whole_batch, "may_tile", lambda *_: False)
+        patch.setattr(whole_batch, "is_eager", lambda *_: False)
         patch.delattr(blocks.Tiles, "__init__")
         yield
 

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.ops.tiles.conditions import may_tile
+from losses.ops.eager import is_eager
 
 
 def log_one_plus_sum(values: Tensor, scale: float = 1.0, base: float = 0.0) -> Tensor:
     """Return log(1 + sum(exp(scale (values - base)))) over the last dimension ``(N, M)``, finite for any finite values;
     where an exponent is -inf it adds nothing, in value and in gradient."""
-    if values.requires_grad and torch.is_grad_enabled() and may_tile(values):
+    if values.requires_grad and torch.is_grad_enabled() and is_eager(values):
         result: Tensor = Fused.apply(values, scale, base)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
         return result
     return definition(values, scale, base)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from losses.core.precision import accumulation_dtype
-from losses.ops.tiles.conditions import may_read
+from losses.ops.eager import may_read
 
 BLOCK = 1 << 17  # elements of a block on a CPU: a few of them fit into its cache
 BUFFERS = 5  # of the size of a block, that a tiled function may ask for

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from losses.ops.eager import may_read
 from losses.ops.tiles.blocks import Tile
-from losses.ops.tiles.conditions import may_read
 
 
 class PositiveColumns(NamedTuple):

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from losses.core.labelled import LabelledBatch
 from losses.core.outputs import Pairs
+from losses.ops.eager import is_eager
 from losses.ops.tiles.blocks import ROWS, Tiles
 from losses.ops.tiles.classes import Classes
-from losses.ops.tiles.conditions import may_tile
 from losses.ops.tiles.differentiable import TileSums, over_tiles
 
 ClassFunction = Callable[[Tiles, Classes, Tensor | None], TileSums]
@@ -40,7 +40,7 @@ def tileable(batch: LabelledBatch | Pairs, weight: Tensor | None = None) -> bool
     """Return whether all pairs of the batch are meant, and nobody needs to see how they are made."""
     if isinstance(batch, LabelledBatch) and batch.indices is not None:
         return False
-    return may_tile(batch[0], batch[1], weight) and not (weight is not None and weight.requires_grad)
+    return is_eager(batch[0], batch[1], weight) and not (weight is not None and weight.requires_grad)
 
 
 @torch.no_grad()

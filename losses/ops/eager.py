@@ -1,4 +1,4 @@
-"""When blocks may stand in for the plain composition, and when looking at a value costs nothing."""
+"""When a derivative taken by hand may stand in for the plain composition, and when looking at a value costs nothing."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch.compiler import is_compiling
 from losses.core.torch_private import is_dispatched_to_python, transforms_are_active
 
 
-def may_tile(*tensors: Tensor | None) -> bool:
-    """Return whether blocks can stand in for the plain composition: nobody traces, transforms or differentiates
-    forward.
+def is_eager(*tensors: Tensor | None) -> bool:
+    """Return whether a derivative by hand can stand in for the plain composition: nobody traces, transforms or
+    differentiates forward.
 
-    They add up in float64, so not on a device without it either.
+    Blocks add up in float64, so not on a device without it either.
     """
     if is_compiling() or transforms_are_active():
         return False
