@@ -247,3 +247,22 @@ def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(output: Any, target
 def test_a_wrong_reconstruction_is_refused_with_its_path(reconstruction: Any, words: list[str]) -> None:
     with refused(words, ConfigError):
         losses.create("elbo", reconstruction=reconstruction)
+
+
+class AsksForAutocast(losses.MSELoss):
+    """Says whether autocast was on where items were made."""
+
+    def items(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        self.was_on = torch.is_autocast_enabled("cpu")
+        return super().items(prediction, target)
+
+
+def test_autocast_is_off_in_every_way_into_the_loss() -> None:
+    nested = AsksForAutocast()
+    loss = losses.ELBOLoss(reconstruction=nested)
+    output = VAEOutput(torch.randn(3, 2), torch.randn(3, 2), torch.randn(3, 2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for way in (loss, loss.total, loss.terms):
+            nested.was_on = True
+            way(output, torch.rand(3, 2))
+            assert not nested.was_on
