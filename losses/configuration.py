@@ -16,9 +16,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from losses.core.building import ANY_LOSS, as_data, build
 from losses.core.errors import ConfigError, dotted, quoted, suggestion
 from losses.core.parameters import DeclaredParameter, declared_parameters, model_of
-from losses.core.registry import ALIASES, ANY_LOSS, SPECS, Spec, as_data, build, find, load_plugins
+from losses.core.registry import ALIASES, SPECS, Spec, find, load_plugins
 
 if TYPE_CHECKING:
     import yaml

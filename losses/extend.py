@@ -8,6 +8,7 @@ The losses of this package are written on it too. Mathematics that several losse
 from losses.abstract.anchor import AnchorLoss, AnchorRows, has_both
 from losses.abstract.elementwise import ElementwiseLoss
 from losses.abstract.embedding import EmbeddingLoss, ListedPairs
+from losses.core.building import NestedLoss
 from losses.core.checks import (
     require_finite,
     require_floating,
@@ -71,7 +72,7 @@ from losses.core.parameters import (
 )
 from losses.core.precision import accumulated, widened
 from losses.core.reduction import Total, total_of, weighted
-from losses.core.registry import NestedLoss, register
+from losses.core.registry import register
 from losses.ops.tiles.whole_batch import Tiling
 
 Problem.__module__ = __name__  # what pickles of a ConfigError call it

@@ -12,12 +12,12 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import torch
 from torch import Tensor, nn
 
+from losses.core.building import build
 from losses.core.errors import ConfigError
 from losses.core.inputs import DISTRIBUTION_OBJECTS, Batch, Kind
 from losses.core.loss import Loss
 from losses.core.outputs import map_floating, map_tensors, tensors_in
 from losses.core.parameters import DeclaredParameter, declared_parameters
-from losses.core.registry import build
 
 SIZE = 8
 

@@ -10,7 +10,7 @@ import torch
 
 from losses.checking.case import Broken, Case, require_same
 from losses.checking.clauses import clause
-from losses.core.registry import build
+from losses.core.building import build
 
 
 @clause(of_the_call=True)

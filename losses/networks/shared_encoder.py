@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from losses.core.building import build
 from losses.core.checks import require_same_length
 from losses.core.errors import ConfigError, InputError, Problem
 from losses.core.inputs import Kind
 from losses.core.loss import Loss
 from losses.core.precision import BUFFER_DTYPE, widened
-from losses.core.registry import SPECS, build
+from losses.core.registry import SPECS
 from losses.diagnostics.verification_metrics import require_both_kinds, verification
 from losses.ops.distances import rowwise_distance
 

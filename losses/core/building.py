@@ -1,0 +1,66 @@
+"""From a name or a mapping to a loss, and losses as parameters of losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from losses.core.errors import ConfigError, Problem, quoted
+from losses.core.loss import Loss
+from losses.core.parameters import Wording
+from losses.core.registry import SPECS, find
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic_core import CoreSchema
+
+
+def build(config: object) -> Loss:
+    """Return the loss that a name or a mapping with a ``name`` describes; a loss is returned as it is.
+
+    Raises:
+        ConfigError: with every problem found, each under its path.
+    """
+    if isinstance(config, Loss):
+        return config
+    if isinstance(config, str):
+        return find(config).cls()
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"got {quoted(config)}, expected the name of a loss or a mapping with a name")
+    try:
+        settings = {key if isinstance(key, str) else quoted(key): as_data(value) for key, value in config.items()}
+        if "name" not in settings:
+            raise ConfigError(Problem(("name",), f"is missing, expected one of {', '.join(sorted(SPECS))}"))
+        return find(settings.pop("name")).cls(**settings)
+    except RecursionError:
+        raise ConfigError("is nested too deeply, or in itself") from None
+
+
+def as_data(value: Any) -> Any:
+    """Return configuration objects of any library (such as Hydra's) as plain dicts and lists."""
+    if isinstance(value, Mapping):
+        return {key: as_data(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
+        return [as_data(item) for item in value]
+    return value
+
+
+ANY_LOSS = {"$comment": "any loss"}
+"""Where a JSON Schema says this, a reference to all losses belongs."""
+
+
+class LossRule:
+    """Let a parameter be a loss: an instance, a name or a nested mapping."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(build)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return dict(ANY_LOSS)  # pydantic follows every reference, so losses.schema() puts it in afterwards
+
+
+NestedLoss = Annotated[
+    Loss | str | Mapping[str, Any], LossRule(), Wording("the name of a loss or a mapping with a name")
+]
