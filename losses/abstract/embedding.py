@@ -101,7 +101,7 @@ class EmbeddingLoss(Loss):
         Raises:
             InputError: the batch is not what the loss takes.
         """
-        return self._reduced(output, target, weight, normalizer, **given(indices, reference))
+        return self._reduced(output, target, weight, normalizer, given(indices, reference))
 
     def total(
         self,
@@ -114,7 +114,7 @@ class EmbeddingLoss(Loss):
     ) -> Total:
         """Return ``Total(sum, denominator)``. Totals of labelled batches add up to the loss of the batches, each on its
         own: a pair across two batches is in neither."""
-        return self._on_accepted(self._total, output, target, weight, **given(indices, reference))
+        return self._on_accepted(self._total, output, target, weight, given(indices, reference))
 
     @torch.no_grad()
     def readings(
@@ -138,7 +138,7 @@ class EmbeddingLoss(Loss):
         Raises:
             InputError: the batch is not what the loss takes.
         """
-        return self._on_accepted(self._readings, output, target, **given(indices, reference))
+        return self._on_accepted(self._readings, output, target, None, given(indices, reference))
 
     def pairs(self, output: LabelledBatch | Pairs, target: Tensor) -> ListedPairs:
         """Return a batch as a list of pairs: those given, those of the indices (positive ones first), every anchor with
@@ -207,10 +207,10 @@ class EmbeddingLoss(Loss):
         return other
 
 
-def given(indices: Any, reference: Any) -> dict[str, Any]:
-    """Return those of both that are given."""
+def given(indices: Any, reference: Any) -> dict[str, Any] | None:
+    """Return those of both that are given, if any."""
     if indices is None and reference is None:
-        return {}
+        return None
     context = {"indices": indices, "reference": reference}
     return {name: value for name, value in context.items() if value is not None}
 

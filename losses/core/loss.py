@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
-from losses.core import torch_private
 from losses.core.checks import (
     require_between,
     require_dense,
@@ -22,11 +21,12 @@ from losses.core.checks import (
     values_are_due,
 )
 from losses.core.errors import ConfigError, InputError
-from losses.core.inputs.kind import Kind, kind_for
+from losses.core.inputs.kind import Kind
 from losses.core.outputs import tensors_in
 from losses.core.parameters import as_configuration, declared_parameters
 from losses.core.precision import widened
 from losses.core.reduction import Total, accepted_normalizer, total_of, weighted
+from losses.core.torch_private import any_autocast
 
 if TYPE_CHECKING:
     from losses.core.registry import Spec
@@ -149,7 +149,12 @@ class Loss(nn.Module, ABC):
         return total_of(items, weight, self.denominators(items, output, target))
 
     def _reduced(
-        self, output: Any, target: Any, weight: Tensor | None, normalizer: Tensor | float | None, **context: Any
+        self,
+        output: Any,
+        target: Any,
+        weight: Tensor | None,
+        normalizer: Tensor | float | None,
+        context: Mapping[str, Any] | None = None,
     ) -> Tensor:
         if normalizer is not None:
             if self.reduction != "mean":
@@ -158,8 +163,8 @@ class Loss(nn.Module, ABC):
                     f"this loss has reduction={self.reduction!r}; leave it out"
                 )
             normalizer = accepted_normalizer(normalizer, inspect=self._inspection_is_due())
-            return self._on_accepted(self._total, output, target, weight, **context).mean(normalizer)
-        return self._on_accepted(self._value, output, target, weight, **context)
+            return self._on_accepted(self._total, output, target, weight, context).mean(normalizer)
+        return self._on_accepted(self._value, output, target, weight, context)
 
     def _value(self, output: Any, target: Any, weight: Tensor | None) -> Tensor:
         """Return the loss of an accepted batch, reduced as the loss says."""
@@ -185,17 +190,17 @@ class Loss(nn.Module, ABC):
         output: Any,
         target: Any,
         weight: Tensor | None = None,
-        **context: Any,
+        context: Mapping[str, Any] | None = None,
     ) -> Result:
         """Return what is computed on the accepted batch, outside of autocast: every way into a loss leads through
         here."""
-        if torch_private.any_autocast() and torch.is_autocast_enabled(device := device_of(output)):
+        if any_autocast() and torch.is_autocast_enabled(device := device_of(output)):
             with torch.autocast(device, enabled=False):
-                return self._on_accepted(compute, output, target, weight, **context)
+                return self._on_accepted(compute, output, target, weight, context)
         return compute(*self._accepted(output, target, weight, context))
 
     def _accepted(
-        self, output: Any, target: Any, weight: Tensor | None, context: Mapping[str, Any]
+        self, output: Any, target: Any, weight: Tensor | None, context: Mapping[str, Any] | None
     ) -> tuple[Any, Any, Tensor | None]:
         due = self._inspection_is_due()
         if due:
@@ -234,8 +239,9 @@ class Loss(nn.Module, ABC):
 
 def kind_of(loss: Loss, output: object) -> Kind:
     """Return the kind of input, among those the loss takes, that ``output`` is meant for."""
-    if (kind := kind_for(loss, output)) is not None:
-        return kind
+    for kind in loss.spec.inputs:
+        if kind.claims(output):
+            return kind
     wanted = " or ".join(f"{kind.output_text} with target {kind.target_text}" for kind in loss.spec.inputs)
     named = isinstance(output, tuple)
     fix = f"choose a loss that takes {type(output).__name__}, or pass one of its tensors" if named else "pass a tensor"
