@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 Outcome = Literal["kept", "broken", "declared", "not applicable", "not offered"]
+WORST_FIRST: tuple[Outcome, ...] = ("broken", "declared", "not offered", "not applicable", "kept")
 
 
 class Verdict(NamedTuple):
@@ -20,7 +21,8 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """The verdicts of all clauses on one loss; ``str()`` of it is a table of clause, verdict and what was seen."""
+    """The verdicts of all clauses on one loss; ``str()`` of it is a table of clause, verdict and what was seen,
+    with the counts below."""
 
     loss: str
     verdicts: tuple[Verdict, ...]
@@ -37,7 +39,17 @@ class Report:
             raise AssertionError(f"{self.loss} breaks {len(broken)} clauses:\n{table(self.failures)}")
 
     def __str__(self) -> str:
-        return f"{self.loss}\n{table(self.verdicts)}"
+        return f"{self.loss}\n{table(self.verdicts)}\n{self.summary}"
+
+    @property
+    def summary(self) -> str:
+        """How many clauses fared how, in one line; a clause that is broken in one precision is broken."""
+        outcomes: dict[str, set[str]] = {}
+        for verdict in self.verdicts:
+            outcomes.setdefault(verdict.clause, set()).add(verdict.outcome)
+        worst = [next(each for each in WORST_FIRST if each in found) for found in outcomes.values()]
+        counts = {outcome: worst.count(outcome) for outcome in reversed(WORST_FIRST) if outcome in worst}
+        return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
 
 
 def table(verdicts: Sequence[Verdict]) -> str:

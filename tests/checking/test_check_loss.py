@@ -85,7 +85,8 @@ def test_a_module_that_does_not_say_what_it_takes_is_refused() -> None:
 
 def test_a_report_is_a_table_of_clause_verdict_and_what_was_seen() -> None:
     clauses = ["keeps_its_laws", "equal_points", "zero_vectors", "equals_its_oracle", "inputs_stay_untouched"]
-    title, *rows = str(check_loss(VanishingEpsilon(), clauses=clauses)).splitlines()
+    title, *rows, summary = str(check_loss(VanishingEpsilon(), clauses=clauses)).splitlines()
+    assert summary == "1 kept, 2 not applicable, 2 broken"
     assert title == "mae"
     assert [re.split(r"  +", row)[:2] for row in rows] == [
         ["keeps_its_laws", "broken"],

@@ -99,3 +99,17 @@ def test_a_loss_overrides_nothing_but_hooks(name: str) -> None:
     cls = type(losses.create(name))
     public = {"forward", "total", "readings", "config", "extra_repr", "definition_total"}
     assert public & set(vars(cls)) <= ({"forward", "total"} if name == "elbo" else set())
+
+
+def test_everything_there_is_to_declare_with_is_named() -> None:
+    from losses import extend
+    from losses.core.inputs import Kind
+    from losses.core.laws import Law
+    from losses.core.parameters import accepted
+
+    for name in extend.__all__:
+        value = getattr(extend, name)
+        if isinstance(value, Kind | Law) or name in ("bounded", "scales"):
+            assert re.search(rf"`{name}[`(]", TEXT), name
+        elif hasattr(value, "__metadata__") and name != "NestedLoss":
+            assert f"`{name}` ({accepted(value)})" in " ".join(TEXT.split()), name
