@@ -7,6 +7,7 @@ and columns at once, and weighted in a second, when it is known by how much eith
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,13 +19,25 @@ from losses.ops.tiles.differentiable import TileSums
 from losses.ops.tiles.rows import by_autograd, exact_sum
 
 
+class PairBlock(NamedTuple):
+    """A block of similarities whose values have become exponentials, with what there was of positives before."""
+
+    tile: Tile
+    exponentials: Tensor
+    positives: PositiveColumns
+    column: Tensor
+    """``(B, P)``, where the positives stand in the block."""
+    similarities: Tensor
+    """``(B, P)``, to the positives; 0 where none exist."""
+
+
 def tiled_by_pairs(
     tiles: Tiles,
     classes: Classes,
     weight: Tensor | None,
     *,
     cost: Callable[[Tensor, Tensor], Tensor],
-    of_positive: Callable[[Tensor], Tensor],
+    of_positive: Callable[[Tensor], Tensor] | None,
     everyone: bool,
     counted: Tensor,
 ) -> TileSums:
@@ -38,21 +51,22 @@ def tiled_by_pairs(
         classes: of the set.
         weight: of every row ``(N, 1)``.
         cost: from an anchor's sum of exponentials and its sum over positives, each ``(N, 1)``, to ``(N, 1)``; float64.
-        of_positive: what a similarity ``(B, P)`` adds to the sum over positives of both its ends.
+        of_positive: what a similarity ``(B, P)`` adds to the sum over positives of both its ends; ``None`` is itself.
         everyone: whether the exponentials are those of everyone, or of negatives alone.
         counted: which anchors count ``(N, 1)``.
     """
     sums = [torch.zeros(tiles.height, 1, dtype=torch.float64, device=tiles.first.device) for _ in range(2)]
     seen = []
-    for tile in tiles:
-        positives, column = positive_pairs(tile, classes)
-        similarities = tile.values.gather(1, column).masked_fill_(~positives.exists, 0)
-        terms = of_positive(similarities).masked_fill(~positives.exists, 0).double()
-        exponentials = exponentials_of(tile, classes, everyone)
-        for total, part in zip(sums, (exponentials, terms), strict=True):
-            total[tile.rows] += part.sum(1, keepdim=True)
+    for block in pair_blocks(tiles, classes, everyone):
+        tile, exponentials, positives = block[:3]
+        terms = block.similarities
+        if of_positive is not None:
+            terms = of_positive(terms).masked_fill_(~positives.exists, 0)
+        terms = terms.double()
+        sums[0][tile.rows] += exponentials.sum(1, keepdim=True)
+        sums[1][tile.rows] += terms.sum(1, keepdim=True)
         if tiles.is_one_block:
-            seen.append((tile, exponentials, similarities))
+            seen.append(block)
         else:
             sums[0][tile.columns] += exponentials.sum(0).unsqueeze(1)
             sums[1].index_add_(0, positives.column.flatten(), terms.reshape(-1, 1))
@@ -60,29 +74,25 @@ def tiled_by_pairs(
     costs, slopes = by_autograd(cost, sums, row_weight, wanted=tiles.differentiable)
     if tiles.differentiable:
         of_exponentials, of_terms = (slope.to(tiles.first.dtype) for slope in slopes)
-        for tile, exponentials, similarities in seen if tiles.is_one_block else again(tiles, classes, everyone):
-            positives, column = positive_pairs(tile, classes)
+        for block in seen if tiles.is_one_block else pair_blocks(tiles, classes, everyone):
+            tile, exponentials, positives = block[:3]
             gradient = times_sums(exponentials, of_exponentials[tile.rows], of_exponentials[tile.columns].mT)
-            ends = (of_terms[tile.rows] + of_terms[positives.column].squeeze(2)).mul_(positives.exists)
-            _, (slope,) = by_autograd(of_positive, [similarities], ends)
-            tile.accumulate_gradient(gradient.scatter_add_(1, column, slope), symmetric=True)
+            slope = (of_terms[tile.rows] + of_terms[positives.column].squeeze(2)).mul_(positives.exists)
+            if of_positive is not None:
+                _, (slope,) = by_autograd(of_positive, [block.similarities], slope)
+            tile.accumulate_gradient(gradient.scatter_add_(1, block.column, slope), symmetric=True)
     return TileSums([exact_sum(costs.clamp_(min=0), row_weight)], [exact_sum(row_weight)])  # below 0 only by rounding
 
 
-def again(tiles: Tiles, classes: Classes, everyone: bool) -> Iterator[tuple[Tile, Tensor, Tensor]]:
-    """Yield every block once more, with its exponentials and the similarities to positives."""
+def pair_blocks(tiles: Tiles, classes: Classes, everyone: bool) -> Iterator[PairBlock]:
+    """Yield every block as exponentials, 0 within classes unless they are those of everyone."""
     for tile in tiles:
         positives, column = positive_pairs(tile, classes)
         similarities = tile.values.gather(1, column).masked_fill_(~positives.exists, 0)
-        yield tile, exponentials_of(tile, classes, everyone), similarities
-
-
-def exponentials_of(tile: Tile, classes: Classes, everyone: bool) -> Tensor:
-    """Return the exponentials of a block in place, 0 within classes unless they are those of everyone."""
-    if not everyone:
-        band = classes.band(tile)
-        tile.values[:, band].masked_fill_(classes.own(tile, band), -torch.inf)
-    return exponentiated(tile)
+        if not everyone:
+            band = classes.band(tile)
+            tile.values[:, band].masked_fill_(classes.own(tile, band), -torch.inf)
+        yield PairBlock(tile, exponentiated(tile), positives, column, similarities)
 
 
 def positive_pairs(tile: Tile, classes: Classes) -> tuple[PositiveColumns, Tensor]:

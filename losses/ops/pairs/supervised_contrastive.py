@@ -47,6 +47,4 @@ def tiled_supervised_contrastive_by_pairs(tiles: Tiles, classes: Classes, weight
     def surprise(exponentials: Tensor, similarities: Tensor) -> Tensor:
         return exponentials.masked_fill(~counted, 1).log() - similarities / positives
 
-    return tiled_by_pairs(
-        tiles, classes, weight, cost=surprise, of_positive=lambda values: values, everyone=True, counted=counted
-    )
+    return tiled_by_pairs(tiles, classes, weight, cost=surprise, of_positive=None, everyone=True, counted=counted)
