@@ -18,8 +18,8 @@ from torch import Tensor
 from losses.extend import POINTWISE, ElementwiseLoss, Positive, Reduction, checked, register
 
 
-@register("plugged_cosh", aliases=("lc",), inputs=POINTWISE, suits="regression", source="folklore", family="plugged")
-class PluggedCoshLoss(ElementwiseLoss):
+@register("our_cosh", aliases=("lc",), inputs=POINTWISE, suits="regression", source="folklore", family="plugged")
+class OurCoshLoss(ElementwiseLoss):
     """Logarithm of the hyperbolic cosine of the residual.
 
     Args:
@@ -39,19 +39,19 @@ class PluggedCoshLoss(ElementwiseLoss):
 '''
 SILENT = (
     GOOD.replace('"""Logarithm', '""" """\n    text = """Logarithm')
-    .replace("plugged_cosh", "silent")
+    .replace("our_cosh", "silent")
     .replace('("lc",)', "()")
 )
 BAD = {
     "raising": ("raise ImportError('it needs a library that is not there')", "ImportError: it needs a library"),
     "exiting": ("import sys\nsys.exit(3)", "SystemExit: 3"),
-    "silent": (SILENT, "ConfigError: cannot register 'silent': PluggedCoshLoss has no documentation"),
+    "silent": (SILENT, "ConfigError: cannot register 'silent': OurCoshLoss has no documentation"),
     "absent": (None, "No module named 'plugin_absent'"),
     "speechless": (
         "class Speechless(Exception):\n    def __str__(self): raise self\nraise Speechless",
         "could not be loaded: Speechless",
     ),
-    "taken": (GOOD.replace("plugged_cosh", "mse"), "cannot register 'mse': it already means losses.regression.mse.MSELoss"),
+    "taken": (GOOD.replace("our_cosh", "mse"), "cannot register 'mse': it already means losses.regression.mse.MSELoss"),
 }
 
 
@@ -103,9 +103,9 @@ USE = """
 import json, losses, torch
 print(json.dumps([
     losses.available(), losses.available("plugged"), repr(losses.create("lc", width=2)), str(losses.describe("lc")),
-    losses.schema()["$defs"]["plugged_cosh"]["properties"]["width"]["description"],
-    float(losses.create("plugged_cosh")(torch.tensor([30.0]), torch.tensor([0.0]))),
-    losses.create({"name": "elbo", "reconstruction": {"name": "plugged_cosh"}}).config()["reconstruction"],
+    losses.schema()["$defs"]["our_cosh"]["properties"]["width"]["description"],
+    float(losses.create("our_cosh")(torch.tensor([30.0]), torch.tensor([0.0]))),
+    losses.create({"name": "elbo", "reconstruction": {"name": "our_cosh"}}).config()["reconstruction"],
     float(losses.create("mse")(torch.tensor([3.0]), torch.tensor([1.0]))),
 ]))
 """
@@ -114,28 +114,28 @@ print(json.dumps([
 def test_a_good_package_is_listed_built_described_and_nested_without_a_word(good: Path) -> None:
     shown, warned = ran(good, "-c", USE)
     names, plugged, built, description, meaning, value, nested, ours = json.loads(shown)
-    assert names == sorted([*OURS, "plugged_cosh"])
-    assert plugged == ["plugged_cosh"]
-    assert built == "PluggedCoshLoss(width=2.0, reduction='mean')"
+    assert names == sorted([*OURS, "our_cosh"])
+    assert plugged == ["our_cosh"]
+    assert built == "OurCoshLoss(width=2.0, reduction='mean')"
     assert "width=1.0: a finite number greater than 0" in description
     assert meaning == "residual at which it turns from quadratic to linear."
     assert value == pytest.approx(30 - 0.693147)
-    assert nested == {"name": "plugged_cosh", "width": 1.0, "reduction": "mean"}
+    assert nested == {"name": "our_cosh", "width": 1.0, "reduction": "mean"}
     assert ours == 4
     assert warned == ""
 
 
 def test_a_good_package_is_in_the_list_of_python_dash_m_losses(good: Path) -> None:
     shown, warned = ran(good, "-m", "losses")
-    assert "plugged\n  plugged_cosh" in shown
+    assert "plugged\n  our_cosh" in shown
     assert "Logarithm of the hyperbolic cosine of the residual. (lc)" in shown
     assert warned == ""
 
 
 def test_a_good_package_keeps_the_contract_by_its_name(good: Path) -> None:
-    script = "import losses, torch; torch.set_num_threads(1); print(losses.check_loss('plugged_cosh'))"
+    script = "import losses, torch; torch.set_num_threads(1); print(losses.check_loss('our_cosh'))"
     shown, _ = ran(good, "-c", script)
-    assert shown.startswith("plugged_cosh\n")
+    assert shown.startswith("our_cosh\n")
     assert "kept" in shown
     assert "broken" not in shown
 
@@ -155,7 +155,7 @@ def test_bad_packages_give_a_warning_each_and_harm_nothing_else(mixed: Path) -> 
     _, quiet = ran(mixed, "-c", "import losses; losses.create('mse'); losses.describe('l1')")
     assert quiet == "", "nothing is loaded until it is needed"
     shown, warned = ran(mixed, "-c", f"{USE}\nlosses.available(); losses.schema()")
-    assert "plugged_cosh" in shown
+    assert "our_cosh" in shown
     assert "30.0" not in shown
     for name, (_, reason) in BAD.items():
         lines = [line for line in warned.splitlines() if f"'{name}', 'plugin_{name}'" in line]
@@ -167,11 +167,11 @@ def test_bad_packages_give_a_warning_each_and_harm_nothing_else(mixed: Path) -> 
 
 def test_bad_packages_leave_the_list_and_the_contract_of_the_good_one_alone(mixed: Path) -> None:
     shown, warned = ran(mixed, "-m", "losses")
-    for name in [*OURS, "plugged_cosh"]:
+    for name in [*OURS, "our_cosh"]:
         assert f"  {name}" in shown
     assert "silent" not in shown
     assert warned.count("UserWarning") == len(BAD)
-    script = "import losses; print(losses.check_loss('plugged_cosh', clauses=['copies', 'config_round_trip', 'one_item']))"
+    script = "import losses; print(losses.check_loss('our_cosh', clauses=['copies', 'config_round_trip', 'one_item']))"
     assert "broken" not in ran(mixed, "-c", script)[0]
 
 
@@ -182,11 +182,11 @@ try:
     losses.available()
 except UserWarning as warning:
     print("refused", warning)
-print("plugged_cosh" in losses.available(), losses.create("lc"))
+print("our_cosh" in losses.available(), losses.create("lc"))
 """
     shown, _ = ran(mixed, "-W", "error::UserWarning", "-c", script)
     assert shown.startswith("refused the losses of ")
-    assert shown.splitlines()[-1] == "True PluggedCoshLoss(width=1.0, reduction='mean')"
+    assert shown.splitlines()[-1] == "True OurCoshLoss(width=1.0, reduction='mean')"
 
 
 def test_an_entry_point_that_names_no_module_gives_a_warning(tmp_path: Path) -> None:
@@ -198,22 +198,22 @@ def test_an_entry_point_that_names_no_module_gives_a_warning(tmp_path: Path) -> 
 
 def test_two_packages_of_one_name_leave_the_first_and_warn_of_the_second(tmp_path: Path) -> None:
     install(tmp_path, "one", GOOD)
-    install(tmp_path, "two", GOOD.replace("class PluggedCoshLoss", "class OtherLoss"))
-    shown, warned = ran(tmp_path, "-c", "import losses; print(losses.create('plugged_cosh'))")
-    assert shown.startswith(("PluggedCoshLoss", "OtherLoss"))
+    install(tmp_path, "two", GOOD.replace("class OurCoshLoss", "class OtherLoss"))
+    shown, warned = ran(tmp_path, "-c", "import losses; print(losses.create('our_cosh'))")
+    assert shown.startswith(("OurCoshLoss", "OtherLoss"))
     assert warned.count("UserWarning") == 1
-    assert "cannot register 'plugged_cosh': it already means plugin_" in warned
+    assert "cannot register 'our_cosh': it already means plugin_" in warned
 
 
 def test_a_package_may_look_for_losses_while_it_is_loaded(tmp_path: Path) -> None:
     install(tmp_path, "curious", f"import losses\nlosses.available()\nlosses.create('mse')\n{GOOD}")
-    shown, warned = ran(tmp_path, "-c", "import losses; print(losses.create('plugged_cosh'))")
-    assert shown.startswith("PluggedCoshLoss")
+    shown, warned = ran(tmp_path, "-c", "import losses; print(losses.create('our_cosh'))")
+    assert shown.startswith("OurCoshLoss")
     assert warned == ""
 
 
 def test_without_documentation_in_the_interpreter_everything_still_works(good: Path) -> None:
     shown, warned = ran(good, "-OO", "-m", "losses")
-    for name in [*OURS, "plugged_cosh"]:
+    for name in [*OURS, "our_cosh"]:
         assert f"  {name}" in shown
     assert warned == ""
