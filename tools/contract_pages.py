@@ -9,18 +9,16 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stderr
 from functools import cache
-from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytorch_metric_learning.losses as pml
 import torch
-from pytorch_metric_learning.distances import LpDistance
 from torch import Tensor, nn
 
 import losses
+from losses.adapters import pytorch_metric_learning as pml
 from losses.checking import CLAUSES, Report, check_loss
 from losses.core.inputs import BINARY, DISTRIBUTIONS, EMBEDDINGS, LOGITS, POINTWISE, TRIPLETS, Kind
 
@@ -79,7 +77,7 @@ def peers() -> str:
             "# The same clauses on other libraries",
             "",
             f"Made by `make pages`, with torch {torch.__version__.partition('+')[0]} "
-            f"and pytorch-metric-learning {version('pytorch-metric-learning')}. "
+            f"and {pml.NAME}. "
             "Each module is called as its own documentation says, on the batches that our losses are checked on.",
             "A mark says what was seen, not what its authors promise: nobody promised most of this. "
             "Clauses on weights, totals and",
@@ -199,7 +197,7 @@ PEERS: dict[str, tuple[nn.Module, Kind]] = {
     "nn.CrossEntropyLoss": (nn.CrossEntropyLoss(), LOGITS),
     "nn.KLDivLoss": (OfLogProbabilities(reduction="batchmean"), DISTRIBUTIONS),
     "nn.TripletMarginLoss": (OfTriplets(nn.TripletMarginLoss()), TRIPLETS),
-    "PML ContrastiveLoss": (pml.ContrastiveLoss(distance=LpDistance()), EMBEDDINGS),
-    "PML TripletMarginLoss": (pml.TripletMarginLoss(), EMBEDDINGS),
-    "PML CircleLoss": (pml.CircleLoss(), EMBEDDINGS),
+    "PML ContrastiveLoss": (pml.losses.ContrastiveLoss(distance=pml.distances.LpDistance()), EMBEDDINGS),
+    "PML TripletMarginLoss": (pml.losses.TripletMarginLoss(margin=0.05), EMBEDDINGS),
+    "PML CircleLoss": (pml.losses.CircleLoss(), EMBEDDINGS),
 }

@@ -61,7 +61,7 @@ class ContrastiveLoss(EmbeddingLoss):
             \tfrac1p \max(0,\ m - d)^p      & \text{different classes}
         \end{cases}
 
-    With ``power=1`` and ``average="balanced"`` this is the value of ``ContrastiveLoss`` in pytorch-metric-learning.
+    With ``power=1`` and ``average="balanced"`` this is the value of ``ContrastiveLoss`` in pytorch-metric-learning 2.9.
 
     Args:
         margin: :math:`m`, distance at which pairs of different classes cost nothing any more.

@@ -71,8 +71,8 @@ class InfoNCELoss(EmbeddingLoss):
                    = \log\Big(1 + \sum_n e^{(s_{an} - s_{ap}) / T}\Big)
 
     :math:`s` are cosine similarities. On a labelled batch this is the value of ``NTXentLoss`` in
-    pytorch-metric-learning, in memory that grows with N, where that one lists every positive pair with every negative
-    pair.
+    pytorch-metric-learning 2.9, in memory that grows with N, where that one lists every positive pair with every
+    negative pair.
 
     Args:
         temperature: :math:`T`; the lower, the more the hardest negatives dominate.
