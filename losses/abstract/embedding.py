@@ -131,8 +131,9 @@ class EmbeddingLoss(Loss):
         - ``positive_distance``, ``negative_distance``: mean distance within a class and between classes.
         - ``margin_violations``: fraction of the anchors whose nearest negative is not farther than the farthest
           positive by the margin; of triplets and pairs that are given, of those that cost something.
-        - ``collapse``: the loss, averaged over all items, over that of the same batch with all embeddings at one point.
-          A training that stays at 1 is stuck.
+        - ``relative_loss``: the loss, averaged over all items, over that of the same batch with all embeddings at one
+          point. A training that stays at 1 has collapsed or is stuck; above 1 the embeddings are worse than that, since
+          negatives are nearer than positives; it falls as they learn. 0 where the loss at one point is 0.
         - ``effective_rank``: how many directions the embeddings use (Roy & Vetterli 2007).
 
         Raises:
@@ -196,7 +197,7 @@ class EmbeddingLoss(Loss):
         return {
             "active_fraction": active,
             **separation(output, target, active, self.distance_measure, self.gap),
-            "collapse": fraction(mean, collapsed),
+            "relative_loss": fraction(mean, collapsed),
             "effective_rank": effective_rank(points),
         }
 
