@@ -47,7 +47,10 @@ def support() -> str:
             "",
             "Made by `make pages` from `losses.check_loss`, which runs on your own losses too; "
             "a test fails when this page is stale.",
-            "A class is checked with every option of every parameter, so one mark stands for many cases.",
+            "A class is checked with every option of every parameter, so one mark stands for many cases. "
+            "Where a clause applies to some only of the kinds of input that a loss takes, the mark names those it was "
+            "kept on: that two halves make the whole is said of pairs and triplets that are given, never of a labelled "
+            "batch.",
             "",
             f"**{counts['kept']} kept, {counts['declared']} declared, {counts['broken']} broken**, "
             f"{counts['not applicable']} not applicable (·: the loss has no such edge or option).",
@@ -95,7 +98,7 @@ def peers() -> str:
 def matrix(reports: Mapping[str, Report]) -> list[str]:
     """Return tables of clause and precision against loss, one for each file of clauses."""
     marks = {
-        (name, verdict.clause, verdict.precision): MARKS[verdict.outcome]
+        (name, verdict.clause, verdict.precision): " ".join([MARKS[verdict.outcome], *verdict.kinds])
         for name, report in reports.items()
         for verdict in report.verdicts
     }

@@ -93,7 +93,12 @@ class EmbeddingLoss(Loss):
             output: embeddings ``(N, D)``, or the pairs or triplets that the loss takes.
             target: labels ``(N,)``, or what goes with the pairs or triplets.
             weight: one weight per anchor, pair or triplet, as the loss says.
-            normalizer: replaces the denominator of the mean.
+            normalizer: replaces the denominator of the mean. It makes parts of ``Pairs`` and ``Triplets`` add up to the
+                whole where each pair or triplet is an item (contrastive, triplet), but not parts of a labelled batch,
+                of the views of InfoNCE or of the pairs of circle: there everything is compared with everything, and
+                what lies across two parts is in neither (parts of the anchors against one and the same ``reference``
+                do add up). A batch whose network does not fit into memory is accumulated exactly by embedding it part
+                by part, as the README shows.
             indices: of a labelled batch, a miner's tuple (anchor, positive, negative) or (anchor, positive, anchor,
                 negative): what is compared, in place of everything.
             reference: of a labelled batch, another set (embeddings ``(M, D)``, labels ``(M,)``) to compare with.
@@ -113,7 +118,7 @@ class EmbeddingLoss(Loss):
         reference: tuple[Tensor, Tensor] | None = None,
     ) -> Total:
         """Return ``Total(sum, denominator)``. Totals of labelled batches add up to the loss of the batches, each on its
-        own: a pair across two batches is in neither."""
+        own: a pair across two batches is in neither, so totals of its halves are not the total of a batch."""
         return self._on_accepted(self._total, output, target, weight, given(indices, reference))
 
     @torch.no_grad()

@@ -81,6 +81,9 @@ class ContrastiveLoss(EmbeddingLoss):
         per embedding of a labelled batch, whose pairs weigh the mean of their two ends (with a reference or indices,
         the weight of the anchor).
 
+        Parts add up, by ``normalizer=`` or as totals, where they are pairs that are given, or anchors against one and
+        the same reference; halves of a labelled batch do not.
+
     Units:
         Margins are in the unit of the distance; the loss is in that unit to the ``power``.
 

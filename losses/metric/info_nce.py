@@ -94,6 +94,9 @@ class InfoNCELoss(EmbeddingLoss):
         another set to take positives and negatives from. ``weight`` is one per row of the pairs, for both directions,
         or one per anchor; what has weight 0 is still a negative of others.
 
+        Parts add up, by ``normalizer=`` or as totals, where they are anchors against one and the same reference; halves
+        of the views, or of a labelled batch, do not.
+
     Units:
         Similarities and ``temperature`` are pure numbers; the loss is in nats.
 

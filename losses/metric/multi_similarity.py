@@ -85,6 +85,9 @@ class MultiSimilarityLoss(AnchorLoss):
         pytorch-metric-learning miner, each pair once; ``reference=(embeddings, labels)`` another set to compare with.
         ``weight`` is one per anchor.
 
+        Parts add up, by ``normalizer=`` or as totals, where they are anchors against one and the same reference; halves
+        of a labelled batch do not.
+
     Units:
         Similarities, ``base`` and ``mining_epsilon`` are pure numbers, and so is the loss.
 

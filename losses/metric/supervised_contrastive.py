@@ -69,6 +69,9 @@ class SupervisedContrastiveLoss(AnchorLoss):
         pytorch-metric-learning miner: :math:`P` is its positive pairs, :math:`A` all its pairs, each once.
         ``reference=(embeddings, labels)`` is another set to compare with. ``weight`` is one per anchor.
 
+        Parts add up, by ``normalizer=`` or as totals, where they are anchors against one and the same reference; halves
+        of a labelled batch do not.
+
     Units:
         Similarities and ``temperature`` are pure numbers; the loss is in nats.
 
