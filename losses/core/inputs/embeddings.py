@@ -61,8 +61,17 @@ class Embeddings(Kind):
             "every_label_different": [Batch(embeddings, nobody)],
         }
 
+    def regimes(self, loss: Any, batch: Batch) -> dict[str, Batch]:
+        embeddings, labels = batch
+        some = embeddings[: len(labels) // 2]
+        return {
+            **super().regimes(loss, batch),
+            "with duplicates": Batch(torch.cat([some, some, embeddings[2 * len(some) :]]), labels),
+            "two large classes": Batch(embeddings, torch.arange(len(labels)) % 2),
+        }
+
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
-        return Batch(normal(generator, size, 4), torch.arange(size) % max(2, size // 4))
+        return Batch(at_two_scales(generator, size), uneven_labels(generator, size))
 
 
 class PairInput(Kind):
@@ -104,7 +113,9 @@ class PairInput(Kind):
         }
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
-        return Batch(Pairs(normal(generator, size, 4), normal(generator, size, 4)), torch.arange(size) % 2 == 0)
+        first, apart = normal(generator, size, 4), at_two_scales(generator, size)
+        second = (first + apart).detach().requires_grad_()
+        return Batch(Pairs(first, second), torch.randperm(size, generator=generator) % 2 == 0)
 
 
 class MatchInput(Kind):
@@ -198,4 +209,22 @@ class TripletInput(Kind):
         }
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
-        return Batch(Triplets(*(normal(generator, size, 4) for _ in range(3))), None)
+        anchor, near, far = normal(generator, size, 4), at_two_scales(generator, size), at_two_scales(generator, size)
+        return Batch(
+            Triplets(anchor, *((anchor + apart).detach().requires_grad_() for apart in (near, far))), None
+        )
+
+
+def at_two_scales(generator: torch.Generator, size: int) -> Tensor:
+    """Return embeddings ``(N, 4)``, some of them within usual margins of one another and some far beyond."""
+    scale = torch.where(torch.randperm(size, generator=generator) % 2 == 0, 0.2, 1.0).double()
+    return (normal(generator, size, 4) * scale.unsqueeze(1)).detach().requires_grad_()
+
+
+def uneven_labels(generator: torch.Generator, size: int) -> Tensor:
+    """Return labels of classes of 2, 1, 3 and up to 8 samples, in any order, the least of them -1."""
+    largest = max(2, min(8, size // 3))
+    counts = torch.tensor([2, 1, 3, largest]).repeat(1 + size // (6 + largest))
+    classes = torch.randperm(len(counts), generator=generator).repeat_interleave(counts)[:size]
+    names = classes.unique(return_inverse=True)[1] - 1
+    return names[torch.randperm(size, generator=generator)]
