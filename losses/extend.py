@@ -73,7 +73,6 @@ from losses.core.parameters import (
 from losses.core.precision import accumulated, widened
 from losses.core.reduction import Total, total_of, weighted
 from losses.core.registry import register
-from losses.ops.tiles.sizes import block_sizes
 from losses.ops.tiles.whole_batch import Tiling
 
 Problem.__module__ = __name__  # what pickles of a ConfigError call it

@@ -35,6 +35,7 @@ class EmbeddingLoss(Loss):
     a formula for every anchor                            a subclass of :class:`losses.extend.AnchorLoss`: no more
     a value for every pair, triplet or other item         :meth:`items`, the definition, perhaps from :meth:`pairs`
     items that do not all count; weights of pairs         :meth:`denominators`; :meth:`item_weights`
+    pairs or triplets that are chosen by their values     :attr:`mines`
     distances in place of cosine similarities             :attr:`measure`
     a margin between classes; other readings              :attr:`gap`; :meth:`active_items`
     the same sums block by block, with their gradient     :meth:`tiling`
@@ -59,6 +60,11 @@ class EmbeddingLoss(Loss):
     def gap(self) -> float:
         """By how much more than its farthest positive the nearest negative of an anchor should be away."""
         return 0.0
+
+    @property
+    def mines(self) -> bool:
+        """Whether only some of the pairs or triplets of a labelled batch count, unless ``indices`` say which."""
+        return False
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         """Return how to sum a batch block by block; ``None`` where the plain composition has to do."""

@@ -12,7 +12,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from losses.checking import averaging, derivatives, edges, invariances, meaning, persistence, refusals, transforms
+from losses.checking import (
+    averaging,
+    context,
+    derivatives,
+    edges,
+    invariances,
+    meaning,
+    persistence,
+    refusals,
+    transforms,
+)
 from losses.checking.case import Broken, Case, NotApplicable, Precision, cases_of, options_of
 from losses.checking.clauses import CLAUSES, Clause, clause
 from losses.checking.report import Report, Verdict
@@ -111,6 +121,7 @@ __all__ = [
     "cases_of",
     "check_loss",
     "clause",
+    "context",
     "derivatives",
     "edges",
     "invariances",

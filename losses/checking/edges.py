@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import torch
 
 from losses.checking.case import (
     PRECISIONS,
+    TOGETHER,
     Broken,
     Case,
     NotApplicable,
     Precision,
+    in_precision,
     require_finite,
     require_same,
     rows_of,
+    several_blocks,
 )
 from losses.checking.clauses import clause
 from losses.core.errors import InputError
-from losses.core.inputs import TRANSPORT, Batch
+from losses.core.inputs import POINTWISE, TRANSPORT, Batch
+from losses.core.inputs.kind import TIES
 from losses.core.outputs import map_floating
 
 EDGES = {
@@ -106,16 +111,31 @@ def zero_histogram_is_refused(case: Case) -> None:
 
 @clause(precisions=PRECISIONS[1:])
 def rounding(case: Case, precision: Precision) -> None:
-    """value and gradient are as exact as their dtype allows: no farther from the exact ones than those rounded to it"""
-    batch = case.batch(precision=precision)
-    exact, exact_gradients = case.run(type(batch)(*(map_floating(part, lambda t: t.double()) for part in batch)))
-    value, gradients = case.run(batch, precision)
-    for got, right in ((value, exact), *zip(gradients, exact_gradients, strict=True)):
-        honest = right.to(precision.dtype).double()  # nothing that ends in this dtype can be nearer
-        allowed = (honest - right).abs() + 1e-5 * (1 + right.abs().max())
-        error = (got.double() - right).abs()
-        if bool((error > allowed).any()):
-            raise Broken(f"off by {error.max().item():.3g}, allowed are {allowed.max().item():.3g}")
+    """value and gradient are as exact as their dtype allows: no farther from the exact ones than those rounded to it,
+    for numbers of any size, in one block and in several"""
+    for name, drawn in case.regimes().items():
+        batch = in_precision(drawn, precision)
+        exact, exact_gradients = case.run(type(batch)(*(map_floating(part, lambda t: t.double()) for part in batch)))
+        for blocks in (contextlib.nullcontext, several_blocks)[: 1 + (case.kind in TOGETHER)]:
+            with blocks():
+                value, gradients = case.run(batch, precision)
+            lost = 2e-7 if case.kind is POINTWISE else 1e-6  # a few roundings of 1; more where an item is a sum
+            require_rounded(f"value with {name}", value, exact, precision, lost)
+            for gradient, right in zip(gradients, exact_gradients, strict=True):
+                if name not in TIES:
+                    require_rounded(f"gradient with {name}", gradient, right, precision, lost)
+
+
+def require_rounded(what: str, got: torch.Tensor, right: torch.Tensor, precision: Precision, lost: float) -> None:
+    """Raise :class:`Broken` where a result is farther off than its rounding to a precision and to float32, and than
+    what is lost where large numbers cancel."""
+    honest = right.to(precision.dtype).double()  # nothing that ends in this dtype can be nearer
+    if not bool(honest.isfinite().all()):
+        return  # what a dtype cannot hold is a matter of the edges
+    allowed = (honest - right).abs() + 1e-5 * right.abs().max() + lost
+    error = (got.double() - right).abs()
+    if bool((error > allowed).any()):
+        raise Broken(f"{what}: off by {error.max().item():.3g}, allowed are {allowed.max().item():.3g}")
 
 
 @clause(precisions=PRECISIONS[2:])

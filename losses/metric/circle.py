@@ -90,10 +90,10 @@ class CircleLoss(AnchorLoss):
     tensor([0.4741, 0.4741, 0.0000])
     """
 
-    exemptions: ClassVar[Mapping[str, str]] = {
-        "first_derivative": "the weights in square brackets are constants in the gradient, by the paper's definition",
-        "second_derivative": "the weights in square brackets are constants in the gradient, by the paper's definition",
-    }
+    exemptions: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("first_derivative", "second_derivative", "gradient_everywhere"),
+        "the weights in square brackets are constants in the gradient, by the paper's definition",
+    )
 
     @checked
     def __init__(self, *, margin: Number = 0.4, scale: Positive = 80.0, reduction: Reduction = "mean") -> None:

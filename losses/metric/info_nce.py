@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -105,6 +106,11 @@ class InfoNCELoss(EmbeddingLoss):
     >>> InfoNCELoss(temperature=1.0, reduction="none")(pairs)  # log(1 + exp(.)) of 1 - 1, 0 - 0, then 0 - 1, 1 - 0
     tensor([0.6931, 0.6931, 0.3133, 1.3133])
     """
+
+    exemptions: ClassVar[Mapping[str, str]] = {
+        "indices_said_twice": "a negative that indices name twice stands twice in the sum of exponentials, as it does "
+        "where a reference holds it twice"
+    }
 
     @checked
     def __init__(

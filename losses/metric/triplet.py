@@ -127,6 +127,10 @@ class TripletLoss(EmbeddingLoss):
         return self.distance
 
     @property
+    def mines(self) -> bool:
+        return self.mining != "all"
+
+    @property
     def gap(self) -> float:
         return self._limit or 0.0
 

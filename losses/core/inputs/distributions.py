@@ -270,11 +270,12 @@ def in_form(logits: Tensor, form: str) -> Tensor:
 def regimes_of_forms(batch: Batch, *forms: str) -> dict[str, Batch]:
     """Return distributions again, sharper and flatter; probabilities stay above 0, as their edge is another matter."""
     logits = [part.log() if form == "probs" else part for part, form in zip(batch, forms, strict=True)]
+    sharp = [10 if form == "logits" else 3 for form in forms]
     factors = {
         "flat": (0.01, 0.01),
-        "sharp": (10, 10),
-        "sharp against flat": (10, 0.1),
-        "flat against sharp": (0.1, 10),
+        "sharp": (sharp[0], sharp[1]),
+        "sharp against flat": (sharp[0], 0.1),
+        "flat against sharp": (0.1, sharp[1]),
         **({"logits times 1000": (1000, 1000)} if set(forms) == {"logits"} else {}),
     }
     return {

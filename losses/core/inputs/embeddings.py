@@ -210,9 +210,7 @@ class TripletInput(Kind):
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         anchor, near, far = normal(generator, size, 4), at_two_scales(generator, size), at_two_scales(generator, size)
-        return Batch(
-            Triplets(anchor, *((anchor + apart).detach().requires_grad_() for apart in (near, far))), None
-        )
+        return Batch(Triplets(anchor, *((anchor + apart).detach().requires_grad_() for apart in (near, far))), None)
 
 
 def at_two_scales(generator: torch.Generator, size: int) -> Tensor:
@@ -226,5 +224,6 @@ def uneven_labels(generator: torch.Generator, size: int) -> Tensor:
     largest = max(2, min(8, size // 3))
     counts = torch.tensor([2, 1, 3, largest]).repeat(1 + size // (6 + largest))
     classes = torch.randperm(len(counts), generator=generator).repeat_interleave(counts)[:size]
-    names = classes.unique(return_inverse=True)[1] - 1
-    return names[torch.randperm(size, generator=generator)]
+    _, places = torch.unique(classes, return_inverse=True)
+    shuffled: Tensor = places[torch.randperm(size, generator=generator)] - 1
+    return shuffled

@@ -14,14 +14,17 @@ from losses.core.errors import ConfigError, quoted
 from losses.core.outputs import map_floating
 from losses.core.reduction import require_weight_fits
 
-
 REGIMES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "times 100": lambda t: t * 1e2,
     "times 10,000": lambda t: t * 1e4,
     "times 0.001": lambda t: t * 1e-3,
-    "at integers": lambda t: (2 * t).round(),
+    "at integers": torch.round,
 }
 """Ways to make the numbers of a batch larger, smaller and equal to one another."""
+
+
+TIES = ("at integers", "with duplicates")
+"""Regimes in which items may be equal to one another, so that a loss may be free to choose among them."""
 
 
 class Batch(NamedTuple):
