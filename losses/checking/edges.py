@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ from losses.checking.clauses import clause
 from losses.core.errors import InputError
 from losses.core.inputs import POINTWISE, TRANSPORT, Batch
 from losses.core.inputs.kind import TIES
-from losses.core.outputs import map_floating
+from losses.core.outputs import map_floating, tensors_in
 
 EDGES = {
     "equal_points": "where points are equal, value and gradient are finite",
@@ -43,10 +44,20 @@ def finite_at(edge: str) -> Callable[[Case, Precision], None]:
     """Return the check of one edge."""
 
     def check(case: Case, precision: Precision) -> None:
-        for batch in case.edge(edge, precision):
-            require_finite(*case.run(batch, precision))
+        batches = case.edge(edge, precision)
+        for number, batch in enumerate(batches, 1):
+            which = f", at output {numbers_of(batch.output)}" if len(batches) > 1 else ""
+            try:
+                require_finite(*case.run(batch, precision))
+            except Broken as seen:
+                raise Broken(f"{seen}, batch {number} of {len(batches)}{which}") from None
 
     return check
+
+
+def numbers_of(output: Any) -> str:
+    """Return the first numbers of every tensor of an output."""
+    return "; ".join(", ".join(f"{x:g}" for x in part.flatten()[:4].tolist()) for part in tensors_in(output))
 
 
 for _edge, _promise in EDGES.items():

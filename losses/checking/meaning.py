@@ -10,6 +10,7 @@ from losses.checking.case import (
     LARGE,
     SIZE,
     TOGETHER,
+    Broken,
     Case,
     NotApplicable,
     gradients_of,
@@ -19,6 +20,20 @@ from losses.checking.case import (
 )
 from losses.checking.clauses import clause
 from losses.core.inputs.kind import TIES
+
+
+@clause()
+def gives_a_loss(case: Case) -> None:
+    """called on a valid batch it returns a number, or items with reduction="none", that can be differentiated"""
+    value = case.loss(*case.batch())
+    if not isinstance(value, torch.Tensor) or not value.dtype.is_floating_point:
+        what = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
+        raise Broken(f"it returned {what}, expected a tensor of floating point")
+    if value.ndim and getattr(case.loss, "reduction", "none") != "none":
+        raise Broken(f"it returned a tensor of shape {tuple(value.shape)}, expected one number")
+    if not value.requires_grad:
+        raise Broken("what it returned has no graph, so nothing can be learned from it; compute it from the output")
+    case.run(case.batch())
 
 
 @clause()
