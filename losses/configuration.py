@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from losses.core.building import ANY_LOSS, as_data, build
-from losses.core.errors import ConfigError, dotted, quoted, suggestion
+from losses.core.errors import ConfigError, Problem, dotted, quoted, suggestion
 from losses.core.parameters import DeclaredParameter, declared_parameters, model_of
 from losses.core.registry import ALIASES, SPECS, Spec, find, load_plugins
 
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from losses.core.loss import Loss
 
 
-def create(name_or_mapping: str | Mapping[str, Any], /, **overrides: Any) -> Loss:
+def create(name_or_mapping: str | Mapping[str, Any] | None = None, /, **parameters: Any) -> Loss:
     """Return the loss that a name or a configuration describes.
 
     Args:
-        name_or_mapping: a name or alias, or a mapping with a ``name`` and the loss's parameters.
-        overrides: parameters that replace or complete those of the mapping.
+        name_or_mapping: a name or alias, or a mapping with a ``name`` and the loss's parameters. Left out, the name is
+            a keyword too: ``create(**config)``, or Hydra's ``_target_: losses.create`` with ``name: huber`` beside it.
+        parameters: parameters of the loss, which replace or complete those of the mapping.
 
     Raises:
         ConfigError: the name, a key or a value is not accepted; all problems at once.
@@ -41,11 +42,18 @@ def create(name_or_mapping: str | Mapping[str, Any], /, **overrides: Any) -> Los
     HuberLoss(delta=2.0, reduction='mean')
     >>> create({"name": "l1"}, reduction="sum").config()
     {'name': 'mae', 'reduction': 'sum'}
+    >>> create(name="triplet", margin=0.5).config()["margin"]
+    0.5
     """
+    if name_or_mapping is None and parameters:
+        return build(parameters)
     mapping = {"name": name_or_mapping} if isinstance(name_or_mapping, str) else name_or_mapping
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"got {quoted(name_or_mapping)}, expected the name of a loss or a mapping with a name")
-    return build({**mapping, **overrides})
+    if "name" in mapping and "name" in parameters and mapping["name"] != parameters["name"]:
+        names = f"{quoted(mapping['name'])} and {quoted(parameters['name'])}"
+        raise ConfigError(Problem(("name",), f"is given twice, {names}; leave one of them out"))
+    return build({**mapping, **parameters})
 
 
 def load(path: str | PathLike[str], key: str | None = None) -> Loss:
@@ -72,7 +80,35 @@ def load(path: str | PathLike[str], key: str | None = None) -> Loss:
     try:
         return create(content)
     except ConfigError as error:
+        if not key and (place := place_of_loss(content)):
+            raise ConfigError(f'{path}: is not a loss itself, but holds one; write load(path, key="{place}")') from None
         raise error.under(*parts).within(str(path)) from None
+
+
+def place_of_loss(content: Mapping[str, Any]) -> str | None:
+    """Return the key under which a larger configuration holds a loss; ``None`` if it is one itself, or holds none."""
+    if is_name_of_loss(content.get("name")):
+        return None
+    places = keys_of_losses(content)
+    called = [place for place in places if place.rpartition(".")[2] == "loss"]
+    if "name" not in content:  # else it may be a loss misspelt, whose parts are losses
+        called = called or places
+    return called[0] if called else None
+
+
+def keys_of_losses(content: Mapping[str, Any], prefix: str = "", depth: int = 3) -> list[str]:
+    """Return the dotted keys of a configuration that are called ``loss`` or hold a mapping with the name of one."""
+    places = []
+    for key, value in content.items():
+        if key == "loss" or (isinstance(value, Mapping) and is_name_of_loss(value.get("name"))):
+            places.append(f"{prefix}{key}")
+        elif isinstance(value, Mapping) and depth > 1:
+            places += keys_of_losses(value, f"{prefix}{key}.", depth - 1)
+    return places
+
+
+def is_name_of_loss(name: object) -> bool:
+    return isinstance(name, str) and (name in SPECS or name in ALIASES)
 
 
 def read_mapping(path: str | PathLike[str]) -> dict[str, Any]:

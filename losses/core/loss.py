@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from losses.core.checks import (
     require_between,
     require_dense,
     require_no_nan,
+    require_nothing_more,
     require_real,
     require_same_device,
     require_tensor,
@@ -98,7 +99,7 @@ class Loss(nn.Module, ABC):
         self,
         output: Any,
         target: Any = None,
-        *,
+        *surplus: Never,
         weight: Tensor | None = None,
         normalizer: Tensor | float | None = None,
     ) -> Tensor:
@@ -114,11 +115,13 @@ class Loss(nn.Module, ABC):
         Raises:
             InputError: the batch is not what the loss takes.
         """
+        require_nothing_more(surplus)
         return self._reduced(output, target, weight, normalizer)
 
-    def total(self, output: Any, target: Any = None, *, weight: Tensor | None = None) -> Total:
+    def total(self, output: Any, target: Any = None, *surplus: Never, weight: Tensor | None = None) -> Total:
         """Return ``Total(sum, denominator)``: add totals over batches or ranks, then take ``.mean()``, and it is
         exact."""
+        require_nothing_more(surplus)
         return self._on_accepted(self._total, output, target, weight)
 
     @torch.no_grad()

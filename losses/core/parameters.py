@@ -276,7 +276,8 @@ def _listed(value: object) -> object:
             return value.tolist()
         except (RuntimeError, NotImplementedError):
             raise ValueError("a tensor whose values cannot be read; expected a dense one that holds numbers") from None
-    return list(value) if isinstance(value, tuple) else value
+    # sequences of other libraries, such as Hydra's, are lists too
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray) else value
 
 
 def _whole(value: object) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Never
 
 import torch
 from torch import Tensor
@@ -138,16 +138,16 @@ class ELBOLoss(Loss):
         self,
         output: Any,
         target: Any = None,
-        *,
+        *surplus: Never,
         weight: Tensor | None = None,
         normalizer: Tensor | float | None = None,
     ) -> Tensor:
-        value = super().forward(output, target, weight=weight, normalizer=normalizer)
+        value = super().forward(output, target, *surplus, weight=weight, normalizer=normalizer)
         self._advance()
         return value
 
-    def total(self, output: Any, target: Any = None, *, weight: Tensor | None = None) -> Total:
-        total = super().total(output, target, weight=weight)
+    def total(self, output: Any, target: Any = None, *surplus: Never, weight: Tensor | None = None) -> Total:
+        total = super().total(output, target, *surplus, weight=weight)
         self._advance()
         return total
 

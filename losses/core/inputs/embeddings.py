@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -26,7 +26,12 @@ class Embeddings(Kind):
 
     def accept(self, loss: Any, output: Any, target: Any, indices: Any = None, reference: Any = None) -> Batch:
         embeddings, labels = output, target
-        check.require_tensor(embeddings=embeddings, labels=labels)
+        check.require_tensor(embeddings=embeddings)
+        if embeddings.ndim == 3:
+            refuse_views(embeddings, labels)
+        if labels is None:
+            refuse_without_labels(loss, embeddings)
+        check.require_tensor(labels=labels)
         check.require_rank(2, "(N, D)", embeddings=embeddings)
         check.require_rank(1, "(N,)", labels=labels)
         check.require_floating(embeddings=embeddings)
@@ -227,3 +232,30 @@ def uneven_labels(generator: torch.Generator, size: int) -> Tensor:
     _, places = torch.unique(classes, return_inverse=True)
     shuffled: Tensor = places[torch.randperm(size, generator=generator)] - 1
     return shuffled
+
+
+def refuse_views(embeddings: Tensor, labels: Any) -> NoReturn:
+    """Refuse several embeddings per sample, (N, views, D), and say how they become rows with a label each."""
+    samples, views = embeddings.shape[:2]
+    if isinstance(labels, Tensor) and labels.ndim == 2:
+        each = "labels.flatten()"
+    else:
+        each = f"{f'torch.arange({samples})' if labels is None else 'labels'}.repeat_interleave({views})"
+    raise InputError(
+        f"embeddings must have 2 dimensions (N, D), got {check.shown(embeddings)}; if these are {views} views of each "
+        f"of {samples} samples, flatten them and give each row its label: embeddings.flatten(0, 1), {each}"
+    )
+
+
+def refuse_without_labels(loss: Any, embeddings: Tensor) -> NoReturn:
+    """Refuse a batch without labels, and say what the loss takes without."""
+    unlabelled = [f"losses.{kind.output_text}" for kind in loss.spec.inputs if kind.target_text == "None"]
+    otherwise = (
+        f"without labels the loss takes {' or '.join(unlabelled)}"
+        if unlabelled
+        else "two views of each sample, torch.cat([first, second]), have the labels torch.arange(len(first)).repeat(2)"
+    )
+    raise InputError(
+        f"{loss.spec.name} on embeddings {tuple(embeddings.shape)} needs integer labels (N,), got None; pass them as "
+        f"target, or: {otherwise}"
+    )
