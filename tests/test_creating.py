@@ -54,7 +54,6 @@ def instantiate(target: Any, **node: Any) -> Any:
         lambda: losses.create({"name": "huber", "delta": 2}, name="huber"),
         lambda: losses.create("huber", name="huber", delta=2),
         lambda: losses.create(name="huber", delta=2),
-        lambda: losses.create(**{"name": "huber", "delta": 2}),
         lambda: losses.create(**MappingOfHydra(name="huber", delta=2)),
         lambda: losses.create(MappingOfHydra(name="huber", delta=2)),
         lambda: losses.create(MappingOfHydra(name="huber"), delta=2),

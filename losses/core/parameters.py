@@ -28,6 +28,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
 from losses.core.errors import ConfigError, Path, Problem, quoted, suggestion
+from losses.core.foreign_names import foreign_parameter, foreign_value
 from losses.core.precision import BUFFER_DTYPE
 
 if TYPE_CHECKING:
@@ -220,7 +221,9 @@ def as_configuration(value: Any) -> Any:
 
 def unknown_key(path: Path, known: Iterable[str]) -> Problem:
     """Return the problem of a key that nothing is declared for."""
-    return Problem(path, f"unknown key, accepted are {', '.join(known)}.{suggestion(path[-1], known)}")
+    known = list(known)
+    hint = foreign_parameter(str(path[-1]), known) or suggestion(path[-1], known)
+    return Problem(path, f"unknown key, accepted are {', '.join(known)}.{hint}")
 
 
 def _problems(detail: Any, annotations: Mapping[str, Any]) -> list[Problem]:
@@ -235,7 +238,7 @@ def _problems(detail: Any, annotations: Mapping[str, Any]) -> list[Problem]:
     annotation = _of_items(annotations[name]) if len(path) > 1 else annotations[name]
     if detail["type"] == "missing":
         return [Problem(path, f"is missing, expected {accepted(annotation)}")]
-    hint = suggestion(value, _words(annotation)) if isinstance(value, str) else ""
+    hint = foreign_value(str(name), value) or suggestion(value, _words(annotation)) if isinstance(value, str) else ""
     if isinstance(inner, ValueError) and not isinstance(value, bool):
         return [Problem(path, f"got {quoted(value)}, {inner}{hint}")]
     if isinstance(value, str) and not hint and _is_number(value):

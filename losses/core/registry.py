@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from losses.core.declaration import require_class, require_declaration
 from losses.core.errors import ConfigError, Problem, quoted, suggestion
+from losses.core.foreign_names import bare, foreign_losses
 from losses.core.inputs import Kind
 from losses.core.laws import Law
 from losses.core.loss import Loss
@@ -43,8 +44,6 @@ class Spec:
 
 SPECS: dict[str, Spec] = {}
 ALIASES: dict[str, str] = {}
-EXPLAINED = {"smooth_l1": "smooth L1 with beta is huber(delta=beta) / beta: use 'huber' and scale it"}
-"""Names that people look for here and that are another loss under a factor."""
 
 
 def register(
@@ -136,7 +135,7 @@ def find(name: object) -> Spec:
     """Return the record of a loss by its name or alias.
 
     Raises:
-        ConfigError: there is none; a close name is suggested.
+        ConfigError: there is none; a close name is suggested, or what another library's loss is here.
     """
     if isinstance(name, str):
         spec = SPECS.get(ALIASES.get(name, name))
@@ -145,12 +144,18 @@ def find(name: object) -> Spec:
             spec = SPECS.get(ALIASES.get(name, name))
         if spec is not None:
             return spec
-        if name in EXPLAINED:
-            raise ConfigError(Problem(("name",), EXPLAINED[name]))
+    raise ConfigError(Problem(("name",), unknown_name(name)))
+
+
+def unknown_name(name: object) -> str:
+    """Return what to say to a name that nothing is registered under: what it is here, or else what there is."""
+    listed = f"unknown loss {quoted(name)}, available are {', '.join(sorted(SPECS))}."
+    if not isinstance(name, str):
+        return listed
     known = [*SPECS, *ALIASES]
-    raise ConfigError(
-        Problem(
-            ("name",),
-            f"unknown loss {quoted(name)}, available are {', '.join(sorted(SPECS))}.{suggestion(name, known)}",
-        )
-    )
+    same = [word for word in known if bare(word) == bare(name)]  # 'MSELoss' is 'mse'
+    rows = foreign_losses(name)
+    if same or any(row.here for row in rows):
+        listed = f"unknown loss {quoted(name)}."
+    hint = suggestion(same[0] if same else name, known) if same or not rows else ""
+    return listed + hint + "".join(f" {row.explained(name)}" for row in rows)
