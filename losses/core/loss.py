@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar
@@ -21,7 +22,7 @@ from losses.core.checks import (
     shown,
     values_are_due,
 )
-from losses.core.errors import ConfigError, InputError
+from losses.core.errors import ConfigError, InputError, Problem, quoted
 from losses.core.inputs.kind import Kind
 from losses.core.outputs import tensors_in
 from losses.core.parameters import as_configuration, declared_parameters
@@ -137,12 +138,48 @@ class Loss(nn.Module, ABC):
         return self._on_accepted(self._readings, output, target)
 
     def config(self) -> dict[str, Any]:
-        """Return the configuration that :func:`losses.create` turns into this loss again."""
-        names = [parameter.name for parameter in declared_parameters(type(self).__init__)]
-        return {"name": self.spec.name} | {name: as_configuration(getattr(self, name)) for name in names}
+        """Return the configuration that :func:`losses.create` turns into this loss again.
+
+        Raises:
+            ConfigError: the values of a parameter cannot be read, as on the meta device, or the loss does not keep it.
+        """
+        return {"name": self.spec.name} | self._arguments()
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in list(self.config().items())[1:])
+        return ", ".join(f"{name}={self._shown(name)}" for name in self._names_of_parameters())
+
+    def _names_of_parameters(self) -> list[str]:
+        return [parameter.name for parameter in declared_parameters(type(self).__init__)]
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return what the constructor makes this loss of again, as configuration data."""
+        arguments: dict[str, Any] = {}
+        problems: list[Problem] = []
+        for name in self._names_of_parameters():
+            try:
+                arguments[name] = self._argument(name)
+            except ConfigError as error:
+                problems += error.under(name).problems
+        if problems:
+            raise ConfigError(*problems)
+        return arguments
+
+    def _argument(self, name: str) -> Any:
+        if not hasattr(self, name):
+            raise ConfigError(f"{type(self).__name__} does not keep this parameter; write self.{name} = {name}")
+        return as_configuration(getattr(self, name))
+
+    def _shown(self, name: str) -> str:
+        """Return a parameter in words, whatever it is: a loss can be printed wherever it is and however it is made."""
+        if not hasattr(self, name):
+            return "<not kept>"
+        value = getattr(self, name)
+        with contextlib.suppress(ConfigError):  # of values that cannot be read: a tensor tells its shape
+            value = as_configuration(value)
+        try:
+            return repr(value)
+        except Exception:
+            return quoted(value)
 
     def definition_total(self, output: Any, target: Any, weight: Tensor | None) -> Total:
         """Return the total of an accepted batch by the definition, over all items."""

@@ -211,10 +211,22 @@ def register_values(module: nn.Module, **values: Sequence[float] | Tensor | floa
 
 
 def as_configuration(value: Any) -> Any:
-    """Return a parameter's value as configuration data: tensors become the shortest lists that read back the same."""
+    """Return a parameter's value as configuration data: tensors become the shortest lists that read back the same.
+
+    Raises:
+        ConfigError: a tensor whose values cannot be read, as on the meta device.
+    """
     if isinstance(value, Tensor):
-        # numpy prints the shortest decimal that rounds to the same float, so [0.1] stays [0.1]
-        return [float(str(number)) for number in value.detach().cpu().flatten().numpy()]
+        values = value.detach().flatten()
+        values = values.float() if values.dtype is torch.bfloat16 else values  # which numpy lacks
+        try:
+            # numpy prints the shortest decimal that rounds to the same float, so [0.1] stays [0.1]
+            return [float(str(number)) for number in values.cpu().numpy()]
+        except (RuntimeError, TypeError):  # of the meta device, of a FakeTensor, of a tensor under torch.func
+            raise ConfigError(
+                f"its {values.numel()} numbers cannot be read from a {type(value).__name__} on {value.device}; ask for "
+                "the configuration before the loss is there, or once its values are back"
+            ) from None
     config = getattr(value, "config", None)
     return config() if callable(config) else value
 
