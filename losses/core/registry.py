@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -70,13 +71,19 @@ def register(
     Raises:
         ConfigError: an argument is not what it should be, a name is taken, or the class lacks what everything else is
             derived from: documentation, a constructor decorated with ``@checked``, a parameter ``reduction``.
+
+    A class that is defined again, as by a cell of a notebook that runs twice or by ``importlib.reload``, takes the
+    place of its former self.
     """
 
     def decorate(cls: type[L]) -> type[L]:
         kinds = (inputs,) if isinstance(inputs, Kind) else inputs
         require_declaration(name, kinds, suits, source, aliases, laws, family)
-        require_free(name, *aliases)
+        former = former_self(name, cls)
+        require_free(name, *aliases, besides=former)
         require_class(name, cls)
+        if former is not None:
+            forget(former)
         group = family or cls.__module__.rpartition(".")[0].rpartition(".")[2] or "custom"
         cls.spec = Spec(name, cls, group, tuple(kinds), tuple(aliases), tuple(laws), suits, source)
         SPECS[name] = cls.spec
@@ -86,11 +93,30 @@ def register(
     return decorate
 
 
-def require_free(*words: str) -> None:
-    """Raise if a name means another loss already."""
+def former_self(name: str, cls: type[Loss]) -> Spec | None:
+    """Return the record under a name if its class is the one that ``cls`` is about to replace: of the same name in the
+    same module, which still calls the former by it. Two classes that exist side by side are not that."""
+    spec = SPECS.get(name)
+    if spec is None or not isinstance(cls, type):
+        return None
+    if (spec.cls.__module__, spec.cls.__qualname__) != (cls.__module__, cls.__qualname__):
+        return None
+    bound = getattr(sys.modules.get(cls.__module__), cls.__qualname__, None)
+    return spec if bound is spec.cls or cls.__module__ == "__main__" else None
+
+
+def forget(spec: Spec) -> None:
+    """Take a loss and its aliases out of the registry."""
+    del SPECS[spec.name]
+    for alias in spec.aliases:
+        del ALIASES[alias]
+
+
+def require_free(*words: str, besides: Spec | None = None) -> None:
+    """Raise if a name means another loss already, other than the one that is replaced."""
     for word in words:
         taken = SPECS.get(ALIASES.get(word, word))
-        if taken is not None:
+        if taken is not None and taken is not besides:
             already = f"{taken.cls.__module__}.{taken.cls.__name__}"
             raise ConfigError(f"cannot register {word!r}: it already means {already}; choose another name")
 
