@@ -141,8 +141,14 @@ class Loss(nn.Module, ABC):
         """Return the configuration that :func:`losses.create` turns into this loss again.
 
         Raises:
-            ConfigError: the values of a parameter cannot be read, as on the meta device, or the loss does not keep it.
+            ConfigError: the values of a parameter cannot be read, as on the meta device, or are not kept, or the class
+                is derived from a registered one and has no name of its own.
         """
+        if self.spec.cls is not type(self):
+            raise ConfigError(
+                f"{type(self).__name__} has no name: what {self.spec.name!r} builds is {self.spec.cls.__name__}; "
+                f"decorate {type(self).__name__} with @losses.register to give it its own"
+            )
         return {"name": self.spec.name} | self._arguments()
 
     def extra_repr(self) -> str:

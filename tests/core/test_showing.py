@@ -109,3 +109,35 @@ def test_a_parameter_that_is_not_kept_or_cannot_be_shown_does_not_stop_repr() ->
     assert repr(loss) == "ForgetfulLoss(power=<not kept>, kept=a Unshown that cannot be shown, reduction='mean')"
     with refused(["power: ForgetfulLoss does not keep this parameter", "self.power = power"], ConfigError):
         loss.config()
+
+
+class QuietHuberLoss(losses.HuberLoss):
+    """Costs a half. It has no name, as what someone tries out in a script."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return super().items(prediction, target) / 2
+
+    fused = ElementwiseLoss.fused
+
+
+def test_a_class_derived_from_a_registered_one_works_and_has_no_configuration_until_it_has_a_name() -> None:
+    loss = QuietHuberLoss(delta=2.0)
+    assert loss(torch.tensor([3.0]), torch.zeros(1)) == 2
+    assert repr(loss) == "QuietHuberLoss(delta=2.0, reduction='mean')"
+    with refused(["QuietHuberLoss has no name", "'huber' builds is HuberLoss", "@losses.register"], ConfigError):
+        loss.config()
+
+    @register("quiet_huber", inputs=POINTWISE, suits="tests", source="this file, 2026")
+    class Named(QuietHuberLoss):
+        """Has a name."""
+
+    named = Named(delta=2.0)
+    assert named.config() == {"name": "quiet_huber", "delta": 2.0, "reduction": "mean"}
+    assert type(losses.create(named.config())) is Named
+
+
+def test_a_nameless_part_of_a_loss_is_named_where_it_stands() -> None:
+    loss = losses.ELBOLoss(reconstruction=QuietHuberLoss())
+    assert "QuietHuberLoss(" in repr(loss)
+    with refused(["reconstruction: QuietHuberLoss has no name"], ConfigError):
+        loss.config()
