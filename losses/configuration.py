@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import textwrap
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from losses.core.building import ANY_LOSS, as_data, build
+from losses.core.docstrings import documentation
 from losses.core.errors import ConfigError, Problem, dotted, quoted, suggestion
 from losses.core.parameters import DeclaredParameter, declared_parameters, model_of
 from losses.core.registry import ALIASES, SPECS, Spec, find, load_plugins
@@ -163,6 +165,8 @@ class Description:
     cls: type[Loss]
     family: str
     summary: str
+    formula: tuple[str, ...]
+    details: tuple[str, ...]
     suits: str
     inputs: tuple[tuple[str, str], ...]
     parameters: tuple[DeclaredParameter, ...]
@@ -171,20 +175,23 @@ class Description:
     source: str
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.name} ({', '.join((*self.aliases, self.cls.__name__))}): {self.summary}",
-            f"  for     {self.suits}",
-        ]
+        lines = [f"{self.name} ({', '.join((*self.aliases, self.cls.__name__))}): {self.summary}"]
+        lines += [f"    {line}" for line in self.formula]
+        lines += [wrapped("  ", detail) for detail in self.details]
+        lines += [f"  for     {self.suits}"]
         lines += [f"  takes   {output}  against  {target}" for output, target in self.inputs]
         for parameter in self.parameters:
             required = parameter.default is inspect.Parameter.empty
             default = ", required" if required else f"={quoted(parameter.default)}"
-            lines += [
-                f"  {parameter.name}{default}: {parameter.accepts}",
-                f"      {self.meanings.get(parameter.name, '')}",
-            ]
+            lines += [f"  {parameter.name}{default}: {parameter.accepts}"]
+            lines += [wrapped("      ", meaning) for meaning in (self.meanings.get(parameter.name),) if meaning]
         lines += [f"  law     {law}" for law in self.laws]
         return "\n".join([*lines, f"  source  {self.source}"])
+
+
+def wrapped(indent: str, text: str) -> str:
+    """Return a paragraph in lines that a terminal holds."""
+    return textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def describe(name: str) -> Description:
@@ -192,10 +199,12 @@ def describe(name: str) -> Description:
 
     >>> print(describe("l2"))
     mse (l2, MSELoss): Squared difference between prediction and target.
+        loss(r) = r²
+        r = prediction - target
       for     regression with noise of one size everywhere; predicts the mean
       takes   prediction (*)  against  the same shape
       reduction='mean': 'mean', 'sum' or 'none'
-          ``"mean"``, ``"sum"`` or ``"none"``; an item is one element.
+          "mean", "sum" or "none"; an item is one element.
       law     no item is below 0
       law     the loss of the target against itself is 0
       law     output and target can change places
@@ -204,26 +213,22 @@ def describe(name: str) -> Description:
       source  C. F. Gauss, Theoria combinationis observationum erroribus minimis obnoxiae, 1823
     """
     spec = find(name)
+    said = documentation(spec.cls)
     return Description(
         name=spec.name,
         aliases=spec.aliases,
         cls=spec.cls,
         family=spec.family,
-        summary=spec.summary,
+        summary=said.summary,
+        formula=said.formula,
+        details=said.details,
         suits=spec.suits,
         inputs=tuple((kind.output_text, kind.target_text) for kind in spec.inputs),
         parameters=tuple(declared_parameters(spec.cls.__init__)),
-        meanings=documented_parameters(spec.cls),
+        meanings=said.parameters,
         laws=tuple(law.sentence for law in spec.laws),
         source=spec.source,
     )
-
-
-def documented_parameters(cls: type[Loss]) -> dict[str, str]:
-    """Return what the ``Args:`` section of a class's documentation says of each parameter, on one line each."""
-    section = re.search(r"^Args:\n((?:[ ]{4,}.*\n|\n)*)", f"{inspect.getdoc(cls)}\n", re.MULTILINE)
-    entries = re.findall(r"^ {4}(\w+): ((?:.*\n?)(?:^ {5,}.*\n?)*)", section[1] if section else "", re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in entries}
 
 
 def schema() -> dict[str, Any]:
@@ -245,7 +250,7 @@ def schema_of(spec: Spec) -> dict[str, Any]:
     """Return the JSON Schema of one loss's configurations."""
     place = f"#/$defs/{spec.name}/$defs/{{model}}"  # of what a parameter's own type refers to
     body = model_of(spec.cls.__init__).model_json_schema(ref_template=place)
-    meanings = documented_parameters(spec.cls)
+    meanings = documentation(spec.cls).parameters
     properties: dict[str, Any] = {"name": {"enum": [spec.name, *spec.aliases]}}
     for name, rule in body.get("properties", {}).items():
         rule = {"$ref": "#/$defs/loss"} if rule.items() >= ANY_LOSS.items() else rule

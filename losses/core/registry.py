@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, TypeVar
 
 from losses.core.declaration import require_class, require_declaration
+from losses.core.docstrings import documentation
 from losses.core.errors import ConfigError, Problem, quoted, suggestion
 from losses.core.foreign_names import bare, foreign_losses
 from losses.core.inputs import Kind
@@ -40,7 +41,7 @@ class Spec:
     @property
     def summary(self) -> str:
         """The first paragraph of the class's documentation; nothing where Python runs without documentation."""
-        return " ".join((self.cls.__doc__ or "").strip().partition("\n\n")[0].split())
+        return documentation(self.cls).summary
 
 
 SPECS: dict[str, Spec] = {}

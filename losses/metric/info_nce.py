@@ -71,7 +71,8 @@ class InfoNCELoss(EmbeddingLoss):
         \ell(a, p) = -\log \frac{e^{s_{ap} / T}}{e^{s_{ap} / T} + \sum_n e^{s_{an} / T}}
                    = \log\Big(1 + \sum_n e^{(s_{an} - s_{ap}) / T}\Big)
 
-    :math:`s` are cosine similarities. On a labelled batch this is the value of ``NTXentLoss`` in
+    :math:`s_{ap}` is the cosine similarity of an anchor :math:`a` and its positive :math:`p`, :math:`s_{an}` that of
+    the anchor and one of its negatives :math:`n`. On a labelled batch this is the value of ``NTXentLoss`` in
     pytorch-metric-learning, in memory that grows with N, where that one lists every positive pair with every negative
     pair.
 
