@@ -10,6 +10,7 @@ from losses.checking.case import (
     HALVES,
     PRECISIONS,
     SIZE,
+    TOGETHER,
     Broken,
     Case,
     NotApplicable,
@@ -19,12 +20,10 @@ from losses.checking.case import (
     rows_of,
 )
 from losses.checking.clauses import clause
-from losses.core.inputs import EMBEDDINGS, MATCHES, Batch
+from losses.core.inputs import Batch
 from losses.core.outputs import map_floating
 
 MANY = 100_000
-TOGETHER = (EMBEDDINGS, MATCHES)
-"""Kinds whose samples are compared with one another."""
 
 
 @clause(of_the_call=True)
