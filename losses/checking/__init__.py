@@ -12,7 +12,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from losses.checking import averaging, derivatives, edges, invariances, meaning, persistence, refusals, transforms
+from losses.checking import (
+    averaging,
+    derivatives,
+    edges,
+    forms,
+    invariances,
+    meaning,
+    persistence,
+    refusals,
+    transforms,
+)
 from losses.checking.case import Broken, Case, NotApplicable, Precision, cases_of, options_of
 from losses.checking.clauses import CLAUSES, Clause, clause
 from losses.checking.report import Report, Verdict
@@ -113,6 +123,7 @@ __all__ = [
     "clause",
     "derivatives",
     "edges",
+    "forms",
     "invariances",
     "meaning",
     "options_of",

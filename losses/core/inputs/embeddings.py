@@ -9,7 +9,18 @@ from torch import Tensor
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import Batch, Kind, masked, normal
+from losses.core.inputs.kind import (
+    INTEGERS,
+    Batch,
+    Form,
+    Kind,
+    in_plain_tuple,
+    masked,
+    normal,
+    retyped,
+    signs,
+    yes_and_no,
+)
 from losses.core.labelled import LabelledBatch, labelled_batch
 from losses.core.outputs import Pairs, Triplets
 from losses.core.precision import matched, widened
@@ -64,6 +75,14 @@ class Embeddings(Kind):
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 4), torch.arange(size) % max(2, size // 4))
 
+    def encodings(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        _, labels = batch.target.unique(return_inverse=True)
+        apart = max(1, 127 // max(1, int(labels.max())))  # as large as the narrowest dtype can say
+        return {
+            "labels": retyped(Batch(batch.output, labels * apart), *INTEGERS),
+            "two classes": retyped(Batch(batch.output, labels % 2), torch.bool),
+        }
+
 
 class PairInput(Kind):
     """Pairs of embeddings that belong together or do not."""
@@ -105,6 +124,9 @@ class PairInput(Kind):
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(Pairs(normal(generator, size, 4), normal(generator, size, 4)), torch.arange(size) % 2 == 0)
+
+    def encodings(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        return {"same or different": yes_and_no(batch) + signs(batch), **in_plain_tuple(batch)}
 
 
 class MatchInput(Kind):
@@ -155,6 +177,9 @@ class MatchInput(Kind):
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(Pairs(normal(generator, size, 4), normal(generator, size, 4)), None)
 
+    def encodings(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        return in_plain_tuple(batch)
+
 
 class TripletInput(Kind):
     """Anchors, each with one embedding of its own class and one of another."""
@@ -199,3 +224,6 @@ class TripletInput(Kind):
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(Triplets(*(normal(generator, size, 4) for _ in range(3))), None)
+
+    def encodings(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        return in_plain_tuple(batch)
