@@ -19,6 +19,7 @@ from losses.checking import (
     forms,
     invariances,
     meaning,
+    parameters,
     persistence,
     refusals,
     transforms,
@@ -90,7 +91,7 @@ def verdict(clause: Clause, cases: Sequence[Case], precision: Precision) -> Verd
     if reason is not None:
         return Verdict(clause.name, where, "declared", f"{clause.promise}: not so, {reason}")
     applied, why = False, ""
-    for case in cases:
+    for case in cases[:1] if clause.once else cases:
         if clause.of_the_call and not case.keeps_the_call:
             return Verdict(clause.name, where, "not offered", clause.promise)
         try:
@@ -127,6 +128,7 @@ __all__ = [
     "invariances",
     "meaning",
     "options_of",
+    "parameters",
     "persistence",
     "refusals",
     "transforms",
