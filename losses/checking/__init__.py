@@ -23,6 +23,7 @@ from losses.checking import (
     persistence,
     refusals,
     transforms,
+    usual_parameters,
 )
 from losses.checking.case import Broken, Case, NotApplicable, Precision, cases_of, options_of
 from losses.checking.clauses import CLAUSES, Clause, clause
@@ -132,4 +133,5 @@ __all__ = [
     "persistence",
     "refusals",
     "transforms",
+    "usual_parameters",
 ]
