@@ -13,8 +13,10 @@ from losses.checking.case import EXACT, Broken, Case, NotApplicable, in_precisio
 from losses.checking.clauses import clause
 from losses.core.checks import shown
 from losses.core.errors import InputError
-from losses.core.inputs import VAE, Batch, Pointwise, Scores
+from losses.core.inputs import Batch
+from losses.core.inputs.generative import VAE
 from losses.core.inputs.kind import FLOATS, Form
+from losses.core.inputs.predictions import Pointwise, Scores
 from losses.core.laws import changed
 from losses.core.outputs import map_floating, tensors_in
 from losses.core.parameters import declared_parameters

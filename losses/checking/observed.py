@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import torch
@@ -45,6 +45,14 @@ class Observed:
         self.loss, self.batches = loss, batches
         self.results: list[list[Tensor] | Exception] = []
 
+    def __iter__(self) -> Iterator[list[Tensor] | Exception]:
+        """Yield value and gradients of batch after batch, or the errors that they ended in."""
+        for index in count():
+            try:
+                yield self[index]
+            except IndexError:
+                return
+
     def __getitem__(self, index: int) -> list[Tensor] | Exception:
         """Return value and gradients, or the error that they ended in.
 
@@ -57,7 +65,7 @@ class Observed:
 
     def first_difference(self, other: Observed, tolerance: float = NOTICEABLE, among: int = sys.maxsize) -> int | None:
         """Return the first batch, of all or of the first few, on which two losses differ, if there is one."""
-        for index, (mine, yours) in enumerate(zip(self, other, strict=False)):
+        for index, (mine, yours) in enumerate(zip(self, other, strict=True)):
             if index == among:
                 break
             if are_apart(mine, yours, tolerance):
@@ -119,11 +127,15 @@ def regimes(case: Case) -> Iterator[Batch]:
     ]
     for seed, (size, change) in enumerate(changes):
         drawn = case.batch(size, seed=seed)
-        output, target = (map_floating(part, lambda t, change=change: change(t.detach())) for part in drawn)
-        for batch in (Batch(output, target), Batch(output, drawn.target)):
+        changed = Batch(*(changed_by(change, part) for part in drawn))
+        for batch in (changed, changed._replace(target=drawn.target)):
             if is_valid(case, batch):
                 yield in_precision(batch, EXACT)
                 break
+
+
+def changed_by(change: Callable[[Tensor], Tensor], part: Any) -> Any:
+    return map_floating(part, lambda tensor: change(tensor.detach()))
 
 
 def at_poles(tensor: Tensor) -> Tensor:

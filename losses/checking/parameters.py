@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.checking.case import SIZE, Broken, Case, NotApplicable, leaves_of, require_finite, require_same
+from losses.checking.case import EXACT, SIZE, Broken, Case, NotApplicable, leaves_of, require_finite, require_same
 from losses.checking.clauses import clause
 from losses.checking.observed import Observed, batches_for
 from losses.checking.trials import Trial, questions
@@ -126,13 +126,13 @@ def require_defaults(case: Case, again: Rebuilder) -> None:
     defaults = {parameter.name: default_of(parameter) for parameter, _ in parameters_of(again)}
     if inspect.Parameter.empty in defaults.values():
         return
-    plain, spelt = again.cls(), again.cls(**defaults)
+    bare, spelt = again.cls(), again.cls(**defaults)
     for name, default in defaults.items():
-        wanted = configured(default) if isinstance(setting_of(plain, name), dict) else default
-        wanted = build(default).config() if isinstance(setting_of(plain, name), dict) else wanted
-        if not same_setting(setting_of(plain, name), wanted):
-            raise Broken(f"the default of {name} is {default!r}, without arguments it is {setting_of(plain, name)!r}")
-    if setting_and_value(case, plain) != setting_and_value(case, spelt):
+        wanted = configured(default) if isinstance(setting_of(bare, name), dict) else default
+        wanted = build(default).config() if isinstance(setting_of(bare, name), dict) else wanted
+        if not same_setting(setting_of(bare, name), wanted):
+            raise Broken(f"the default of {name} is {default!r}, without arguments it is {setting_of(bare, name)!r}")
+    if setting_and_value(case, bare) != setting_and_value(case, spelt):
         raise Broken("with its defaults given the loss has another value than without arguments")
 
 
@@ -233,7 +233,7 @@ def require_one_definition(case: Case, text: str) -> None:
             options = {"weight": case.weights(torch.ones(SIZE, dtype=torch.float64))} if weighted else {}
         except (NotApplicable, InputError):
             continue
-        value, gradients = Case(case.with_reduction(reduction), case.kind).run(batch, **options)
+        value, gradients = Case(case.with_reduction(reduction), case.kind).run(batch, EXACT, **options)
         require_same(f"{text}, {way}", value.sum(), expected)
         for gradient, slope in zip(gradients, slopes_of(expected, leaves), strict=True):
             require_same(f"{text}, gradient of {way}", gradient, slope)

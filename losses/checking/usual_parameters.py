@@ -82,8 +82,8 @@ def class_weight(case: Case, again: Rebuilder) -> bool:
         return False
     batch = hard(case.batch())
     sharp = {"label_smoothing": 0.0} if "label_smoothing" in again.settings else {}
-    plain, weighted = (again.loss(**sharp, class_weight=each, reduction="none") for each in (None, weights))
-    items = plain(*batch)
+    unweighted, weighted = (again.loss(**sharp, class_weight=each, reduction="none") for each in (None, weights))
+    items = unweighted(*batch)
     if items.shape == batch.target.shape:
         expected = items * torch.tensor(weights, dtype=items.dtype)[batch.target]
         require_same(f"class_weight={weights}", weighted(*batch), expected)

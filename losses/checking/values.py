@@ -103,12 +103,11 @@ def range_of(rules: list[Any]) -> Range:
     """Return the bounds that rules set."""
     found = Range()
     for rule in rules:
-        if isinstance(rule, Ge | Gt):
-            limit, included = (rule.ge, True) if isinstance(rule, Ge) else (rule.gt, False)
-            found = found._replace(low=float(limit), with_low=included)  # type: ignore[arg-type]  # a number here
-        elif isinstance(rule, Le | Lt):
-            limit, included = (rule.le, True) if isinstance(rule, Le) else (rule.lt, False)
-            found = found._replace(high=float(limit), with_high=included)  # type: ignore[arg-type]
+        for type_, end, included in ((Ge, "low", True), (Gt, "low", False), (Le, "high", True), (Lt, "high", False)):
+            if type(rule) is type_:
+                limit = float(getattr(rule, type_.__name__.lower()))
+                bound: dict[str, Any] = {end: limit, f"with_{end}": included}
+                found = found._replace(**bound)
     return found
 
 

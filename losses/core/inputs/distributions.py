@@ -176,7 +176,8 @@ class Transport(Kind):
             check.require_tensor(output=output, target=target)
             check.require_same_shape(output=output, target=target)
         output, target = self._samples("output", output), self._samples("target", target)
-        target = Samples(*(part if part is None else matched(part, output.points) for part in target))
+        weights = None if target.weights is None else matched(target.weights, output.points)
+        target = Samples(matched(target.points, output.points), weights)
         if 0 in (output.points.ndim, target.points.ndim) or output.points.shape[:-1] != target.points.shape[:-1]:
             raise InputError(
                 f"output and target must hold one distribution per leading index along their last dimension, "

@@ -44,6 +44,11 @@ class Kind(ABC):
 
     A kind knows nothing of a loss but the attributes that it declares in ``asks``. A loss may have them or not: for
     each there is a value that holds without it.
+
+    What a kind takes (:meth:`accept`, :meth:`inspect`, :meth:`mask`) is checked in every call. What it says of its
+    batches is what :func:`losses.check_loss` holds a loss to: valid ones (:meth:`draw`), the edges of the domain
+    (:meth:`edges`), other ways to say the same (:meth:`shapes`, :meth:`encodings`) and what may not be taken for the
+    same (:meth:`close_targets`).
     """
 
     name: ClassVar[str]
