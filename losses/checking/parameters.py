@@ -6,6 +6,7 @@ import contextlib
 import copy
 import inspect
 import json
+import math
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,13 +16,12 @@ from torch import Tensor
 
 from losses.checking.case import EXACT, SIZE, Broken, Case, NotApplicable, leaves_of, require_finite, require_same
 from losses.checking.clauses import clause
-from losses.checking.observed import Observed, batches_for
-from losses.checking.trials import Trial, questions
+from losses.checking.observed import FINEST, Observed, apart, batches_for
+from losses.checking.trials import STEP, Trial, questions
 from losses.checking.values import (
     LOSSES,
     Rebuilder,
     Values,
-    default_of,
     list_for,
     parameters_of,
     rebuilder,
@@ -108,7 +108,10 @@ def configured(given: Any) -> Any:
 
 
 def same_setting(one: Any, other: Any) -> bool:
-    """Return whether two settings are equal: 2 is 2.0, and true is not 1."""
+    """Return whether two settings are equal: 2 is 2.0, and true is not 1. A number that is learnt has the digits of
+    float32."""
+    if isinstance(one, float) and isinstance(other, float | int) and not isinstance(other, bool):
+        return math.isclose(one, other, rel_tol=1e-6)
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
@@ -123,15 +126,15 @@ def rebuilt(loss: Loss, config: dict[str, Any]) -> Loss:
 def require_defaults(case: Case, again: Rebuilder) -> None:
     """Raise unless a loss without arguments has the defaults of its signature, and is the loss to which they are
     given."""
-    defaults = {parameter.name: default_of(parameter) for parameter, _ in parameters_of(again)}
+    defaults = {parameter.name: parameter.default for parameter, _ in parameters_of(again)}
     if inspect.Parameter.empty in defaults.values():
         return
     bare, spelt = again.cls(), again.cls(**defaults)
     for name, default in defaults.items():
-        wanted = configured(default) if isinstance(setting_of(bare, name), dict) else default
-        wanted = build(default).config() if isinstance(setting_of(bare, name), dict) else wanted
-        if not same_setting(setting_of(bare, name), wanted):
-            raise Broken(f"the default of {name} is {default!r}, without arguments it is {setting_of(bare, name)!r}")
+        setting = setting_of(bare, name)
+        wanted = build(default).config() if isinstance(setting, dict) else configured(default)
+        if not same_setting(setting, wanted):
+            raise Broken(f"the default of {name} is {default!r}, without arguments it is {setting!r}")
     if setting_and_value(case, bare) != setting_and_value(case, spelt):
         raise Broken("with its defaults given the loss has another value than without arguments")
 
@@ -194,7 +197,7 @@ def first_call(loss: Loss, batch: Batch) -> None:
 @clause(of_the_call=True)
 def parameters_on_every_path(case: Case) -> None:
     """with other values of the parameters too, all ways to a value and gradient agree with the definition and with
-    differences, and are finite at the bounds"""
+    differences, are finite at the bounds, and know the parameter with reference= and indices= too"""
     again = rebuilder(case)
     changes = list(changes_to_try(again, case))
     if not changes:
@@ -202,6 +205,10 @@ def parameters_on_every_path(case: Case) -> None:
     for change in changes:
         text = ", ".join(f"{name}={value!r}" for name, value in change.items())
         require_one_definition(Case(again.loss(**change), case.kind), text)
+    if {"reference", "indices"} <= set(case.kind.context):
+        for parameter, values in parameters_of(again):
+            for number in values.numbers[-2:-1]:
+                require_in_context(case, again, parameter.name, number)
 
 
 def changes_to_try(again: Rebuilder, case: Case) -> Iterator[dict[str, Any]]:
@@ -240,6 +247,32 @@ def require_one_definition(case: Case, text: str) -> None:
         require_finite(value, gradients)
     if "first_derivative" not in loss.exemptions:
         require_differences(case, text, batch)
+
+
+def require_in_context(case: Case, again: Rebuilder, name: str, number: float) -> None:
+    """Raise unless a number that makes a difference for a labelled batch does with a reference and with indices too."""
+    here, there = (again.build(**{name: value}) for value in (number, number * (1 + STEP)))
+    if here is None or there is None:
+        return
+    batch, other = case.batch(), case.batch(seed=1)
+    contexts = {"reference": (other.output.detach(), other.target), "indices": all_triplets(batch.target)}
+    with torch.no_grad():
+        if not apart(here(*batch), there(*batch), FINEST):
+            return
+        for context, given in contexts.items():
+            try:
+                moves = apart(here(*batch, **{context: given}), there(*batch, **{context: given}), FINEST)
+            except (TypeError, InputError):  # it takes none
+                continue
+            if not moves:
+                raise Broken(f"{name}={number} and a little more make a difference, but none with {context}=")
+
+
+def all_triplets(labels: Tensor) -> tuple[Tensor, ...]:
+    """Return the indices of all triplets of a batch."""
+    same = labels.unsqueeze(1) == labels.unsqueeze(0)
+    positive = same & ~torch.eye(len(labels), dtype=torch.bool)
+    return torch.nonzero(positive.unsqueeze(2) & ~same.unsqueeze(1), as_tuple=True)
 
 
 def adds_up_means(denominator: Tensor | int) -> bool:

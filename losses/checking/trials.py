@@ -10,7 +10,7 @@ from typing import Any
 
 from losses.checking.case import Broken, Case
 from losses.checking.observed import FINEST, Observed, batches_for
-from losses.checking.values import LOSSES, Rebuilder, Values, list_for, parameters_of, setting_of
+from losses.checking.values import LOSSES, Rebuilder, Values, is_learnt, list_for, parameters_of, setting_of
 
 STEP = 2.0**-27
 """A change that float64 holds and float32 rounds away."""
@@ -83,6 +83,8 @@ class Trial:
         if any(moving.values()):
             raise Broken(f"{quiet} on any batch, where other values do: it is clamped or rounded")
         if any(self.moves(value, COARSE, among=4) for value in still):
+            if is_learnt(self.case.loss, self.name):
+                return True
             raise Broken(f"{quiet} on any batch, where a larger step does: digits are lost")
         within_one = [pair for pair in pairwise(still) if int(pair[0]) == int(pair[1])]
         if any(self.tells_apart(*pair) for pair in within_one):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import collections.abc
-import inspect
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
+from torch import Tensor
 
 from losses.checking.case import Broken, Case, NotApplicable
 from losses.core.building import LossRule
@@ -172,13 +172,17 @@ def rebuilder(case: Case) -> Rebuilder:
 
 
 def setting_of(loss: Loss, name: str) -> Any:
-    """Return a parameter's value as configuration."""
-    if hasattr(loss, name):
-        return as_configuration(getattr(loss, name))
-    settings = loss.config()
-    if name not in settings:
-        raise Broken(f"the parameter {name!r} is neither an attribute nor in config()")
-    return settings[name]
+    """Return a parameter's value as configuration: of the attribute, or of config() where there is none."""
+    if not hasattr(loss, name):
+        settings = loss.config()
+        if name not in settings:
+            raise Broken(f"the parameter {name!r} is neither an attribute nor in config()")
+        return settings[name]
+    value = getattr(loss, name)
+    if isinstance(value, Tensor) and value.ndim == 0:  # one that is learnt
+        return value.item()
+    setting = as_configuration(value)
+    return list(setting) if isinstance(setting, tuple) else setting
 
 
 def parameters_of(again: Rebuilder) -> list[tuple[DeclaredParameter, Values]]:
@@ -228,6 +232,6 @@ def takes(case: Case) -> bool:
     return True
 
 
-def default_of(parameter: DeclaredParameter) -> Any:
-    """Return a parameter's default as configuration; ``inspect.Parameter.empty`` if it has none."""
-    return parameter.default if parameter.default is inspect.Parameter.empty else as_configuration(parameter.default)
+def is_learnt(loss: Loss, name: str) -> bool:
+    """Return whether a parameter is one of the module's too, in whose precision it is kept."""
+    return name in dict(loss.named_parameters())

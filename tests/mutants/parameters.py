@@ -251,6 +251,24 @@ class WeightOfPositivesForAll(losses.BinaryCrossEntropyLoss):
         return super().fast_total(output, target, weight)
 
 
+class ReferenceWithDefaults(losses.ContrastiveLoss):
+    """Has the default margin where it is compared with a reference."""
+
+    def _total(self, output: Any, target: Any, weight: Tensor | None) -> Total:
+        other = losses.ContrastiveLoss() if getattr(output, "has_reference", False) else super()
+        total: Total = other._total(output, target, weight)
+        return total
+
+
+class IndicesWithDefaults(losses.TripletLoss):
+    """Has the default margin for triplets of a miner."""
+
+    def _total(self, output: Any, target: Any, weight: Tensor | None) -> Total:
+        other = losses.TripletLoss() if getattr(output, "indices", None) is not None else super()
+        total: Total = other._total(output, target, weight)
+        return total
+
+
 MUTANTS = [
     Mutant("parameters_count", DeltaIgnored(), "delta=.* make no difference on any batch, with any option"),
     Mutant("parameters_count", MarginClamped(), "margin=1.625 .* clamped or rounded"),
@@ -276,6 +294,8 @@ MUTANTS = [
     Mutant("parameters_on_every_path", GradientOfDefaults(), "delta=1.625, gradient against differences"),
     Mutant("parameters_on_every_path", TilesOfDefaults(), "margin=1.625, sum"),
     Mutant("parameters_on_every_path", SoftInBlocksAlone(), "margin='soft', sum"),
+    Mutant("parameters_on_every_path", ReferenceWithDefaults(), "none with reference="),
+    Mutant("parameters_on_every_path", IndicesWithDefaults(), "none with indices="),
     Mutant("parameters_on_every_path", NoBase(positive_margin=0.5), "nan|inf"),
     Mutant("parameters_on_every_path", WeightOfPositivesForAll(), "positive_weight=1.625, sum"),
 ]
