@@ -176,13 +176,14 @@ def is_of_entries(case: Case, batch: Batch, items: Tensor) -> bool:
 def refusals_of_shapes(case: Case) -> tuple[type[Exception], ...]:
     """Return the errors by which a loss may say that it does not take a shape.
 
-    With whole rows as items, or with numbers for each entry of a dimension, it may take no other shape; else it has to
-    say so in the words of an InputError.
+    With whole rows as items, with entries that mind their place, or with numbers for each entry of a dimension, it may
+    take no other shape; else it has to say so in the words of an InputError.
     """
     batch = case.batch()
     items, first = items_of(case, batch), tensors_in(batch.output)[0]
-    of_rows = isinstance(case.kind, (*OF_ENTRIES, VAE)) and items is not None and items.shape != first.shape
-    return (Exception,) if of_rows or not case.keeps_the_call or tied_to_a_dimension(case.loss) else (InputError,)
+    in_its_place = items is not None and (items.shape != first.shape or not is_of_entries(case, batch, items))
+    bound = isinstance(case.kind, (*OF_ENTRIES, VAE)) and in_its_place
+    return (Exception,) if bound or not case.keeps_the_call or tied_to_a_dimension(case.loss) else (InputError,)
 
 
 def items_of(case: Case, batch: Batch) -> Tensor | None:
