@@ -291,6 +291,7 @@ def require_differences(case: Case, text: str, batch: Batch, step: float = 1e-6)
     leaves, rebuild = leaves_of(batch.output)
     generator = torch.Generator().manual_seed(1)
     directions = [torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype) for leaf in leaves]
+    step *= max(1.0, *(float(leaf.detach().abs().max()) for leaf in leaves))
     _, gradients = Case(case.with_reduction("mean"), case.kind).run(batch)
     values = []
     with torch.no_grad(), checks("never"):
