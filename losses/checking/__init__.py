@@ -17,11 +17,14 @@ from losses.checking import (
     context,
     derivatives,
     edges,
+    forms,
     invariances,
     meaning,
+    parameters,
     persistence,
     refusals,
     transforms,
+    usual_parameters,
 )
 from losses.checking.case import EXACT, Broken, Case, NotApplicable, Precision, cases_of, options_of
 from losses.checking.clauses import CLAUSES, Clause, clause
@@ -101,7 +104,7 @@ def verdict(
     if reason is not None:
         return Verdict(clause.name, where, "declared", f"{clause.promise}: not so, {reason}")
     kept_on, not_on, why = dict[str, None](), dict[str, None](), ""
-    for case in cases:
+    for case in cases[:1] if clause.once else cases:
         if clause.of_the_call and not case.keeps_the_call:
             return Verdict(clause.name, where, "not offered", clause.promise)
         try:
@@ -140,10 +143,13 @@ __all__ = [
     "context",
     "derivatives",
     "edges",
+    "forms",
     "invariances",
     "meaning",
     "options_of",
+    "parameters",
     "persistence",
     "refusals",
     "transforms",
+    "usual_parameters",
 ]

@@ -21,6 +21,8 @@ class Clause:
     of_the_call: bool
     """Whether it is about weights, totals or configuration, which a module that is only called as module(output,
     target) lacks."""
+    once: bool = False
+    """Whether it is about the class, so that it is run on the first case alone."""
 
     def run(self, case: Any, precision: Precision) -> None:
         self.check(case, precision) if len(self.precisions) > 1 else self.check(case)
@@ -30,15 +32,19 @@ CLAUSES: dict[str, Clause] = {}
 
 
 def clause(
-    *, precisions: Sequence[Precision] = (EXACT,), of_the_call: bool = False, name: str = "", promise: str = ""
+    *,
+    precisions: Sequence[Precision] = (EXACT,),
+    of_the_call: bool = False,
+    once: bool = False,
+    name: str = "",
+    promise: str = "",
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a clause under the name of its function, with the function's documentation as the promise."""
 
     def register(check: Callable[..., None]) -> Callable[..., None]:
         key = name or check.__name__
-        CLAUSES[key] = Clause(
-            key, promise or " ".join((inspect.getdoc(check) or "").split()), check, tuple(precisions), of_the_call
-        )
+        text = promise or " ".join((inspect.getdoc(check) or "").split())
+        CLAUSES[key] = Clause(key, text, check, tuple(precisions), of_the_call, once)
         return check
 
     return register

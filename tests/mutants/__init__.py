@@ -5,12 +5,28 @@ from tests.mutants import (
     context,
     derivatives,
     edges,
+    forms,
     invariances,
     meaning,
+    parameters,
     persistence,
     refusals,
     transforms,
+    usual_parameters,
 )
 
-GROUPS = (meaning, averaging, context, derivatives, edges, invariances, persistence, refusals, transforms)
+GROUPS = (
+    meaning,
+    averaging,
+    context,
+    derivatives,
+    edges,
+    forms,
+    invariances,
+    parameters,
+    persistence,
+    refusals,
+    transforms,
+    usual_parameters,
+)
 MUTANTS = [mutant for group in GROUPS for mutant in group.MUTANTS]
