@@ -12,11 +12,11 @@ from losses.core.errors import ConfigError
 MOST_VALUES = 50_000
 """How many values a file may hold: keys count, and what an alias repeats counts each time."""
 
-MOST_VALUES_IN_MEMORY = 1_000_000
+MOST_VALUES_IN_MEMORY = 500_000
 """How many values a mapping that a program hands over may hold; what stands in several places counts each time."""
 
 DEEPEST = 100
-"""How deep lists and mappings may be nested."""
+"""How many lists and mappings may stand in each other."""
 
 
 class Allowance:
@@ -31,12 +31,12 @@ class Allowance:
         self.left = most
 
     def take(self, values: int, depth: int) -> None:
-        """Raise if so many values more are too many, or stand too deep."""
+        """Raise if so many values more are too many, or stand in too many lists and mappings."""
         self.left -= values
         if self.left < 0:
             raise ConfigError(
-                f"holds more than {self.most:,} values, keys and what an alias repeats included; write only the "
-                f"configuration there, and pass long lists in Python"
+                f"holds more than {self.most:,} values, counting keys and repetitions; "
+                "pass a long list in Python, as a tensor"
             )
         if depth > DEEPEST:
             raise ConfigError(f"is nested more than {DEEPEST} deep, or in itself")
@@ -52,15 +52,18 @@ def as_data(value: Any, most: int = MOST_VALUES_IN_MEMORY) -> Any:
     Raises:
         ConfigError: it holds more, or is nested more than ``DEEPEST`` deep, or in itself.
     """
-    return _copy(value, Allowance(most), 0)
+    allowance = Allowance(most)
+    allowance.take(1, 0)
+    return _copy(value, allowance, 1)
 
 
 def _copy(value: Any, allowance: Allowance, depth: int) -> Any:
-    if isinstance(value, Mapping):
+    kind = type(value)
+    if kind is dict or (kind is not list and isinstance(value, Mapping)):
         pairs = list(islice(value.items(), allowance.left + 1))
         allowance.take(2 * len(pairs), depth)
         return {key: item if type(item) in SCALARS else _copy(item, allowance, depth + 1) for key, item in pairs}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
+    if kind is list or (isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)):
         items = list(islice(value, allowance.left + 1))
         allowance.take(len(items), depth)
         return [item if type(item) in SCALARS else _copy(item, allowance, depth + 1) for item in items]
@@ -68,4 +71,4 @@ def _copy(value: Any, allowance: Allowance, depth: int) -> Any:
 
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
-"""What is no container for certain: asking the abstract classes of a million numbers would take a second."""
+"""What is no container for certain: to ask the abstract classes about each of a million numbers takes a second."""

@@ -102,7 +102,7 @@ class Document:
             refuse(event, f"nothing before it has the anchor {quoted(event.anchor)}")
         if anchored.size is None:
             refuse(event, f"what has the anchor {quoted(event.anchor)} stands in itself")
-        self.allowance.take(anchored.size, depth)
+        self.allowance.take(anchored.size - 1, depth)  # the alias itself was counted
         return anchored.value
 
     def sequence(self, start: Any, depth: int) -> list[Any]:
