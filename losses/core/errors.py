@@ -86,12 +86,12 @@ def _written(value: object) -> Iterator[str]:
             yield ": "
             yield from _written(item)
         yield "}"
-    elif type(value) is list:
-        yield "["
+    elif type(value) is list or (type(value) is tuple and len(value) > 1):
+        yield "[" if type(value) is list else "("
         for index, item in enumerate(value):
             yield ", " if index else ""
             yield from _written(item)
-        yield "]"
+        yield "]" if type(value) is list else ")"
     else:
         yield repr(value)
 

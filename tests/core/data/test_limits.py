@@ -262,9 +262,13 @@ def test_long_lists_in_memory_and_whatever_is_no_container_are_taken_as_they_are
 
 def test_messages_show_the_beginning_of_what_is_long() -> None:
     started = time.process_time()
-    for value in (LISTS, DICTS, [DICTS], {1: LISTS}, (1, 2), "x" * 10**6):
+    tuples = repeated(lambda value: (value, value), 60)
+    for value in (LISTS, DICTS, [DICTS], {1: LISTS}, tuples, (1, 2), "x" * 10**6, 10**5000, [10**5000]):
         assert len(quoted(value)) <= 203
-    assert quoted({"a": [1, "b"], 2: (3,)}) == repr({"a": [1, "b"], 2: (3,)})
+    for value in ({"a": [1, "b"], 2: (3,)}, [], {}, (), (1, [2]), [[1, 2], {3: 4, 5: 6}], {1, 2}, "a'b", None, 1.5):
+        assert quoted(value) == repr(value)
+    with refused(["expected the name of a loss or a mapping"], ConfigError):
+        losses.create(tuples)
     assert suggestion("hubr" * 10**6, ["huber"]) == ""
     assert time.process_time() - started < SECOND
     with pytest.raises(ConfigError) as caught:
