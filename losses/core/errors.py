@@ -8,6 +8,8 @@ from itertools import islice
 from typing import NamedTuple
 
 Path = tuple[str | int, ...]
+NEAR = 0.75
+"""How alike two words are at least, from 0 to 1, for one to be suggested for the other: 'dice' is not near to 'ce'."""
 
 
 class Problem(NamedTuple):
@@ -120,7 +122,11 @@ def suggestion(word: object, known: Iterable[str]) -> str:
     """
     if not isinstance(word, str) or len(word) > LONGEST:
         return ""
-    close = difflib.get_close_matches(word.lower(), list(islice(known, MOST_COMPARED)), n=1, cutoff=0.6)
+    word, known = word.lower(), list(islice(known, MOST_COMPARED))
+    near = difflib.get_close_matches(word, known, n=1, cutoff=NEAR)
+    # letters that changed places
+    swapped = [other for other in known if len(other) == len(word) and sorted(other) == sorted(word)]
+    close = swapped or near
     return f" Did you mean {shortened(close[0])!r}?" if close else ""
 
 

@@ -94,6 +94,12 @@ HOSTILE = {
     "nearly.yaml": Hostile(lambda: "delta: " + "9" * 1_000_000 + "x", NO_LOSS),
     "sexagesimal.yaml": Hostile(lambda: "name: huber\ndelta: 1" + ":59" * 300_000, "delta: got '1:59"),
     "name.yaml": Hostile(lambda: "name: " + "x" * 1_000_000, "unknown loss 'xxx"),
+    "name_parts.yaml": Hostile(lambda: "name: " + "x_" * 500_000, "unknown loss 'x_x"),
+    "name_like_ours.yaml": Hostile(lambda: "name: mse" + "_" * 1_000_000, "Did you mean 'mse'"),
+    "name_like_another.yaml": Hostile(lambda: "name: kld" + "_" * 1_000_000, "'kld___"),
+    "long_path.json": Hostile(
+        lambda: json.dumps({"x" * 500_000: {f"k{n}": {"name": "mse"} for n in range(10_000)}}), NO_LOSS
+    ),
     "key.json": Hostile(lambda: json.dumps({"name": "ce", "class_weigh" * 90_000: 1}), "unknown key"),
     "tag.yaml": Hostile(lambda: "a: !" + "x" * 1_000_000 + " 1", "the tag '!xxx"),
     "alias.yaml": Hostile(lambda: "a: *" + "x" * 1_000_000, "nothing before it has the anchor 'xxx"),
