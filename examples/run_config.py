@@ -18,7 +18,7 @@ from tasks.task import Task
 
 from losses import ConfigError, create
 from losses.configuration import from_yaml, read_mapping
-from losses.core.errors import Problem, suggestion
+from losses.core.errors import Problem, quoted, suggestion
 from losses.core.inputs import Kind
 from losses.core.parameters import Wording
 from losses.core.registry import SPECS, find
@@ -84,7 +84,8 @@ class Run(Settings):
         if not self.kinds:
             hint = suggestion(self.input, map(word, self.task.feeds))
             yield Problem(
-                ("input",), f"got {self.input!r}, the task {self.task.name!r} feeds {words(self.task.feeds)}.{hint}"
+                ("input",),
+                f"got {quoted(self.input)}, the task {self.task.name!r} feeds {words(self.task.feeds)}.{hint}",
             )
         elif not set(self.kinds) & set(loss.inputs):
             fitting = sorted(spec.name for spec in SPECS.values() if set(spec.inputs) & set(self.kinds))
@@ -219,7 +220,9 @@ def changed(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
             inner = inner.get(parent)
             if not isinstance(inner, dict):
                 raise ConfigError(
-                    Problem(tuple(parents[: depth + 1]), f"--set {change}: got {inner!r} there, expected a mapping")
+                    Problem(
+                        tuple(parents[: depth + 1]), f"--set {change}: got {quoted(inner)} there, expected a mapping"
+                    )
                 )
         inner[last] = parsed(text, f"--set {change}")
     return values

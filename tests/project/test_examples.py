@@ -4,6 +4,7 @@ import doctest
 import json
 import random
 import runpy
+import time
 
 import numpy
 import pytest
@@ -133,6 +134,31 @@ def test_all_problems_are_reported_at_once(tmp_path, capsys):
 def test_wrong_request_is_refused_with_its_reason(arguments, message, tmp_path, capsys):
     assert train.main([*arguments, "--output", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
+
+
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
+
+
+def test_a_run_that_is_made_to_exhaust_its_reader_is_refused(tmp_path, capsys):
+    """In a file, or in the YAML of the command line."""
+    (tmp_path / "bomb.yaml").write_text(BOMB)
+    (tmp_path / "sized.yaml").write_text("task: digits\n" + "#" * 2**20)
+    (tmp_path / "unknown.yaml").write_text("task: digits\n" + "".join(f"key{n}: 1\n" for n in range(20_000)))
+    (tmp_path / "name.yaml").write_text("task: {name: [" + "x, " * 40_000 + "]}\ninput: " + "y" * 500_000)
+    for arguments, message in (
+        ([str(tmp_path / "bomb.yaml")], "bomb.yaml: holds more than 50,000 values"),
+        ([str(tmp_path / "sized.yaml")], "at most 1,048,576 are read"),
+        ([str(tmp_path / "unknown.yaml")], "key0: unknown key"),
+        ([str(tmp_path / "name.yaml")], "unknown task ['x', 'x'"),
+        (["--set", f"loss={{x: {{{'a: {' * 200}"], "is nested more than 100 deep"),
+        (["--loss", "{name: huber, 1: 2, 0x1: 3}"], "the key '0x1' stands there twice, which is written '1' before"),
+    ):
+        started = time.process_time()
+        assert train.main([*arguments, "--output", str(tmp_path / "runs")]) == 2
+        assert time.process_time() - started < 1
+        printed = capsys.readouterr().err
+        assert message in printed
+        assert len(printed) < 20_000
 
 
 @pytest.mark.parametrize(
