@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,8 +63,8 @@ def finite_at(edge: str) -> Callable[[Case, Precision], None]:
 def exceeds_any_number(case: Case, batch: Batch) -> bool:
     """Return whether a loss grows on the way to an edge so that it must be infinite there, as that of a count by its
     logarithm does."""
-    ways = (map_floating(batch.output, lambda t, part=part: part * t.detach()) for part in (0.01, 0.03, 0.05, 1.0))
-    values = [abs(float(case.loss(output, batch.target).sum())) for output in ways]
+    ways = [map_floating(batch.output, partial(torch.mul, other=part)) for part in (0.01, 0.03, 0.05, 1.0)]
+    values = [abs(float(case.loss(output, batch.target).detach().sum())) for output in ways]
     return (
         any(1e100 < value < math.inf for value in values[:-1]) or torch.finfo(torch.float32).max < values[-1] < math.inf
     )
