@@ -12,7 +12,19 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from losses.checking import averaging, derivatives, edges, invariances, meaning, persistence, refusals, transforms
+from losses.checking import (
+    averaging,
+    derivatives,
+    edges,
+    invariances,
+    meaning,
+    persistence,
+    refusals,
+    state,
+    surroundings,
+    transforms,
+    weights,
+)
 from losses.checking.case import Broken, Case, NotApplicable, Precision, cases_of, options_of
 from losses.checking.clauses import CLAUSES, Clause, clause
 from losses.checking.report import Report, Verdict
@@ -80,7 +92,7 @@ def verdict(clause: Clause, cases: Sequence[Case], precision: Precision) -> Verd
     if reason is not None:
         return Verdict(clause.name, where, "declared", f"{clause.promise}: not so, {reason}")
     applied, why = False, ""
-    for case in cases:
+    for case in cases if clause.every_case else {case.kind: case for case in reversed(cases)}.values():
         if clause.of_the_call and not case.keeps_the_call:
             return Verdict(clause.name, where, "not offered", clause.promise)
         try:
@@ -118,5 +130,8 @@ __all__ = [
     "options_of",
     "persistence",
     "refusals",
+    "state",
+    "surroundings",
     "transforms",
+    "weights",
 ]

@@ -100,7 +100,7 @@ def test_a_report_is_a_table_of_clause_verdict_and_what_was_seen() -> None:
     assert rows[2].endswith("(float16)")
     assert "POINTWISE has no such edge" in rows[3]
     assert "no oracle was given" in rows[4]
-    assert rows[5].endswith("inputs are never modified")
+    assert rows[5].endswith("inputs are never modified, nor are weights and normalizer")
 
 
 def test_raise_for_failures_names_every_broken_clause_and_no_other() -> None:
