@@ -28,6 +28,7 @@ from losses.checking import (
 from losses.checking.case import Broken, Case, NotApplicable, Precision, cases_of, options_of
 from losses.checking.clauses import CLAUSES, Clause, clause
 from losses.checking.report import Report, Verdict
+from losses.checking.surroundings import settings_restored
 from losses.core.errors import ConfigError, suggestion
 from losses.core.inputs import Kind
 from losses.core.loss import Loss
@@ -96,7 +97,8 @@ def verdict(clause: Clause, cases: Sequence[Case], precision: Precision) -> Verd
         if clause.of_the_call and not case.keeps_the_call:
             return Verdict(clause.name, where, "not offered", clause.promise)
         try:
-            clause.run(Case(copy.deepcopy(case.loss), case.kind, case.oracle), precision)
+            with settings_restored():  # or a loss that changes them would break the clauses that come after
+                clause.run(Case(copy.deepcopy(case.loss), case.kind, case.oracle), precision)
             applied = True
         except NotApplicable as reason:
             why = str(reason)

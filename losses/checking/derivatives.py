@@ -16,7 +16,7 @@ from losses.core.checks import checks
 from losses.core.inputs import Batch
 from losses.core.outputs import tensors_in
 
-STEP = 1e-4
+STEP = 1e-5
 """Length of a finite difference of the second order."""
 
 
@@ -92,6 +92,11 @@ def target_derivative(case: Case) -> None:
             value: Tensor = case.loss(batch.output, rebuild(moved)).sum()
             return value.detach()
 
+        expected, of_output = case.run(batch)
+        value, others = case.run(Batch(batch.output, rebuild(leaves)))
+        require_same("value where the target requires grad", value, expected)
+        for gradient, right in zip(others, of_output, strict=True):
+            require_same("gradient by the output where the target requires grad", gradient, right)
         with checks("never"):  # between two targets of log-probabilities lies none
             gradients = gradients_of(case.loss(batch.output, rebuild(leaves)), leaves)
             slope = (4 * value_at(STEP) - 3 * value_at(0) - value_at(2 * STEP)) / (2 * STEP)

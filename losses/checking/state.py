@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import pickle
 import random
 import sys
+import warnings
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from losses.checking.case import Broken, Case, gradients_of, leaves_of, require_same
+from losses.checking.case import Broken, Case, NotApplicable, gradients_of, leaves_of, require_same
 from losses.checking.clauses import clause
 from losses.core.inputs import Batch
 from losses.core.outputs import map_tensors, tensors_in
@@ -41,9 +45,14 @@ def modes_agree(case: Case) -> None:
     without_gradient = Batch(*(map_tensors(part, Tensor.detach) for part in batch))
     uncalled = copy.deepcopy(case.loss)
     expected = case.run(batch)
+    batches = [batch]
+    with contextlib.suppress(NotApplicable):
+        batches += case.edge("extreme_values")
     for training in (False, True):
         other = Case(copy.deepcopy(uncalled).train(training), case.kind)
-        require_same_results("train()" if training else "eval()", other.run(batch), expected)
+        for each in batches:
+            right = expected if each is batch else case.run(each)
+            require_same_results("train()" if training else "eval()", other.run(each), right)
     for name, mode in {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.items():
         fresh = Case(copy.deepcopy(uncalled), case.kind)
         for inputs in (batch, without_gradient):
@@ -59,7 +68,7 @@ def modes_agree(case: Case) -> None:
 @clause()
 def calls_do_not_mix(case: Case) -> None:
     """calls may overlap: results stay right until they are differentiated, in any order, where one batch comes twice,
-    and where a call begins in the middle of another, as in threads"""
+    where its memory is written anew, and where a call begins in the middle of another, as in threads"""
     batches = [case.batch(), case.batch(seed=1), case.batch(5, seed=2)]
     expected = [alone(case, batch) for batch in batches]
     for order in ((0, 1), (1, 0), (2, 0, 1)):  # first two batches of one size, which fit into the same memory
@@ -72,9 +81,14 @@ def calls_do_not_mix(case: Case) -> None:
     twice = sum(case.loss(rebuild(leaves), batches[0].target).sum() for _ in range(2))
     for gradient, right in zip(gradients_of(twice, leaves), expected[0][1], strict=True):
         require_same("gradient of a batch that comes twice", gradient, 2 * right)
-    for value, _ in begun.values():
-        value.detach().zero_() if not value.ndim else None
+    for result, _ in begun.values():
+        result.detach().zero_() if not result.ndim else None
     require_same_results("after results were changed in place", case.run(batches[0]), expected[0])
+    rewritten = Batch(*(map_tensors(part, lambda tensor: tensor.detach().clone()) for part in batches[0]))
+    for batch, (value, _) in zip(batches[:2], expected[:2], strict=True):
+        for memory, tensor in zip(all_tensors(rewritten), all_tensors(batch), strict=True):
+            memory.copy_(tensor.detach())
+        require_same("value of a batch in the memory of another", case.loss(*rewritten), value)
     operations = Interruptions({})
     with operations:
         case.run(batches[0])
@@ -85,6 +99,10 @@ def calls_do_not_mix(case: Case) -> None:
     with Interruptions(within):
         interrupted = case.run(batches[0])
     require_same_results("with other calls in the middle", interrupted, expected[0])
+
+
+def all_tensors(batch: Batch) -> list[Tensor]:
+    return [tensor for part in batch for tensor in tensors_in(part)]
 
 
 def alone(case: Case, batch: Batch) -> Results:
@@ -211,23 +229,35 @@ class Marked(torch.autograd.Function):
 
 
 def attributes_of(loss: Any) -> dict[str, Any]:
-    """Return everything that a loss holds, by its path: attributes, parameters, buffers, and the containers and numbers
-    that its class holds."""
+    """Return everything that a loss holds, by its path: attributes, parameters, buffers, what its class holds, and what
+    its methods find in their own module."""
     found: dict[str, Any] = {}
     modules = loss.named_modules() if isinstance(loss, nn.Module) else [("", loss)]
     for path, module in modules:
-        for cls in type(module).__mro__[:-1]:
-            if cls is not nn.Module:
-                of_class = {name: value for name, value in vars(cls).items() if isinstance(value, HELD)}
-                flatten(of_class, f"{path}{cls.__name__}", found, set())
-        flatten(vars(module), path or type(module).__name__, found, set())
+        for cls in type(module).__mro__:
+            if cls not in (nn.Module, object):
+                flatten(
+                    {name: value for name, value in vars(cls).items() if isinstance(value, HELD)}, cls.__name__, found
+                )
+                for method in (value for value in vars(cls).values() if isinstance(value, FunctionType)):
+                    flatten(variables_of(method), cls.__module__, found)
+        flatten(vars(module), path or type(module).__name__, found)
     return found
 
 
-HELD = (Tensor, list, dict, set, bytearray, int, float)
+HELD = (Tensor, list, dict, set, bytearray, deque, int, float)
 
 
-def flatten(value: Any, path: str, found: dict[str, Any], above: set[int]) -> None:
+def variables_of(function: FunctionType) -> dict[str, Any]:
+    """Return the containers and numbers that a function reads beside its arguments."""
+    names = {name: function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # nothing is in it yet
+            names[name] = cell.cell_contents
+    return {name: value for name, value in names.items() if isinstance(value, HELD)}
+
+
+def flatten(value: Any, path: str, found: dict[str, Any], above: frozenset[int] = frozenset()) -> None:
     """Put copies of all values within a value under their paths."""
     if id(value) in above or isinstance(value, nn.Module):  # modules come on their own
         return
@@ -240,14 +270,28 @@ def flatten(value: Any, path: str, found: dict[str, Any], above: set[int]) -> No
     elif isinstance(value, Mapping):
         for key, part in value.items():
             flatten(part, f"{path}.{key}", found, inner)
-    elif isinstance(value, list | tuple | set | frozenset):
+    elif isinstance(value, list | tuple | set | frozenset | deque):
         found[path] = len(value)
         for index, part in enumerate(value):
             flatten(part, f"{path}[{index}]", found, inner)
+    elif isinstance(value, random.Random):
+        found[path] = value.getstate()
+    elif isinstance(value, FunctionType):
+        flatten(variables_of(value), path, found, inner)
     elif hasattr(value, "__dict__") and not isinstance(value, type) and not callable(value):
         flatten(vars(value), path, found, inner)
     else:
-        found[path] = value
+        found[path] = written(value)
+
+
+def written(value: Any) -> Any:
+    """Return something that tells whether a value has changed: an iterator or generator is the same object still."""
+    if isinstance(value, str | bytes | int | float | type | None):
+        return value
+    with warnings.catch_warnings(), contextlib.suppress(Exception):  # what cannot be pickled is shown
+        warnings.simplefilter("ignore")
+        return pickle.dumps(value)
+    return repr(value)
 
 
 def unchanged(before: Any, after: Any) -> bool:
@@ -256,6 +300,4 @@ def unchanged(before: Any, after: Any) -> bool:
         return same and bool(torch.allclose(before.double(), after.double(), rtol=0, atol=0, equal_nan=True))
     if before is after:
         return True
-    with contextlib.suppress(Exception):  # what compares itself in a way of its own
-        return bool(before == after)
-    return repr(before) == repr(after)
+    return bool(before == after)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from losses.checking.case import SINGLE, Broken, Case, leaves_of, require_same
+from losses.checking.case import SINGLE, Broken, Case, gradients_of, leaves_of, require_same
 from losses.checking.clauses import clause
 from losses.checking.refusals import wrong_batches
 from losses.checking.state import require_same_results
@@ -145,8 +145,8 @@ def settings_do_not_matter(case: Case) -> None:
 
 @clause()
 def works_as_a_module(case: Case) -> None:
-    """hooks run once, functional_call and containers of modules work, and .to(dtype), requires_grad_(False) and
-    zero_grad() change nothing"""
+    """behind a network, in a container and by functional_call it works as alone; hooks run once; .to(dtype),
+    requires_grad_(False) and zero_grad() change nothing"""
     batch, loss, calls = case.batch(), copy.deepcopy(case.loss), []
     expected = case.run(batch)
     loss.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs)))
@@ -154,6 +154,9 @@ def works_as_a_module(case: Case) -> None:
     require_same("value through a hook that doubles it", loss(*batch), 2 * expected[0])
     if calls != [2]:
         raise Broken(f"a hook ran {len(calls)} times")
+    leaves, rebuild = leaves_of(batch.output)
+    behind = case.loss(rebuild([1 * leaf for leaf in leaves]), batch.target)
+    require_same_results("behind a network", (behind, gradients_of(behind, leaves)), expected)
     state = {**dict(case.loss.named_parameters()), **dict(case.loss.named_buffers())}
     require_same("torch.func.functional_call", torch.func.functional_call(case.loss, state, tuple(batch)), expected[0])
     holder = nn.ModuleDict({"loss": copy.deepcopy(case.loss)}).double().requires_grad_(False)

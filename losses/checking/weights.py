@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +28,9 @@ from losses.checking.case import (
     rows_of,
 )
 from losses.checking.clauses import clause
+from losses.checking.derivatives import STEP
+from losses.core.checks import checks
+from losses.core.errors import InputError
 from losses.core.inputs import Batch
 from losses.core.outputs import map_floating
 
@@ -212,7 +215,7 @@ def zip_named(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[tuple[s
 
 
 def weights_of_items(case: Case) -> None:
-    """Compare weights of as many dimensions as the items have with the definition, and let one item of weight 0 be NaN."""
+    """Compare weights of as many dimensions as the items have with the definition, also where one weighs nothing."""
     batch = case.batch()
     leaves, rebuild = leaves_of(batch.output)
     accepted = case.kind.accept(case.loss, rebuild(leaves), batch.target)
@@ -308,6 +311,58 @@ def gradient_by(leaf: Tensor, value: Tensor, name: str) -> Tensor:
     if gradient is None:
         raise Broken(f"the {name} get no gradient")
     return gradient
+
+
+@clause(of_the_call=True)
+def derivatives_with_weights(case: Case) -> None:
+    """with weights too, first and second derivatives along a line equal finite differences"""
+    if {"first_derivative", "second_derivative"} & set(getattr(case.loss, "exemptions", {})):
+        raise NotApplicable("without weights neither do they, as it declares")
+    weight = counts_of(case).double()
+    batch = case.batch()
+    leaves, rebuild = leaves_of(batch.output)
+    generator = torch.Generator().manual_seed(17)  # not that of the batch
+    ways = [torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype) for leaf in leaves]
+
+    def along(step: float, *, create_graph: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the value a step away, and its derivative along the way."""
+        moved = leaves if create_graph else [leaf.detach() + step * way for leaf, way in zip(leaves, ways, strict=True)]
+        moved = [leaf.requires_grad_() for leaf in moved]
+        value = case.loss(rebuild(moved), batch.target, weight=weight).sum()
+        gradients = torch.autograd.grad(value, moved, create_graph=create_graph, materialize_grads=True)
+        return value, torch.stack([(part * way).sum() for part, way in zip(gradients, ways, strict=True)]).sum()
+
+    with checks("never"):  # a step leaves the simplex that probabilities are checked to lie in
+        _, first = along(0, create_graph=True)
+        before, after = along(-STEP), along(STEP)
+        require_same("first derivative", first, (after[0] - before[0]).detach() / (2 * STEP), 1e-5)
+        second = torch.zeros_like(first)
+        if first.requires_grad:
+            curved = torch.autograd.grad(first, leaves, materialize_grads=True)
+            second = torch.stack([(part * way).sum() for part, way in zip(curved, ways, strict=True)]).sum()
+        require_same("second derivative", second, (after[1] - before[1]).detach() / (2 * STEP), 1e-5)
+
+
+@clause(of_the_call=True)
+def bad_normalizers_are_refused(case: Case) -> None:
+    """a normalizer that is negative, NaN, infinite, no number or beside reduction="sum" raises an InputError"""
+    batch = case.batch()
+    tensors = [torch.tensor(number, dtype=torch.float64) for number in (-1.0, math.nan)]
+    for normalizer in (-1, math.nan, math.inf, "8", True, torch.tensor(1j), torch.ones(SIZE + 1), *tensors):
+        with refused(f"normalizer={normalizer!r}"):
+            case.with_reduction("mean")(*batch, normalizer=normalizer)
+    with refused('a normalizer beside reduction="sum"'):
+        case.with_reduction("sum")(*batch, normalizer=2)
+
+
+@contextlib.contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Raise :class:`Broken` unless an InputError is raised within."""
+    try:
+        yield
+    except InputError:
+        return
+    raise Broken(f"{what} is accepted")
 
 
 @clause(of_the_call=True, every_case=False)

@@ -9,9 +9,12 @@ from torch import Tensor
 
 import losses
 from losses import ConfigError
-from losses.checking import CLAUSES, check_loss
+from losses.checking import CLAUSES, Case, Clause, cases_of, check_loss, verdict
+from losses.checking.case import EXACT
+from losses.checking.surroundings import settings
 from losses.core.inputs import LOGITS, POINTWISE
-from tests.mutants.correct import Squares
+from tests.mutants import MUTANTS
+from tests.mutants.correct import Mutant, Squares
 from tests.mutants.derivatives import DetachedOutput
 from tests.mutants.edges import VanishingEpsilon
 from tests.mutants.invariances import Counting
@@ -114,3 +117,27 @@ def test_raise_for_failures_names_every_broken_clause_and_no_other() -> None:
 
 def test_nothing_is_raised_where_nothing_is_broken() -> None:
     check_loss("mse", clauses=["one_item", "zero_vectors", "equals_its_oracle"]).raise_for_failures()
+
+
+def test_a_clause_that_takes_long_is_run_with_the_default_parameters_of_every_kind() -> None:
+    seen = []
+
+    def look(case: Case) -> None:
+        seen.append((str(case.kind), case.loss.config()))
+
+    once = Clause("look", "it is looked at", look, (EXACT,), of_the_call=False, every_case=False)
+    cases = list(cases_of("contrastive"))
+    assert len(cases) > 2
+    assert verdict(once, cases, EXACT).outcome == "kept"
+    default = losses.create("contrastive").config()
+    assert sorted(seen, key=str) == [("EMBEDDINGS", default), ("PAIRS", default)]
+
+
+@pytest.mark.parametrize("clause", ["settings_stay", "one_item"])
+@pytest.mark.parametrize(
+    "mutant", [mutant for mutant in MUTANTS if mutant.clause == "settings_stay"], ids=lambda mutant: repr(mutant)
+)
+def test_settings_that_a_loss_changes_are_put_back(mutant: Mutant, clause: str) -> None:
+    before = settings()
+    check_loss(mutant.loss, clauses=[clause])
+    assert settings() == before

@@ -1,5 +1,6 @@
 """Broken losses that keep something from a call, or mix it up with another."""
 
+import itertools
 import random
 from collections import deque
 from typing import Any, ClassVar
@@ -115,6 +116,16 @@ class ThroughAnAttribute(Squares):
         return (scaled - self.target).square()
 
 
+class KnownByItsMemory(Squares):
+    """Remembers the value of a target by where it lies."""
+
+    values: ClassVar[dict[int, Tensor]] = {}
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        largest = self.values.setdefault(target.data_ptr(), target.detach().abs().amax())
+        return super().items(prediction, target) * largest
+
+
 class DrawingNumbers(Squares):
     """Draws noise that is too small to see."""
 
@@ -202,6 +213,42 @@ class CountingCalls(Squares):
         return super().items(prediction, target)
 
 
+class CountingInAnIterator(Squares):
+    """Counts its calls with an iterator."""
+
+    steps = None
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        self.steps = itertools.count() if self.steps is None else self.steps
+        next(self.steps)
+        return super().items(prediction, target)
+
+
+STEPS = 0
+
+
+class CountingElsewhere(Squares):
+    """Counts its calls in a number of the module that it is written in."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        global STEPS
+        STEPS += 1
+        return super().items(prediction, target)
+
+
+class OwnGenerator(Squares):
+    """Draws from a generator of its own."""
+
+    @checked
+    def __init__(self, *, reduction: Reduction = "mean") -> None:
+        super().__init__(reduction=reduction)
+        self.generator = random.Random(0)
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        self.generator.random()
+        return super().items(prediction, target)
+
+
 class DifferentiatingItself(Squares):
     """Calls backward() itself, and leaves gradients in the caller's network."""
 
@@ -224,6 +271,7 @@ MUTANTS = [
     Mutant("calls_do_not_mix", ReusedBuffer(), "value, differentiated after other calls"),
     Mutant("calls_do_not_mix", ReusedGradient(), "gradient, differentiated after other calls"),
     Mutant("calls_do_not_mix", ThroughAnAttribute(), "in the middle|must match the size"),
+    Mutant("calls_do_not_mix", KnownByItsMemory(), "in the memory of another"),
     Mutant("random_numbers_stay", Reseeding(), "generator of torch"),
     Mutant("random_numbers_stay", DrawingNumbers(), "generator of torch"),
     Mutant("random_numbers_stay", DrawingInBackward(), "generator of torch"),
@@ -236,6 +284,9 @@ MUTANTS = [
     Mutant("nothing_is_kept", HistoryOfValues(), "history.* changed"),
     Mutant("nothing_is_kept", CountingCalls(), "calls changed"),
     Mutant("nothing_is_kept", Counting(), "calls changed"),
+    Mutant("nothing_is_kept", CountingInAnIterator(), "steps changed"),
+    Mutant("nothing_is_kept", CountingElsewhere(), "STEPS changed"),
+    Mutant("nothing_is_kept", OwnGenerator(), "generator changed"),
     Mutant("nothing_is_kept", RunningScale(), "graph is still alive|scale changed"),
     Mutant("nothing_is_kept", DifferentiatingItself(), "accumulated gradients itself"),
 ]
