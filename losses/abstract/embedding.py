@@ -4,12 +4,14 @@ are."""
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Never, Self
 
 import torch
 from torch import Tensor
 
 from losses.abstract.readings import Readings, at_one_point, fraction, separation
+from losses.core.checks import require_nothing_more, shown
+from losses.core.errors import InputError
 from losses.core.labelled import LabelledBatch, each_pair_once
 from losses.core.loss import Loss
 from losses.core.outputs import Pairs, Triplets
@@ -35,6 +37,7 @@ class EmbeddingLoss(Loss):
     a formula for every anchor                            a subclass of :class:`losses.extend.AnchorLoss`: no more
     a value for every pair, triplet or other item         :meth:`items`, the definition, perhaps from :meth:`pairs`
     items that do not all count; weights of pairs         :meth:`denominators`; :meth:`item_weights`
+    pairs or triplets that are chosen by their values     :attr:`mines`
     distances in place of cosine similarities             :attr:`measure`
     a margin between classes; other readings              :attr:`gap`; :meth:`active_items`
     the same sums block by block, with their gradient     :meth:`tiling`
@@ -60,6 +63,11 @@ class EmbeddingLoss(Loss):
         """By how much more than its farthest positive the nearest negative of an anchor should be away."""
         return 0.0
 
+    @property
+    def mines(self) -> bool:
+        """Whether only some of the pairs or triplets of a labelled batch count, unless ``indices`` say which."""
+        return False
+
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         """Return how to sum a batch block by block; ``None`` where the plain composition has to do."""
         return None
@@ -81,10 +89,10 @@ class EmbeddingLoss(Loss):
         self,
         output: Any,
         target: Any = None,
-        *,
+        indices: tuple[Tensor, ...] | None = None,
+        *surplus: Never,
         weight: Tensor | None = None,
         normalizer: Tensor | float | None = None,
-        indices: tuple[Tensor, ...] | None = None,
         reference: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Return the loss of embeddings against their labels.
@@ -92,28 +100,31 @@ class EmbeddingLoss(Loss):
         Args:
             output: embeddings ``(N, D)``, or the pairs or triplets that the loss takes.
             target: labels ``(N,)``, or what goes with the pairs or triplets.
+            indices: of a labelled batch, a miner's tuple (anchor, positive, negative) or (anchor, positive, anchor,
+                negative): what is compared, in place of everything. The third argument, as in
+                pytorch-metric-learning.
             weight: one weight per anchor, pair or triplet, as the loss says.
             normalizer: replaces the denominator of the mean.
-            indices: of a labelled batch, a miner's tuple (anchor, positive, negative) or (anchor, positive, anchor,
-                negative): what is compared, in place of everything.
             reference: of a labelled batch, another set (embeddings ``(M, D)``, labels ``(M,)``) to compare with.
 
         Raises:
             InputError: the batch is not what the loss takes.
         """
+        require_nothing_more(surplus, "reference=(embeddings, labels)")
         return self._reduced(output, target, weight, normalizer, given(indices, reference))
 
     def total(
         self,
         output: Any,
         target: Any = None,
-        *,
-        weight: Tensor | None = None,
         indices: tuple[Tensor, ...] | None = None,
+        *surplus: Never,
+        weight: Tensor | None = None,
         reference: tuple[Tensor, Tensor] | None = None,
     ) -> Total:
         """Return ``Total(sum, denominator)``. Totals of labelled batches add up to the loss of the batches, each on its
         own: a pair across two batches is in neither."""
+        require_nothing_more(surplus, "reference=(embeddings, labels)")
         return self._on_accepted(self._total, output, target, weight, given(indices, reference))
 
     @torch.no_grad()
@@ -121,8 +132,8 @@ class EmbeddingLoss(Loss):
         self,
         output: Any,
         target: Any = None,
-        *,
         indices: tuple[Tensor, ...] | None = None,
+        *,
         reference: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Return what a batch tells beside its loss, by name: scalars without gradient, none of which is read here.
@@ -209,6 +220,11 @@ class EmbeddingLoss(Loss):
 
 def given(indices: Any, reference: Any) -> dict[str, Any] | None:
     """Return those of both that are given, if any."""
+    if isinstance(indices, Tensor):
+        raise InputError(
+            f"indices must be the tuple that a miner returns, got {shown(indices)}; if these are weights, pass them by "
+            "name: weight=..."
+        )
     if indices is None and reference is None:
         return None
     context = {"indices": indices, "reference": reference}

@@ -15,6 +15,7 @@ from losses.checking.case import (
     PRECISIONS,
     SINGLE,
     SIZE,
+    TOGETHER,
     Broken,
     Case,
     NotApplicable,
@@ -27,14 +28,12 @@ from losses.checking.case import (
     rows_of,
 )
 from losses.checking.clauses import clause
-from losses.core.inputs import EMBEDDINGS, MATCHES, Batch
+from losses.core.inputs import Batch
 from losses.core.outputs import map_floating, tensors_in
 
 MANY, MANY_PAIRS, MANY_TRIPLETS = 66_000, 368, 160
 """Samples, or samples with so many pairs or triplets, that float16 cannot count them: it ends at 65,504."""
 PART = 10_000
-TOGETHER = (EMBEDDINGS, MATCHES)
-"""Kinds whose samples are compared with one another."""
 
 
 @clause(of_the_call=True)

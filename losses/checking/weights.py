@@ -11,21 +11,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from losses.checking.averaging import TOGETHER
 from losses.checking.case import (
     EXACT,
     HALVES,
-    PRECISIONS,
     SINGLE,
     SIZE,
+    TOGETHER,
     Broken,
     Case,
     NotApplicable,
     Precision,
     in_precision,
     leaves_of,
+    require_near,
     require_same,
     rows_of,
+    several_blocks,
 )
 from losses.checking.clauses import clause
 from losses.checking.derivatives import STEP
@@ -59,13 +60,6 @@ def outcome(case: Case, batch: Batch, **options: Any) -> Outcome:
 def counts_of(case: Case) -> Tensor:
     """Return a weight for each sample that is a small integer, some of them 0."""
     return case.weights(torch.arange(SIZE) * 3 % 5)
-
-
-def require_near(what: str, got: Tensor, expected: Tensor, tolerance: float) -> None:
-    """Raise unless two results agree up to a tolerance that is relative to the largest number expected."""
-    largest = expected.detach().double().abs().max() if expected.numel() else torch.ones(())
-    scale = largest if largest > 0 else torch.ones_like(largest)
-    require_same(what, got.detach().double() / scale, expected.detach().double() / scale, tolerance)
 
 
 def compared_apart(case: Case) -> tuple[Batch, dict[str, Any]]:
@@ -160,7 +154,32 @@ def weights_add_up(case: Case) -> None:
         require_same("gradient, permuted", of_permuted, of_one[order])
 
 
-@clause(precisions=PRECISIONS[1:], of_the_call=True)
+@clause(of_the_call=True)
+def weighted_definition_equals_fast_path(case: Case) -> None:
+    """with weights too the total that is computed is the weighted sum over items, and so is its gradient: in one block,
+    in several, and beside a reference"""
+    batch = case.batch(2 * SIZE)
+    weight = case.weights(torch.linspace(0, 3, 2 * SIZE, dtype=torch.float64))
+    contexts: dict[str, dict[str, Any]] = {"": {}}
+    if takes_reference(case):
+        other = case.batch(SIZE, seed=1)
+        contexts[" beside a reference"] = {"reference": (other.output.detach(), other.target)}
+    for where, context in contexts.items():
+        by_definition, expected = case.definition(batch, weight, **context)
+        for blocks in (contextlib.nullcontext, several_blocks)[: 1 + (case.kind in TOGETHER)]:
+            with blocks():
+                total, gradients = case.total(batch, weight, **context)
+            what = f"{where}{', in several blocks' if blocks is several_blocks else ''}"
+            require_near(f"sum{what}", total.sum.sum(), by_definition.sum)
+            if not torch.as_tensor(total.denominator).ndim:  # a sum of several means has several
+                require_near(
+                    f"denominator{what}", torch.as_tensor(total.denominator), torch.as_tensor(by_definition.denominator)
+                )
+            for gradient, right in zip(gradients, expected, strict=True):
+                require_near(f"gradient{what}", gradient, right, 1e-7)
+
+
+@clause(precisions=(SINGLE, *HALVES), of_the_call=True)
 def scale_of_weights(case: Case, precision: Precision) -> None:
     """weights of 1e-30, 1e-6 and 1e6 times as much, or what half precision holds of that, give the same mean and
     gradient, and that many times the sum; so does a mixture of large, small and zero"""
@@ -257,7 +276,7 @@ def without_item(batch: Batch, item: Tensor, leaves: Sequence[Tensor]) -> Batch:
     return Batch(output, target)
 
 
-@clause(of_the_call=True)
+@clause(of_the_call=True, every_case=False)
 def normalizer_replaces_the_denominator(case: Case) -> None:
     """with normalizer= the value is the weighted sum divided by it, be it a number or a tensor of any dtype, and so is
     the gradient; weights do not change it"""
@@ -343,7 +362,7 @@ def derivatives_with_weights(case: Case) -> None:
         require_same("second derivative", second, (after[1] - before[1]).detach() / (2 * STEP), 1e-5)
 
 
-@clause(of_the_call=True)
+@clause(of_the_call=True, every_case=False)
 def bad_normalizers_are_refused(case: Case) -> None:
     """a normalizer that is negative, NaN, infinite, no number or beside reduction="sum" raises an InputError"""
     batch = case.batch()

@@ -57,11 +57,12 @@ class ContrastiveLoss(EmbeddingLoss):
 
     .. math::
         \ell(d) = \begin{cases}
-            \tfrac1p \max(0,\ d - m_+)^p    & \text{same class} \\
-            \tfrac1p \max(0,\ m - d)^p      & \text{different classes}
+            \tfrac1p \max(0,\ d - m_+)^p    & \text{pairs of one class} \\
+            \tfrac1p \max(0,\ m - d)^p      & \text{pairs of two classes}
         \end{cases}
 
-    With ``power=1`` and ``average="balanced"`` this is the value of ``ContrastiveLoss`` in pytorch-metric-learning.
+    :math:`d` is the distance of a pair. With ``power=1`` and ``average="balanced"`` this is the value of
+    ``ContrastiveLoss`` in pytorch-metric-learning.
 
     Args:
         margin: :math:`m`, distance at which pairs of different classes cost nothing any more.

@@ -68,7 +68,8 @@ class MultiSimilarityLoss(AnchorLoss):
         \ell_i = \frac1\alpha \log\Big(1 + \sum_{p \in P(i)} e^{-\alpha (s_{ip} - \lambda)}\Big)
                + \frac1\beta \log\Big(1 + \sum_{n \in N(i)} e^{\beta (s_{in} - \lambda)}\Big)
 
-    :math:`s` are cosine similarities. This is the value of ``MultiSimilarityLoss`` in pytorch-metric-learning, which
+    :math:`s` are cosine similarities, :math:`P(i)` are the positives of anchor :math:`i`, :math:`N(i)` its negatives.
+    This is the value of ``MultiSimilarityLoss`` in pytorch-metric-learning, which
     however gives 0 to a batch that holds no more than one positive and one negative pair.
 
     Args:

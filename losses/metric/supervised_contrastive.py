@@ -54,9 +54,9 @@ class SupervisedContrastiveLoss(AnchorLoss):
     .. math::
         \ell_i = \frac{-1}{|P(i)|} \sum_{p \in P(i)} \log \frac{e^{s_{ip} / T}}{\sum_{a \in A(i)} e^{s_{ia} / T}}
 
-    :math:`s` are cosine similarities, :math:`A(i)` is everything but the anchor itself, :math:`P(i)` what is of its
-    class. This is the value of ``SupConLoss`` in pytorch-metric-learning, which however gives 0 to a batch without any
-    negative, and leaves out of its mean the anchors whose loss rounds to 0.
+    :math:`s` are cosine similarities, :math:`A(i)` is everything but the anchor :math:`i` itself, :math:`P(i)` what is
+    of its class. This is the value of ``SupConLoss`` in pytorch-metric-learning, which however gives 0 to a batch
+    without any negative, and leaves out of its mean the anchors whose loss rounds to 0.
 
     Args:
         temperature: :math:`T`; the lower, the more the hardest comparisons dominate.

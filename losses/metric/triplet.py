@@ -72,9 +72,10 @@ class TripletLoss(EmbeddingLoss):
 
     .. math::
         \ell(a, p, n) = \max(0,\ d(a, p) - d(a, n) + m)
-        \qquad\text{or, soft,}\qquad \log\big(1 + e^{d(a, p) - d(a, n)}\big)
+        \qquad\text{or, soft,}\quad \log\big(1 + e^{d(a, p) - d(a, n)}\big)
 
-    All triplets of a labelled batch are summed exactly without forming them.
+    :math:`d` is the distance, :math:`a` an anchor, :math:`p` a positive, which is of its class, :math:`n` a negative,
+    which is of another. All triplets of a labelled batch are summed exactly without forming them.
 
     Args:
         margin: :math:`m`, or ``"soft"``.
@@ -125,6 +126,10 @@ class TripletLoss(EmbeddingLoss):
     @property
     def measure(self) -> str:
         return self.distance
+
+    @property
+    def mines(self) -> bool:
+        return self.mining != "all"
 
     @property
     def gap(self) -> float:

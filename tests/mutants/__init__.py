@@ -2,6 +2,7 @@
 
 from tests.mutants import (
     averaging,
+    context,
     derivatives,
     edges,
     invariances,
@@ -18,6 +19,7 @@ from tests.mutants import (
 GROUPS = (
     meaning,
     averaging,
+    context,
     weights,
     normalizers,
     derivatives,

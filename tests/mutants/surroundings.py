@@ -89,9 +89,9 @@ class CallingItself(Squares):
     """Calls itself on both halves of a batch, with every hook."""
 
     def forward(self, output: Any, target: Any = None, **options: Any) -> Tensor:
-        if options or not isinstance(output, Tensor) or len(output) != 8:
+        if options or not isinstance(output, Tensor) or len(output) < 8:
             return super().forward(output, target, **options)
-        return (self(output[:4], target[:4]) + self(output[4:], target[4:])) / 2
+        return (self(output[:5], target[:5]) + self(output[5:], target[5:])) / 2
 
 
 class FirstDtypeForAll(Squares):

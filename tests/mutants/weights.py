@@ -1,5 +1,6 @@
 """Broken losses that take weights or a normalizer for something else than they are."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,9 @@ from losses.core.labelled import LabelledBatch, each_pair_once
 from losses.core.loss import Loss
 from losses.core.outputs import Pairs
 from losses.core.reduction import Total
+from losses.ops.tiles.differentiable import TileSums
+from losses.ops.tiles.sizes import sizes
+from losses.ops.tiles.whole_batch import Tiling
 from tests.mutants.averaging import WeightsNormalised
 from tests.mutants.correct import AsItComes, Mutant, PairCosts, Squares
 
@@ -131,6 +135,53 @@ class SortedWeights(Squares):
         return weight.sort(0).values
 
 
+def in_blocks(tiling: Tiling | None, change: Callable[[Tensor, Any], Tensor]) -> Tiling | None:
+    """Return a tiling that changes weights ``(N, 1)`` on their way."""
+    if tiling is None:
+        return None
+
+    def function(tiles: Any, classes: Any, weight: Tensor | None) -> TileSums:
+        return tiling.function(tiles, classes, None if weight is None else change(weight, classes))
+
+    return tiling._replace(function=function)
+
+
+class WeightsInTheOrderOfTheBatch(losses.SupervisedContrastiveLoss):
+    """Gives weights in the order of the batch to anchors in the order of their classes."""
+
+    def tiling(self, batch: LabelledBatch) -> Tiling | None:
+        return in_blocks(super().tiling(batch), lambda weight, classes: weight[torch.argsort(classes.rows)])
+
+
+class WeightsOfTheFirstBlock(losses.CircleLoss):
+    """Gives the weights of the first block of anchors to the anchors of every block."""
+
+    def tiling(self, batch: LabelledBatch) -> Tiling | None:
+        rows = sizes().rows
+        return in_blocks(super().tiling(batch), lambda weight, _: weight[torch.arange(len(weight)) % rows])
+
+
+class UnweightedDenominator(losses.TripletLoss):
+    """Divides the weighted sum of a whole batch by the number of its triplets."""
+
+    def fast_total(self, output: Any, target: Any, weight: Tensor | None) -> Total | None:
+        total = super().fast_total(output, target, weight)
+        if weight is None or total is None:
+            return total
+        return total._replace(denominator=super().fast_total(output, target, None).denominator)
+
+
+class GradientOfTheUnweighted(losses.MultiSimilarityLoss):
+    """Has the weighted sum with a gradient that forgets the weights."""
+
+    def fast_total(self, output: Any, target: Any, weight: Tensor | None) -> Total | None:
+        total = super().fast_total(output, target, weight)
+        if weight is None or total is None:
+            return total
+        plain = super().fast_total(output, target, None).sum
+        return total._replace(sum=plain + (total.sum - plain).detach())
+
+
 class EpsilonInTheDenominator(Squares):
     """Adds 1e-8 to a denominator, so that it is not 0."""
 
@@ -225,13 +276,17 @@ MUTANTS = [
     Mutant("weights_add_up", LargerOfBothEnds(), "value"),
     Mutant("weights_add_up", WeightsUpToAThousand(), "value"),
     Mutant("weights_add_up", SortedWeights(), "value|permuted"),
+    Mutant("weighted_definition_equals_fast_path", WeightsInTheOrderOfTheBatch(), "sum"),
+    Mutant("weighted_definition_equals_fast_path", WeightsOfTheFirstBlock(), "sum.*, in several blocks"),
+    Mutant("weighted_definition_equals_fast_path", UnweightedDenominator(), "denominator"),
+    Mutant("weighted_definition_equals_fast_path", GradientOfTheUnweighted(), "gradient"),
     Mutant("scale_of_weights", EpsilonInTheDenominator(), "mean, weights times"),
     Mutant("scale_of_weights", DenominatorOfAtLeastOne(), "mean, weights times"),
     Mutant("scale_of_weights", WeightsInHalf(), "mean, weights times"),
     Mutant("scale_of_weights", SmallWeightsAreNothing(), "mean, weights times"),
     Mutant("scale_of_weights", WeightsInTheDtypeOfTheBatch(), "mean, "),
-    Mutant("weights_of_every_form", WeightsOfTheFirstColumn(), r"items, weights \(8, 3\)"),
-    Mutant("weights_of_every_form", WeightsOfRowsOnAverage(), r"items, weights \(8, 3\)"),
+    Mutant("weights_of_every_form", WeightsOfTheFirstColumn(), r"items, weights \(10, 3\)"),
+    Mutant("weights_of_every_form", WeightsOfRowsOnAverage(), r"items, weights \(10, 3\)"),
     Mutant("weights_of_every_form", WiderForItsWeights(), "make a result of torch.float64"),
     Mutant("weights_of_every_form", MaskMeansIgnore(), "weights of bool"),
     Mutant("weights_of_every_form", MaskingRowsAlone(), "NaN in one item"),

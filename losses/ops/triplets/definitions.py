@@ -14,8 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from losses.core.torch_private import transforms_are_active
 from losses.ops.numerics.log_space import softplus
-
-BLOCK = 1 << 22  # elements of the largest temporary
+from losses.ops.tiles.sizes import sizes
 
 
 class Compared(NamedTuple):
@@ -115,7 +114,7 @@ def blocks_of_all(compared: Compared, margin: float | None) -> AnchorSums:
         values = cost(near.unsqueeze(2) - far, margin) * (same.unsqueeze(2) & other.unsqueeze(1))
         return values.sum((1, 2)), (values > 0).sum((1, 2))
 
-    rows = max(1, BLOCK // max(1, distances.shape[1] ** 2))
+    rows = max(1, sizes().temporary // max(1, distances.shape[1] ** 2))
     parts = zip(*(torch.split(part, rows) for part in (distances, positive, negative)), strict=True)
     again = not transforms_are_active()  # transforms do not know checkpoints
     columns = zip(
