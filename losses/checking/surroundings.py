@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from losses.checking.case import SINGLE, Broken, Case, gradients_of, leaves_of, require_same
 from losses.checking.clauses import clause
 from losses.checking.refusals import wrong_batches
-from losses.checking.state import require_same_results
+from losses.checking.state import attributes_of, require_same_results
 from losses.core import checks as value_checks
 from losses.core.outputs import map_tensors
 
@@ -169,16 +169,21 @@ def works_as_a_module(case: Case) -> None:
 
 
 @clause()
-def stays_on_the_device(case: Case) -> None:
-    """moved to another device with .to(), the loss makes no tensor of its own anywhere else"""
-    loss = copy.deepcopy(case.loss)
-    leaves, rebuild = leaves_of(case.batch(precision=SINGLE).output)
-    target = map_tensors(case.batch(precision=SINGLE).target, lambda tensor: tensor.to("meta"))
+def moves_with_its_tensors(case: Case) -> None:
+    """moved to another device with .to(), none of the tensors that the loss holds stays behind"""
+    batch, loss = case.batch(precision=SINGLE), copy.deepcopy(case.loss).float()
+    loss(*batch)  # which may make some
+    leaves, rebuild = leaves_of(batch.output)
     elsewhere = [leaf.detach().to("meta").requires_grad_() for leaf in leaves]
-    try:  # a device without values shows where tensors are, on a machine without a GPU too
-        loss.to("meta")(rebuild(elsewhere), target).sum().backward()
+    target = map_tensors(batch.target, lambda tensor: tensor.to("meta"))
+    loss.to("meta")  # a device without values shows where tensors are, on a machine without a GPU too
+    held = {name: value for name, value in attributes_of(loss).items() if isinstance(value, Tensor)}
+    behind = [name for name, value in held.items() if not value.is_meta]
+    try:
+        if behind:
+            loss(rebuild(elsewhere), target).sum().backward()
     except RuntimeError as error:
         if "same device" in str(error) or "expected device" in str(error):
-            raise Broken(str(error)) from None
+            raise Broken(f"{', '.join(behind[:3])} stays behind: {error}") from None
     except Exception:  # what cannot be done without values is no matter of devices
         return

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 import losses
-from losses.core.labelled import LabelledBatch
-from losses.core.outputs import Pairs
 from losses.core.parameters import Reduction, checked
-from tests.mutants.correct import Mutant, PairCosts, Square, Squares
+from tests.mutants.correct import Mutant, Square, Squares
 
 
 def setting(change: Callable[[], object], name: str) -> losses.MSELoss:
@@ -112,13 +110,6 @@ class UnloadableState(Squares):
         return {"version": 1}
 
 
-class ConstantOfTheCPU(Squares):
-    """Makes a constant where the batch is not."""
-
-    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return super().items(prediction, target) * torch.ones(target.shape[-1])
-
-
 class ConstantThatStaysBehind(Squares):
     """Keeps a constant as a plain attribute, which does not move with the module."""
 
@@ -131,12 +122,23 @@ class ConstantThatStaysBehind(Squares):
         return super().items(prediction, target) * self.scales
 
 
-class MaskOfTheCPU(PairCosts):
-    """Makes a mask of pairs where the batch is not."""
+class ConstantOfTheClass(Squares):
+    """Keeps a constant of all its instances, which moves with none of them."""
 
-    def items(self, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
-        items = super().items(output, target)
-        return items.where(torch.ones(len(items)) > 0, 0)
+    scales = torch.ones(3)
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return super().items(prediction, target) * self.scales
+
+
+class ConstantOfTheFirstBatch(Squares):
+    """Makes a constant where its first batch is."""
+
+    scales: Tensor | None = None
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        self.scales = torch.ones_like(target[0]) if self.scales is None else self.scales
+        return super().items(prediction, target) * self.scales
 
 
 MUTANTS = [
@@ -155,7 +157,7 @@ MUTANTS = [
     Mutant("works_as_a_module", CallingItself(), "through a hook|a hook ran"),
     Mutant("works_as_a_module", FirstDtypeForAll(), "dtype"),
     Mutant("works_as_a_module", UnloadableState(), "_extra_state"),
-    Mutant("stays_on_the_device", ConstantOfTheCPU(), "device"),
-    Mutant("stays_on_the_device", ConstantThatStaysBehind(), "device"),
-    Mutant("stays_on_the_device", MaskOfTheCPU(), "device"),
+    Mutant("moves_with_its_tensors", ConstantOfTheClass(), "scales stays behind"),
+    Mutant("moves_with_its_tensors", ConstantThatStaysBehind(), "scales stays behind"),
+    Mutant("moves_with_its_tensors", ConstantOfTheFirstBatch(), "scales stays behind"),
 ]
