@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 from annotated_types import Ge, Lt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from losses.core.errors import ConfigError, Problem, suggestion
+from losses.core.errors import ConfigError, Problem, quoted, suggestion
 from losses.core.parameters import Wording, problems_in
 
 Size = Annotated[int, Ge(1), Wording("an integer of at least 1")]
@@ -47,14 +47,15 @@ def one_of(what: str, models: Mapping[str, type[Settings]]) -> BeforeValidator:
             return value
         values = {"name": value} if isinstance(value, str) else value
         if not isinstance(values, Mapping):
-            raise ConfigError(f"got {value!r}, expected the name of a {what} or a mapping with a name")
+            raise ConfigError(f"got {quoted(value)}, expected the name of a {what} or a mapping with a name")
         if "name" not in values:
             raise ConfigError(Problem(("name",), f"is missing, expected one of {', '.join(models)}"))
         name = values["name"]
         if not isinstance(name, str) or name not in models:
             raise ConfigError(
                 Problem(
-                    ("name",), f"unknown {what} {name!r}, available are {', '.join(models)}.{suggestion(name, models)}"
+                    ("name",),
+                    f"unknown {what} {quoted(name)}, available are {', '.join(models)}.{suggestion(name, models)}",
                 )
             )
         return read(models[name], values)

@@ -7,25 +7,25 @@ from the annotated signatures of the constructors.
 from __future__ import annotations
 
 import inspect
-import json
-import re
 import textwrap
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from losses.core.building import ANY_LOSS, as_data, build
+from losses.core.building import ANY_LOSS, build
+from losses.core.data.file import text_of
+from losses.core.data.json_text import data_from_json
+from losses.core.data.yaml_scalars import resolved
 from losses.core.docstrings import documentation
-from losses.core.errors import ConfigError, Problem, dotted, quoted, suggestion
+from losses.core.errors import LONGEST, ConfigError, Problem, dotted, listed, quoted, suggestion
 from losses.core.parameters import DeclaredParameter, declared_parameters, model_of
 from losses.core.registry import ALIASES, SPECS, Spec, find, load_plugins
 
 if TYPE_CHECKING:
-    import yaml
-
     from losses.core.loss import Loss
 
 
@@ -61,9 +61,14 @@ def create(name_or_mapping: str | Mapping[str, Any] | None = None, /, **paramete
 def load(path: str | PathLike[str], key: str | None = None) -> Loss:
     """Return the loss that a YAML or JSON file describes.
 
+    YAML is read as YAML 1.2: ``010`` is ten, ``1e-3`` a number, and ``yes``, ``no``, ``1:30`` and ``2026-01-01`` are
+    text. A file may be 1 MiB long and hold 50,000 values (keys count, and what an alias repeats counts each time), 100
+    levels and integers of 400 digits; no more of it is read.
+
     Args:
-        path: the file; ``.json`` is read as JSON, anything else as YAML.
-        key: where in the file the loss stands, such as ``"training.loss"``; by default the whole file is the loss.
+        path: the file, a regular one in UTF-8; ``.json`` is read as JSON, anything else as YAML.
+        key: where in the file the loss stands, such as ``"training.loss"``; by default the whole file is the loss. A
+            part that looks like a number, such as the 3 of ``"runs.3.loss"``, finds that number and the text alike.
 
     Raises:
         ConfigError: the file cannot be read as data, or what it says is not a loss; all problems at once.
@@ -71,20 +76,35 @@ def load(path: str | PathLike[str], key: str | None = None) -> Loss:
     content: Any = read_mapping(path)
     parts = tuple(key.split(".")) if key else ()
     for depth, part in enumerate(parts):
-        if not isinstance(content, Mapping) or part not in content:
+        found = keys_meant(content, part)
+        if len(found) != 1:
             known = [str(name) for name in content] if isinstance(content, Mapping) else []
             raise ConfigError(
-                f"{path}: there is no key {dotted(parts[: depth + 1])!r}, the keys there are "
-                f"{', '.join(known) or 'none'}."
-                f"{suggestion(part, known)}"
+                f"{path}: there are {listed(map(quoted, found))}, each of which {dotted(parts[: depth + 1])!r} may mean"
+                if found
+                else f"{path}: there is no key {dotted(parts[: depth + 1])!r}, the keys there are "
+                f"{listed(known) or 'none'}.{suggestion(part, known)}"
             )
-        content = content[part]
+        content = content[found[0]]
     try:
         return create(content)
     except ConfigError as error:
         if not key and (place := place_of_loss(content)):
             raise ConfigError(f'{path}: is not a loss itself, but holds one; write load(path, key="{place}")') from None
         raise error.under(*parts).within(str(path)) from None
+
+
+def keys_meant(content: object, part: str) -> list[Any]:
+    """Return the keys of a mapping that a part of a dotted key may mean: the text itself, or what YAML reads it as.
+
+    >>> keys_meant({3: "a", "b": "c"}, "3")
+    [3]
+    """
+    meanings: list[Any] = [part]
+    with suppress(ValueError):  # a number too long to be read
+        meanings.append(resolved(part))
+    typed = [(type(meaning), meaning) for meaning in meanings]  # 1 and true are equal, but of two types
+    return [name for name in content if (type(name), name) in typed] if isinstance(content, Mapping) else []
 
 
 def place_of_loss(content: Mapping[str, Any]) -> str | None:
@@ -102,6 +122,8 @@ def keys_of_losses(content: Mapping[str, Any], prefix: str = "", depth: int = 3)
     """Return the dotted keys of a configuration that are called ``loss`` or hold a mapping with the name of one."""
     places = []
     for key, value in content.items():
+        if len(str(key)) > LONGEST:  # nobody means it, and before each of many keys it would fill the memory
+            continue
         if key == "loss" or (isinstance(value, Mapping) and is_name_of_loss(value.get("name"))):
             places.append(f"{prefix}{key}")
         elif isinstance(value, Mapping) and depth > 1:
@@ -114,26 +136,21 @@ def is_name_of_loss(name: object) -> bool:
 
 
 def read_mapping(path: str | PathLike[str]) -> dict[str, Any]:
-    """Return the mapping that a YAML or JSON file holds, as plain data.
+    """Return the mapping that a YAML or JSON file holds, as plain data; for the limits see :func:`load`.
 
     Raises:
-        ConfigError: the file is missing, empty, not a mapping, says a key twice, or holds tags that would run code.
+        ConfigError: the file is missing, no regular file, beyond a limit, empty, not a mapping, says a key twice, or
+            holds tags that would run code.
     """
     try:
         file = Path(path)
-        text = file.read_text(encoding="utf-8")
     except TypeError:
         raise ConfigError(f"got {quoted(path)}, expected the path of a file") from None
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: there is no such file") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as text: {error}") from None
     try:
-        content = as_data(_from_json(text) if file.suffix == ".json" else from_yaml(text))
-    except RecursionError:
-        raise ConfigError(f"{file}: is nested too deeply, or in itself") from None
-    except ValueError as error:
-        raise ConfigError(f"{file}: {error}") from None
+        text = text_of(file)
+        content = data_from_json(text) if file.suffix == ".json" else from_yaml(text)
+    except ConfigError as error:
+        raise error.within(str(file)) from None
     if content is None:
         raise ConfigError(f"{file}: is empty, expected a mapping such as 'name: huber'")
     if not isinstance(content, dict):
@@ -267,44 +284,11 @@ def schema_of(spec: Spec) -> dict[str, Any]:
 
 
 def from_yaml(text: str) -> Any:
-    """Return YAML text as plain data: no tags that run code, no key twice, and ``1e-3`` is a number as in YAML 1.2."""
-    import yaml
+    """Return YAML text as plain data, read as YAML 1.2, within the limits of :func:`load` and without running anything.
 
-    try:
-        return yaml.load(text, Loader=_loader())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"is not plain YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise
-    # what the parser itself stumbles over: a tag on text that it does not fit, a date of month 99
-    except Exception as error:
-        raise ConfigError(f"is not plain YAML: {type(error).__name__}: {error}") from None
+    Raises:
+        ConfigError: it cannot be read as data.
+    """
+    from losses.core.data.yaml_text import data_from_yaml  # PyYAML is imported with the first file
 
-
-def _loader() -> type[yaml.SafeLoader]:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys = [key.value for key, _ in node.value]
-            for key in keys:
-                if keys.count(key) > 1:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key!r} stands there twice", node.start_mark
-                    )
-            return super().construct_mapping(node, deep)
-
-    number = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
-    return Loader
-
-
-def _from_json(text: str) -> Any:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ValueError(f"the key {key!r} stands there twice")
-        return dict(pairs)
-
-    return json.loads(text, object_pairs_hook=once) if text.strip() else None
+    return data_from_yaml(text)

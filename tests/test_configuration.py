@@ -172,10 +172,35 @@ def test_a_key_picks_the_loss_out_of_a_larger_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no key 'training\.los'.*Did you mean 'loss'"):
         losses.load(file, "training.los")
     file.write_text("training:\n  loss: {name: huber, delta: no}\n")
-    with pytest.raises(ConfigError, match=r"training\.loss\.delta: got False"):
+    with pytest.raises(ConfigError, match=r"training\.loss\.delta: got 'no'"):  # text, as in YAML 1.2
         losses.load(file, "training.loss")
     (tmp_path / "run.json").write_text('{"loss": "mse"}')
     assert losses.load(tmp_path / "run.json", "loss").config()["name"] == "mse"
+
+
+@pytest.mark.parametrize(
+    ("entry", "part"),
+    [
+        ("3", "3"), ("'3'", "3"), ("0x3", "3"), ("03", "3"), ("3", "0x3"), ("1e3", "1e3"), ("1000.0", "1e3"),
+        ("true", "true"), ("~", "null"), ("2026-01-01", "2026-01-01"), ("1:30", "1:30"), ("no", "no"),
+    ],
+)  # fmt: skip
+def test_a_key_that_looks_like_a_number_finds_the_number_and_the_text(entry: str, part: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(f"runs:\n  {entry}: {{loss: huber}}\n  else: mse\n")
+    assert losses.load(file, f"runs.{part}.loss").config()["name"] == "huber"
+
+
+def test_a_key_that_may_mean_two_entries_or_looks_only_equal_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("3: mse\n'3': mae\ntrue: huber\n")
+    with refused(["there are 3, '3', each of which '3' may mean"], ConfigError):
+        losses.load(file, "3")
+    for key in ("1", "1.0", "9" * 500):
+        with refused(["there is no key", "the keys there are 3, 3, True"], ConfigError):
+            losses.load(file, key)
+    (tmp_path / "run.json").write_text('{"3": "mse"}')
+    assert losses.load(tmp_path / "run.json", "3").config()["name"] == "mse"
 
 
 def test_unknown_families_and_check_modes_are_refused_with_a_suggestion() -> None:

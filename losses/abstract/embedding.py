@@ -104,7 +104,12 @@ class EmbeddingLoss(Loss):
                 negative): what is compared, in place of everything. The third argument, as in
                 pytorch-metric-learning.
             weight: one weight per anchor, pair or triplet, as the loss says.
-            normalizer: replaces the denominator of the mean.
+            normalizer: replaces the denominator of the mean. It makes parts of ``Pairs`` and ``Triplets`` add up to the
+                whole where each pair or triplet is an item (contrastive, triplet), but not parts of a labelled batch,
+                of the views of InfoNCE or of the pairs of circle: there everything is compared with everything, and
+                what lies across two parts is in neither (parts of the anchors against one and the same ``reference``
+                do add up). A batch whose network does not fit into memory is accumulated exactly by embedding it part
+                by part, as the README shows.
             reference: of a labelled batch, another set (embeddings ``(M, D)``, labels ``(M,)``) to compare with.
 
         Raises:
@@ -123,7 +128,7 @@ class EmbeddingLoss(Loss):
         reference: tuple[Tensor, Tensor] | None = None,
     ) -> Total:
         """Return ``Total(sum, denominator)``. Totals of labelled batches add up to the loss of the batches, each on its
-        own: a pair across two batches is in neither."""
+        own: a pair across two batches is in neither, so totals of its halves are not the total of a batch."""
         require_nothing_more(surplus, "reference=(embeddings, labels)")
         return self._on_accepted(self._total, output, target, weight, given(indices, reference))
 
@@ -142,8 +147,9 @@ class EmbeddingLoss(Loss):
         - ``positive_distance``, ``negative_distance``: mean distance within a class and between classes.
         - ``margin_violations``: fraction of the anchors whose nearest negative is not farther than the farthest
           positive by the margin; of triplets and pairs that are given, of those that cost something.
-        - ``collapse``: the loss, averaged over all items, over that of the same batch with all embeddings at one point.
-          A training that stays at 1 is stuck.
+        - ``relative_loss``: the loss, averaged over all items, over that of the same batch with all embeddings at one
+          point. A training that stays at 1 has collapsed or is stuck; above 1 the embeddings are worse than that, since
+          negatives are nearer than positives; it falls as they learn. 0 where the loss at one point is 0.
         - ``effective_rank``: how many directions the embeddings use (Roy & Vetterli 2007).
 
         Raises:
@@ -207,7 +213,7 @@ class EmbeddingLoss(Loss):
         return {
             "active_fraction": active,
             **separation(output, target, active, self.distance_measure, self.gap),
-            "collapse": fraction(mean, collapsed),
+            "relative_loss": fraction(mean, collapsed),
             "effective_rank": effective_rank(points),
         }
 

@@ -17,13 +17,16 @@ from losses.checking import (
     context,
     derivatives,
     edges,
+    forms,
     invariances,
     meaning,
+    parameters,
     persistence,
     refusals,
     state,
     surroundings,
     transforms,
+    usual_parameters,
     weights,
 )
 from losses.checking.case import EXACT, Broken, Case, NotApplicable, Precision, cases_of, options_of
@@ -104,22 +107,27 @@ def verdict(
     reason = {**getattr(cases[0].loss, "exemptions", {}), **(exemptions or {})}.get(clause.name)
     if reason is not None:
         return Verdict(clause.name, where, "declared", f"{clause.promise}: not so, {reason}")
-    applied, why = False, ""
-    for case in cases if clause.every_case else {case.kind: case for case in reversed(cases)}.values():
+    kept_on, not_on, why = dict[str, None](), dict[str, None](), ""
+    for case in clause.among(cases):
         if clause.of_the_call and not case.keeps_the_call:
             return Verdict(clause.name, where, "not offered", clause.promise)
         try:
             with settings_restored():  # or a loss that changes them would break the clauses that come after
                 clause.run(Case(copy.deepcopy(case.loss), case.kind, case.oracle), precision)
-            applied = True
+            kept_on[str(case.kind)] = None
         except NotApplicable as reason:
             why = str(reason)
+            not_on[str(case.kind)] = None
         except Exception as error:  # whatever a loss does wrong is a verdict, not the end of the report
             text = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
             return Verdict(
                 clause.name, where, "broken", f"{clause.promise}: not so for {case}: {' '.join(text.split())[:400]}"
             )
-    if applied:
+    if kept_on and not_on.keys() - kept_on.keys():
+        return Verdict(
+            clause.name, where, "kept", f"{clause.promise}: on {', '.join(kept_on)} alone ({why})", tuple(kept_on)
+        )
+    if kept_on:
         return Verdict(clause.name, where, "kept", clause.promise)
     return Verdict(clause.name, where, "not applicable", f"{clause.promise}: {why}")
 
@@ -140,13 +148,16 @@ __all__ = [
     "context",
     "derivatives",
     "edges",
+    "forms",
     "invariances",
     "meaning",
     "options_of",
+    "parameters",
     "persistence",
     "refusals",
     "state",
     "surroundings",
     "transforms",
+    "usual_parameters",
     "weights",
 ]

@@ -106,7 +106,7 @@ def halves_make_the_whole(case: Case) -> None:
     """with normalizer= two half batches give the value and gradient of the whole batch"""
     case.weights(torch.ones(SIZE, dtype=torch.float64))
     if case.kind in TOGETHER:
-        raise NotApplicable("the items are made from the whole batch")
+        raise NotApplicable("what lies across two halves is in neither")
     batch = case.batch()
     whole, gradients = case.run(batch)
     weight = case.loss.total(*batch).denominator

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
+from losses.core.data.plain import as_data
 from losses.core.errors import ConfigError, Problem, quoted
 from losses.core.loss import Loss
 from losses.core.parameters import Wording
@@ -28,21 +29,12 @@ def build(config: object) -> Loss:
     if not isinstance(config, Mapping):
         raise ConfigError(f"got {quoted(config)}, expected the name of a loss or a mapping with a name")
     try:
-        settings = {key if isinstance(key, str) else quoted(key): as_data(value) for key, value in config.items()}
+        settings = {key if isinstance(key, str) else quoted(key): value for key, value in as_data(config).items()}
         if "name" not in settings:
             raise ConfigError(Problem(("name",), f"is missing, expected one of {', '.join(sorted(SPECS))}"))
         return find(settings.pop("name")).cls(**settings)
     except RecursionError:
         raise ConfigError("is nested too deeply, or in itself") from None
-
-
-def as_data(value: Any) -> Any:
-    """Return configuration objects of any library (such as Hydra's) as plain dicts and lists."""
-    if isinstance(value, Mapping):
-        return {key: as_data(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
-        return [as_data(item) for item in value]
-    return value
 
 
 ANY_LOSS = {"$comment": "any loss"}

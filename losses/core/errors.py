@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 Path = tuple[str | int, ...]
@@ -22,7 +23,8 @@ class Problem(NamedTuple):
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot become a loss; ``problems`` lists everything that is wrong with it.
+    """A configuration that cannot become a loss; ``problems`` lists everything that is wrong with it, of more than 50
+    problems of one mapping the first and how many more there are.
 
     >>> from losses.extend import Problem
     >>> print(ConfigError(Problem(("loss", "terms", 1, "margn"), "unknown key")))
@@ -65,11 +67,51 @@ def quoted(value: object) -> str:
     >>> quoted("semihard")
     "'semihard'"
     """
+    text = ""
     try:
-        text = repr(value)
-    except Exception:  # an integer of 5000 digits, a mapping in itself, a stranger's faulty __repr__
+        for piece in _written(value):
+            text += piece
+            if len(text) > LONGEST:
+                return f"{text[:LONGEST]}..."
+    except Exception:  # an integer of 5000 digits, a stranger's faulty __repr__
         return f"a {type(value).__name__} that cannot be shown"
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    return text
+
+
+def _written(value: object) -> Iterator[str]:
+    """Yield the ``repr`` of a value piece by piece: of a million values, or a list in itself, none is made in vain."""
+    if type(value) is dict:
+        yield "{"
+        for index, (key, item) in enumerate(value.items()):
+            yield ", " if index else ""
+            yield from _written(key)
+            yield ": "
+            yield from _written(item)
+        yield "}"
+    elif type(value) is list or (type(value) is tuple and len(value) > 1):
+        yield "[" if type(value) is list else "("
+        for index, item in enumerate(value):
+            yield ", " if index else ""
+            yield from _written(item)
+        yield "]" if type(value) is list else ")"
+    else:
+        yield repr(value)
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return words with commas between them: some of them, and how many more there are.
+
+    >>> listed(["huber", "mse"])
+    'huber, mse'
+    """
+    words = list(words)
+    more = f" and {len(words) - MOST_SHOWN:,} more" if len(words) > MOST_SHOWN else ""
+    return ", ".join(shortened(word) for word in words[:MOST_SHOWN]) + more
+
+
+def shortened(text: str) -> str:
+    """Return a text that fits into a message."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def suggestion(word: object, known: Iterable[str]) -> str:
@@ -78,10 +120,21 @@ def suggestion(word: object, known: Iterable[str]) -> str:
     >>> suggestion("triplett", ["huber", "triplet"])
     " Did you mean 'triplet'?"
     """
-    if not isinstance(word, str):
+    if not isinstance(word, str) or len(word) > LONGEST:
         return ""
-    word, known = word.lower(), list(known)
+    word, known = word.lower(), list(islice(known, MOST_COMPARED))
     near = difflib.get_close_matches(word, known, n=1, cutoff=NEAR)
-    swapped = [other for other in known if sorted(other) == sorted(word)]  # letters that changed places
+    # letters that changed places
+    swapped = [other for other in known if len(other) == len(word) and sorted(other) == sorted(word)]
     close = swapped or near
-    return f" Did you mean {close[0]!r}?" if close else ""
+    return f" Did you mean {shortened(close[0])!r}?" if close else ""
+
+
+LONGEST = 200
+"""How many characters of a value or word a message shows."""
+
+MOST_SHOWN = 50
+"""How many words or problems of one kind a message names."""
+
+MOST_COMPARED = 1000
+"""Among how many words a close one is looked for, and how many problems are put into words."""

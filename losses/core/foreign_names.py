@@ -10,6 +10,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from losses.core.errors import quoted
+
 TORCH, PML = "torch", "pytorch-metric-learning 2.9"
 
 
@@ -35,7 +37,7 @@ class ForeignLoss(NamedTuple):
 
     def explained(self, asked: str) -> str:
         """Return in a sentence what the loss is here, to someone who ``asked`` for it."""
-        subject = f"{self.library}'s {self.call}" if self.library else repr(asked)
+        subject = f"{self.library}'s {self.call}" if self.library else quoted(asked)
         if self.here is None:
             return f"{subject} has no equal here: {self.note}."
         renamed = [f"its {theirs} is {ours}" for theirs, ours in self.renames.items()]

@@ -110,8 +110,10 @@ class Loss(nn.Module, ABC):
             output: what the model made.
             target: what it should have made.
             weight: one weight per item or per leading index of the items; what has weight 0 changes nothing.
-            normalizer: replaces the denominator of the mean, for example the number of items of a whole accumulated
-                batch.
+            normalizer: replaces the denominator of the mean, for example by that of a whole batch of which this is a
+                part: then the parts add up to the loss of the whole, in value and gradient. That is so where each item
+                is made of one sample, or of a pair or triplet that is given; where samples of a batch are compared with
+                one another (:class:`losses.extend.EmbeddingLoss` says where), what lies across two parts is in neither.
 
         Raises:
             InputError: the batch is not what the loss takes.
@@ -120,8 +122,9 @@ class Loss(nn.Module, ABC):
         return self._reduced(output, target, weight, normalizer)
 
     def total(self, output: Any, target: Any = None, *surplus: Never, weight: Tensor | None = None) -> Total:
-        """Return ``Total(sum, denominator)``: add totals over batches or ranks, then take ``.mean()``, and it is
-        exact."""
+        """Return ``Total(sum, denominator)``: add totals over batches or ranks, and their ``.mean()`` is exactly that
+        over the items of all of them. Where samples are compared with one another that is not the loss of one
+        large batch, see ``normalizer`` of :meth:`forward`."""
         require_nothing_more(surplus)
         return self._on_accepted(self._total, output, target, weight)
 

@@ -17,6 +17,7 @@ from typing import (
     Literal,
     NamedTuple,
     ParamSpec,
+    TypeVar,
     Union,
     get_args,
     get_origin,
@@ -27,7 +28,7 @@ import torch
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
-from losses.core.errors import ConfigError, Path, Problem, quoted, suggestion
+from losses.core.errors import MOST_COMPARED, MOST_SHOWN, ConfigError, Path, Problem, quoted, shortened, suggestion
 from losses.core.foreign_names import foreign_parameter, foreign_value
 from losses.core.precision import BUFFER_DTYPE
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Wording(NamedTuple):
@@ -141,7 +143,8 @@ def validated(init: Callable[..., None], given: Mapping[str, object]) -> dict[st
     from pydantic import ValidationError
 
     annotations = {parameter.name: parameter.annotation for parameter in declared_parameters(init)}
-    problems = [unknown_key((name,), annotations) for name in given if name not in annotations]
+    unknown = [name for name in given if name not in annotations]
+    problems = problems_of(unknown, lambda name: [unknown_key((name,), annotations)])
     try:
         model = model_of(init).model_validate({name: value for name, value in given.items() if name in annotations})
     except ValidationError as error:
@@ -152,13 +155,22 @@ def validated(init: Callable[..., None], given: Mapping[str, object]) -> dict[st
 
 
 def problems_in(error: ValidationError, annotations: Mapping[str, Any]) -> list[Problem]:
-    """Return what pydantic found wrong, each problem once, in words: the key's path, what came and what is accepted.
+    """Return what pydantic found wrong, each problem once, in words: the key's path, what came and what is accepted;
+    of a great many, the first and how many more there are.
 
     Args:
         error: what pydantic raised for a mapping.
         annotations: the annotation of every key.
     """
-    return list(dict.fromkeys(problem for detail in error.errors() for problem in _problems(detail, annotations)))
+    return problems_of(error.errors(include_url=False), lambda detail: _problems(detail, annotations))
+
+
+def problems_of(faults: Sequence[T], described: Callable[[T], list[Problem]]) -> list[Problem]:
+    """Return the problems that faults are, each once; of a great many, the first and how many more there are."""
+    problems = list(dict.fromkeys(problem for fault in faults[:MOST_COMPARED] for problem in described(fault)))
+    more = len(problems) - MOST_SHOWN
+    at_least = "at least " if len(faults) > MOST_COMPARED else ""
+    return [*problems[:MOST_SHOWN], Problem((), f"and {at_least}{more:,} problems more")] if more > 0 else problems
 
 
 @functools.cache
@@ -233,6 +245,7 @@ def as_configuration(value: Any) -> Any:
 
 def unknown_key(path: Path, known: Iterable[str]) -> Problem:
     """Return the problem of a key that nothing is declared for."""
+    path = (*path[:-1], shortened(str(path[-1])))
     known = list(known)
     hint = foreign_parameter(str(path[-1]), known) or suggestion(path[-1], known)
     return Problem(path, f"unknown key, accepted are {', '.join(known)}.{hint}")

@@ -180,7 +180,8 @@ def unknown_name(name: object) -> str:
     if not isinstance(name, str):
         return listed
     known = [*SPECS, *ALIASES]
-    same = [word for word in known if bare(word) == bare(name)]  # 'MSELoss' is 'mse'
+    bare_name = bare(name)
+    same = [word for word in known if bare(word) == bare_name]  # 'MSELoss' is 'mse'
     rows = foreign_losses(name)
     if same or any(row.here for row in rows):
         listed = f"unknown loss {quoted(name)}."

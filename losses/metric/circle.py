@@ -52,7 +52,7 @@ def circle(
     "circle",
     inputs=(EMBEDDINGS, PAIRS),
     laws=(NON_NEGATIVE, SCALE_INVARIANT, SYMMETRIC_IN_PAIRS),
-    suits="embeddings for retrieval and verification; converges quickly, with one margin that rarely needs tuning",
+    suits="embeddings for retrieval and verification; one margin for all pairs, of which the worst weigh most",
     source="Y. Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, 2020, "
     "arXiv:2002.10857, eq. 6",
 )
@@ -77,6 +77,9 @@ class CircleLoss(AnchorLoss):
         pytorch-metric-learning miner, ``reference=(embeddings, labels)`` another set to compare with.
         ``Pairs(first, second)``, each ``(N, D)``, with a target ``(N,)`` above 0 where the pair is of one class: all
         similarities given enter one sum, as for one anchor; items ``(1,)``.
+
+        Parts add up, by ``normalizer=`` or as totals, where they are anchors against one and the same reference; halves
+        of a labelled batch, or of pairs, do not.
 
     Units:
         None: similarities and the loss are pure numbers.

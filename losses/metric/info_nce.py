@@ -73,8 +73,8 @@ class InfoNCELoss(EmbeddingLoss):
 
     :math:`s_{ap}` is the cosine similarity of an anchor :math:`a` and its positive :math:`p`, :math:`s_{an}` that of
     the anchor and one of its negatives :math:`n`. On a labelled batch this is the value of ``NTXentLoss`` in
-    pytorch-metric-learning, in memory that grows with N, where that one lists every positive pair with every negative
-    pair.
+    pytorch-metric-learning 2.9, in memory that grows with N, where that one lists every positive pair with every
+    negative pair.
 
     Args:
         temperature: :math:`T`; the lower, the more the hardest negatives dominate.
@@ -95,6 +95,9 @@ class InfoNCELoss(EmbeddingLoss):
         tuple of a pytorch-metric-learning miner (what it lists twice counts twice), ``reference=(embeddings, labels)``
         another set to take positives and negatives from. ``weight`` is one per row of the pairs, for both directions,
         or one per anchor; what has weight 0 is still a negative of others.
+
+        Parts add up, by ``normalizer=`` or as totals, where they are anchors against one and the same reference; halves
+        of the views, or of a labelled batch, do not.
 
     Units:
         Similarities and ``temperature`` are pure numbers; the loss is in nats.

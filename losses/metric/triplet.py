@@ -92,6 +92,9 @@ class TripletLoss(EmbeddingLoss):
         D)``, with ``None``. ``indices=`` takes the tuple of a pytorch-metric-learning miner, ``reference=(embeddings,
         labels)`` another set to take positives and negatives from. ``weight`` is one per anchor ``(N,)``.
 
+        Parts add up, by ``normalizer=`` or as totals, where they are triplets that are given, or anchors against one
+        and the same reference; halves of a labelled batch do not.
+
     Units:
         ``margin`` and the loss are in the unit of the distance.
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_metric_learning import miners
 from torch import Tensor
 
 import losses
 from losses import Loss, Pairs, Triplets, VAEOutput
+from losses.adapters.pytorch_metric_learning import miners
 from losses.core.inputs import EMBEDDINGS
 from losses.core.registry import find
 from tests.refusals import refused

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
-from pytorch_metric_learning import losses as pml_losses
 from torch import Tensor, nn
 
 import losses
 from losses import ConfigError, Pairs, Triplets
+from losses.adapters.pytorch_metric_learning import losses as pml_losses
 from losses.core.foreign_names import LOSSES, PARAMETERS, PML, TORCH, VALUES, ForeignLoss, bare, foreign_losses
 from losses.core.parameters import declared_parameters
 from losses.core.registry import ALIASES, SPECS, find

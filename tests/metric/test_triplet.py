@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_metric_learning import distances, miners
-from pytorch_metric_learning import losses as pml
 from torch import Tensor
 
 import losses
 from losses import Triplets
+from losses.adapters.pytorch_metric_learning import distances, miners
+from losses.adapters.pytorch_metric_learning import losses as pml
 from losses.ops.tiles.sizes import block_sizes
 from tests.gradients import backward
 from tests.metric.few_points import POINTS, assert_few_points_are_finite

@@ -5,14 +5,17 @@ from tests.mutants import (
     context,
     derivatives,
     edges,
+    forms,
     invariances,
     meaning,
     normalizers,
+    parameters,
     persistence,
     refusals,
     state,
     surroundings,
     transforms,
+    usual_parameters,
     weights,
 )
 
@@ -24,11 +27,14 @@ GROUPS = (
     normalizers,
     derivatives,
     edges,
+    forms,
     invariances,
+    parameters,
     persistence,
     refusals,
     state,
     surroundings,
     transforms,
+    usual_parameters,
 )
 MUTANTS = [mutant for group in GROUPS for mutant in group.MUTANTS]

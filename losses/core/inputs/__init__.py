@@ -7,7 +7,7 @@ has weight 0 and can draw a valid batch. Losses declare their kinds; checks, tes
 from losses.core.inputs.distributions import DistributionObjects, Distributions, Transport
 from losses.core.inputs.embeddings import Embeddings, MatchInput, PairInput, TripletInput
 from losses.core.inputs.generative import VAE
-from losses.core.inputs.kind import Asked, Batch, Kind
+from losses.core.inputs.kind import Asked, Batch, Form, Kind
 from losses.core.inputs.predictions import Binary, ClassIndices, Logits, Pointwise, Scores
 
 POINTWISE = Pointwise()
@@ -40,5 +40,6 @@ __all__ = [
     "VAE_OUTPUT",
     "Asked",
     "Batch",
+    "Form",
     "Kind",
 ]

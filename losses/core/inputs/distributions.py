@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, get_args
 
@@ -13,8 +13,8 @@ from torch.distributions import Distribution, Normal
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import REGIMES, Asked, Batch, Kind, filled, normal
-from losses.core.outputs import Samples
+from losses.core.inputs.kind import REGIMES, Asked, Batch, Form, Kind, filled, halved, normal
+from losses.core.outputs import Samples, map_tensors
 from losses.core.parameters import DistributionForm
 from losses.core.precision import matched, widened
 from losses.core.reduction import expanded
@@ -102,6 +102,27 @@ class Distributions(Kind):
         output, target = (in_form(normal(generator, size, 5), form) for form in self.forms(loss))
         return Batch(output.detach().requires_grad_(), target.detach())
 
+    def shapes(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        return shapes_of_rows(batch)
+
+    def encodings(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        output_form, target_form = self.forms(loss)
+        output, target = as_logits(batch.output, output_form), as_logits(batch.target, target_form)
+
+        def said(output_as: str, target_as: str) -> Form:
+            parameters = {"output_form": output_as, "target_form": target_as}
+            return Form(Batch(in_form(output, output_as), in_form(target, target_as)), parameters)
+
+        own = said(output_form, target_form)._replace(parameters={})
+        return {
+            "forms of the output": [own, *(said(form, target_form) for form in FORMS if form != output_form)],
+            "forms of the target": [own, *(said(output_form, form) for form in FORMS if form != target_form)],
+        }
+
+    def close_targets(self, loss: Any, batch: Batch) -> list[Batch]:
+        _, form = self.forms(loss)
+        return [batch, Batch(batch.output, in_form(1.01 * as_logits(batch.target, form), form))]
+
 
 class DistributionObjects(Kind):
     """Two distributions of ``torch.distributions``."""
@@ -158,6 +179,8 @@ class Transport(Kind):
             check.require_tensor(output=output, target=target)
             check.require_same_shape(output=output, target=target)
         output, target = self._samples("output", output), self._samples("target", target)
+        weights = None if target.weights is None else matched(target.weights, output.points)
+        target = Samples(matched(target.points, output.points), weights)
         if 0 in (output.points.ndim, target.points.ndim) or output.points.shape[:-1] != target.points.shape[:-1]:
             raise InputError(
                 f"output and target must hold one distribution per leading index along their last dimension, "
@@ -238,6 +261,34 @@ class Transport(Kind):
         output, target = (in_form(normal(generator, size, 5), form).detach() for _ in range(2))
         return Batch(output.requires_grad_(), target)
 
+    def shapes(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        return shapes_of_rows(batch)
+
+    def encodings(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        form = self.ask(loss, "form")
+        if form == "samples":
+            return self._encodings_of_samples(*batch)
+        other = "logits" if form == "probs" else "probs"
+        output, target = (as_logits(part, form) for part in batch)
+        own, said = (Batch(in_form(output, each), in_form(target, each)) for each in (form, other))
+        return {f"{other} for {form}": [Form(own), Form(said, {"form": other})]}
+
+    def _encodings_of_samples(self, output: Tensor, target: Tensor) -> dict[str, list[Form]]:
+        ones = torch.ones_like(output).detach()
+        twice = torch.cat([output, output[..., :1]], -1)
+        heavier = torch.cat([ones[..., :1] * 2, ones[..., 1:]], -1)
+        alike = output, Samples(output), Samples(output, ones), (output, ones / 2)
+        return {
+            "equal weights": [Form(Batch(said, target)) for said in alike],
+            "a sample that is there twice": [Form(Batch(twice, target)), Form(Batch(Samples(output, heavier), target))],
+        }
+
+    def close_targets(self, loss: Any, batch: Batch) -> list[Batch]:
+        form = self.ask(loss, "form")
+        if form == "samples":
+            return [batch, Batch(batch.output, batch.target + 1e-3)]
+        return [batch, Batch(batch.output, in_form(1.01 * as_logits(batch.target, form), form))]
+
     def _samples(self, name: str, value: Any) -> Samples:
         if not isinstance(value, Tensor) and not (isinstance(value, tuple) and len(value) == 2):
             raise InputError(
@@ -281,6 +332,24 @@ def regimes_of_forms(batch: Batch, *forms: str) -> dict[str, Batch]:
     return {
         name: Batch(*(in_form(part * by, form) for part, by, form in zip(logits, pair, forms, strict=True)))
         for name, pair in factors.items()
+    }
+
+
+def as_logits(values: Tensor, form: str) -> Tensor:
+    """Return logits of distributions that are in a form, whatever its normalisation."""
+    return values.log() if form == "probs" else values
+
+
+def shapes_of_rows(batch: Batch) -> dict[str, list[Form]]:
+    """Return the rows of a batch ``(N, K)`` in other shapes, and one of them alone."""
+
+    def in_shapes(batch: Batch, *changes: Callable[[Tensor], Tensor]) -> list[Form]:
+        return [Form(batch), *(Form(Batch(*(map_tensors(part, change) for part in batch))) for change in changes)]
+
+    first = Batch(*(map_tensors(part, lambda tensor: tensor[:1]) for part in batch))
+    return {
+        "many": in_shapes(batch, halved, lambda tensor: tensor[None, :, None]),
+        "one alone": in_shapes(first, lambda tensor: tensor[0]),
     }
 
 

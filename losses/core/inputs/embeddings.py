@@ -9,7 +9,18 @@ from torch import Tensor
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import Batch, Kind, masked, normal
+from losses.core.inputs.kind import (
+    INTEGERS,
+    Batch,
+    Form,
+    Kind,
+    in_plain_tuple,
+    masked,
+    normal,
+    retyped,
+    signs,
+    yes_and_no,
+)
 from losses.core.labelled import LabelledBatch, labelled_batch
 from losses.core.outputs import Pairs, Triplets
 from losses.core.precision import matched, widened
@@ -78,6 +89,14 @@ class Embeddings(Kind):
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(at_two_scales(generator, size), uneven_labels(generator, size))
 
+    def encodings(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        _, labels = batch.target.unique(return_inverse=True)
+        apart = max(1, 127 // max(1, int(labels.max())))  # as large as the narrowest dtype can say
+        return {
+            "labels": retyped(Batch(batch.output, labels * apart), *INTEGERS),
+            "two classes": retyped(Batch(batch.output, labels % 2), torch.bool),
+        }
+
 
 class PairInput(Kind):
     """Pairs of embeddings that belong together or do not."""
@@ -121,6 +140,9 @@ class PairInput(Kind):
         first, apart = normal(generator, size, 4), at_two_scales(generator, size)
         second = (first + apart).detach().requires_grad_()
         return Batch(Pairs(first, second), torch.randperm(size, generator=generator) % 2 == 0)
+
+    def encodings(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        return {"same or different": yes_and_no(batch) + signs(batch), **in_plain_tuple(batch)}
 
 
 class MatchInput(Kind):
@@ -171,6 +193,9 @@ class MatchInput(Kind):
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(Pairs(normal(generator, size, 4), normal(generator, size, 4)), None)
 
+    def encodings(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        return in_plain_tuple(batch)
+
 
 class TripletInput(Kind):
     """Anchors, each with one embedding of its own class and one of another."""
@@ -216,6 +241,9 @@ class TripletInput(Kind):
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         anchor, near, far = normal(generator, size, 4), at_two_scales(generator, size), at_two_scales(generator, size)
         return Batch(Triplets(anchor, *((anchor + apart).detach().requires_grad_() for apart in (near, far))), None)
+
+    def encodings(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        return in_plain_tuple(batch)
 
 
 def at_two_scales(generator: torch.Generator, size: int) -> Tensor:

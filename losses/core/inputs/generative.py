@@ -10,7 +10,21 @@ from torch import Tensor, nn
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import REGIMES, Asked, Batch, Kind, filled, kind_for, masked, normal, uniform
+from losses.core.inputs.kind import (
+    REGIMES,
+    YES_OR_NO,
+    Asked,
+    Batch,
+    Form,
+    Kind,
+    filled,
+    in_plain_tuple,
+    kind_for,
+    masked,
+    normal,
+    retyped,
+    uniform,
+)
 from losses.core.outputs import VAEOutput
 from losses.core.precision import matched, widened
 from losses.core.reduction import require_weight_fits
@@ -74,3 +88,20 @@ class VAE(Kind):
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         mean, log_variance = normal(generator, size, 2), normal(generator, size, 2)
         return Batch(VAEOutput(normal(generator, size, 3), mean, log_variance), uniform(generator, size, 3))
+
+    def shapes(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        (reconstruction, mean, log_variance), data = batch
+
+        def of_data(*shape: int) -> list[Form]:
+            output = VAEOutput(reconstruction.reshape(-1, *shape), mean, log_variance)
+            return [Form(batch), Form(Batch(output, data.reshape(-1, *shape)))]
+
+        size = data[0].numel()
+        return {"(N, C, 1)": of_data(size, 1), "(N, 1, H, W)": of_data(1, 1, size)}
+
+    def encodings(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        black_or_white = Batch(batch.output, (batch.target > 0.5).to(torch.float64))
+        return {"data of 0 and 1": retyped(black_or_white, *YES_OR_NO), **in_plain_tuple(batch)}
+
+    def close_targets(self, loss: Any, batch: Batch) -> list[Batch]:
+        return [batch, Batch(batch.output, 0.99 * batch.target + 0.003)]

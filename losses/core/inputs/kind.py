@@ -34,6 +34,14 @@ class Batch(NamedTuple):
     target: Any
 
 
+class Form(NamedTuple):
+    """A batch in one of the forms in which it can be said, and the parameters with which a loss reads it in that
+    form."""
+
+    batch: Batch
+    parameters: Mapping[str, Any] = {}
+
+
 class Asked(NamedTuple):
     """What a kind asks of a loss: what the attribute means, what holds where a loss does not have it, and the values or
     the types it may have."""
@@ -49,6 +57,11 @@ class Kind(ABC):
 
     A kind knows nothing of a loss but the attributes that it declares in ``asks``. A loss may have them or not: for
     each there is a value that holds without it.
+
+    What a kind takes (:meth:`accept`, :meth:`inspect`, :meth:`mask`) is checked in every call. What it says of its
+    batches is what :func:`losses.check_loss` holds a loss to: valid ones (:meth:`draw`), the edges of the domain
+    (:meth:`edges`), other ways to say the same (:meth:`shapes`, :meth:`encodings`) and what may not be taken for the
+    same (:meth:`close_targets`).
     """
 
     name: ClassVar[str]
@@ -115,6 +128,24 @@ class Kind(ABC):
         """
         return {name: Batch(map_floating(batch.output, way), batch.target) for name, way in REGIMES.items()}
 
+    def shapes(self, loss: Any, batch: Any) -> dict[str, list[Form]]:
+        """Return batches of the same items in other shapes, by name: those of one list cost the same, item by item.
+
+        They are made from a valid batch of an even size so that gradients go back to its output, as those of
+        :meth:`encodings` are.
+        """
+        return {}
+
+    def encodings(self, loss: Any, batch: Any) -> dict[str, list[Form]]:
+        """Return batches that say the same in other dtypes, numbers or containers, by name: those of one list cost the
+        same, item by item."""
+        return {}
+
+    def close_targets(self, loss: Any, batch: Any) -> list[Batch]:
+        """Return two batches whose targets differ by so little that rounding, or choosing the largest, would make them
+        one; none where targets are labels."""
+        return []
+
     def __repr__(self) -> str:
         return self.name
 
@@ -129,6 +160,39 @@ def filled(tensor: Tensor, value: float) -> Tensor:
     ones negated."""
     signs = 1 - 2 * (torch.arange(len(tensor)) % 2).to(tensor.dtype)
     return (torch.full_like(tensor, value).detach().movedim(0, -1) * signs).movedim(-1, 0)
+
+
+def halved(tensor: Tensor) -> Tensor:
+    """Return a tensor ``(N, ...)`` as ``(2, N / 2, ...)``."""
+    return tensor.reshape(2, len(tensor) // 2, *tensor.shape[1:])
+
+
+def retyped(batch: Batch, *dtypes: torch.dtype) -> list[Form]:
+    """Return a batch, and again with its target in each of the dtypes that can say the target's numbers."""
+    target = batch.target
+    others = [target.to(dtype) for dtype in dtypes]
+    return [Form(batch), *(Form(Batch(batch.output, other)) for other in others if bool((other == target).all()))]
+
+
+def yes_and_no(batch: Batch) -> list[Form]:
+    """Return which targets are above 0, as 0 and 1 in every dtype."""
+    return retyped(Batch(batch.output, (batch.target > 0).to(torch.float64)), *YES_OR_NO)
+
+
+def signs(batch: Batch) -> list[Form]:
+    """Return which targets are above 0, as -1 and 1 in every dtype."""
+    return retyped(Batch(batch.output, (batch.target > 0).to(torch.float64) * 2 - 1), *SIGNS)
+
+
+def in_plain_tuple(batch: Batch) -> dict[str, list[Form]]:
+    """Return a batch whose output is a NamedTuple, and again with a tuple without names."""
+    return {"a plain tuple": [Form(batch), Form(Batch(tuple(batch.output), batch.target))]}
+
+
+INTEGERS = (torch.int64, torch.int32, torch.int8, torch.uint8)
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+SIGNS = (torch.int64, torch.int8, torch.float32, torch.float16)
+YES_OR_NO = (torch.bool, torch.int64, torch.uint8, torch.float32, torch.float16)
 
 
 def normal(generator: torch.Generator, *shape: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Any, ClassVar
 
@@ -11,7 +11,21 @@ from torch import Tensor
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import REGIMES, Asked, Batch, Kind, filled, normal, uniform
+from losses.core.inputs.kind import (
+    INTEGERS,
+    REGIMES,
+    Asked,
+    Batch,
+    Form,
+    Kind,
+    filled,
+    halved,
+    normal,
+    retyped,
+    signs,
+    uniform,
+    yes_and_no,
+)
 from losses.core.precision import matched, widened
 from losses.core.reduction import expanded
 
@@ -51,6 +65,12 @@ class Pointwise(Kind):
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 3), normal(generator, size, 3).detach())
 
+    def shapes(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        return shapes_of_elements(batch)
+
+    def close_targets(self, loss: Any, batch: Batch) -> list[Batch]:
+        return [batch, Batch(batch.output, 1.001 * batch.target)]
+
 
 class Scores(Kind):
     """One score for each yes-or-no question; its sign is the decision."""
@@ -86,6 +106,12 @@ class Scores(Kind):
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 3), (uniform(generator, size, 3) > 0.5).double() * 2 - 1)
 
+    def shapes(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        return shapes_of_elements(batch)
+
+    def encodings(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        return {"yes and no": signs(batch) + yes_and_no(batch)}
+
 
 class Binary(Scores):
     """One logit for each yes-or-no question, against a probability."""
@@ -105,6 +131,12 @@ class Binary(Scores):
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 3), uniform(generator, size, 3))
 
+    def encodings(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        return {"yes and no": yes_and_no(Batch(batch.output, batch.target - 0.5))}
+
+    def close_targets(self, loss: Any, batch: Batch) -> list[Batch]:
+        return [batch, Batch(batch.output, 0.99 * batch.target + 0.003)]
+
 
 class Logits(Kind):
     """One logit for each class, at every position, against class indices or probabilities."""
@@ -112,7 +144,8 @@ class Logits(Kind):
     name, returns = "LOGITS", "logits"
     output_text, target_text = "logits (N, C, ...)", "class indices (N, ...) or probabilities (N, C, ...)"
     asks: ClassVar[Mapping[str, Asked]] = {
-        "ignore_index": Asked("the target of positions that do not count", types=(int, NoneType))
+        "ignore_index": Asked("the target of positions that do not count", types=(int, NoneType)),
+        "class_weight": Asked("weights of classes: a mean over indices divides by those of the targets"),
     }
 
     def accept(self, loss: Any, output: Any, target: Any) -> tuple[Tensor, Tensor]:
@@ -219,6 +252,34 @@ class Logits(Kind):
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 5), torch.randint(5, (size,), generator=generator))
 
+    def shapes(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        def in_a_row(tensor: Tensor) -> Tensor:
+            return halved(tensor).movedim(-1, 1) if tensor.ndim == 2 else halved(tensor)
+
+        def in_a_plane(tensor: Tensor) -> Tensor:
+            plane = halved(tensor).unsqueeze(0)
+            return plane.movedim(-1, 1) if tensor.ndim == 2 else plane
+
+        row, plane = (Batch(*(change(part) for part in batch)) for change in (in_a_row, in_a_plane))
+        return {"positions": [Form(batch), Form(row), Form(plane)]}
+
+    def encodings(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
+        logits, target = batch
+        indices = target.argmax(1) if target.dtype.is_floating_point else target
+        chosen = Batch(logits, indices)
+        one_hot = torch.nn.functional.one_hot(indices, logits.shape[1]).to(logits.dtype)
+        others = [Form(Batch(logits, said)) for said in self._targets(indices, one_hot)]
+        return {"indices": retyped(chosen, *INTEGERS)} | (
+            {"one-hot probabilities": others} if self.ask(loss, "class_weight") is None else {}
+        )
+
+    def close_targets(self, loss: Any, batch: Batch) -> list[Batch]:
+        logits, target = batch
+        indices = target.argmax(1) if target.dtype.is_floating_point else target
+        one_hot = torch.nn.functional.one_hot(indices, logits.shape[1]).to(logits.dtype)
+        near = [target for target in self._targets(indices, one_hot) if target.dtype.is_floating_point]
+        return [Batch(logits, part * (1 - s) + s / logits.shape[1]) for part in near for s in (0.2, 0.21)]
+
 
 class ClassIndices(Logits):
     """One logit for each class, at every position, against class indices alone."""
@@ -242,3 +303,15 @@ def positions(logits: Tensor) -> tuple[int, ...]:
     """Return the logits' shape without classes: one entry per item."""
     shape = logits.shape
     return shape[:1] if len(shape) == 2 else shape[:1] + shape[2:]
+
+
+def shapes_of_elements(batch: Batch) -> dict[str, list[Form]]:
+    """Return the elements of a batch ``(N, D)`` in other shapes, and one of them alone."""
+
+    def in_shapes(batch: Batch, *changes: Callable[[Tensor], Tensor]) -> list[Form]:
+        return [Form(batch), *(Form(Batch(*(change(part) for part in batch))) for change in changes)]
+
+    return {
+        "many": in_shapes(batch, torch.flatten, halved, lambda tensor: tensor.unsqueeze(-1), lambda tensor: tensor.mT),
+        "one alone": in_shapes(Batch(*(part[:1, 0] for part in batch)), torch.squeeze),
+    }

@@ -1,0 +1,1 @@
+"""Reading configuration: what YAML and JSON mean, and what no file can do."""
