@@ -23,12 +23,16 @@ from losses.checking import (
     parameters,
     persistence,
     refusals,
+    state,
+    surroundings,
     transforms,
     usual_parameters,
+    weights,
 )
 from losses.checking.case import EXACT, Broken, Case, NotApplicable, Precision, cases_of, options_of
 from losses.checking.clauses import CLAUSES, Clause, clause
 from losses.checking.report import Report, Verdict
+from losses.checking.surroundings import settings_restored
 from losses.core.errors import ConfigError, suggestion
 from losses.core.inputs import Kind
 from losses.core.loss import Loss
@@ -104,11 +108,12 @@ def verdict(
     if reason is not None:
         return Verdict(clause.name, where, "declared", f"{clause.promise}: not so, {reason}")
     kept_on, not_on, why = dict[str, None](), dict[str, None](), ""
-    for case in cases[:1] if clause.once else cases:
+    for case in clause.among(cases):
         if clause.of_the_call and not case.keeps_the_call:
             return Verdict(clause.name, where, "not offered", clause.promise)
         try:
-            clause.run(Case(copy.deepcopy(case.loss), case.kind, case.oracle), precision)
+            with settings_restored():  # or a loss that changes them would break the clauses that come after
+                clause.run(Case(copy.deepcopy(case.loss), case.kind, case.oracle), precision)
             kept_on[str(case.kind)] = None
         except NotApplicable as reason:
             why = str(reason)
@@ -150,6 +155,9 @@ __all__ = [
     "parameters",
     "persistence",
     "refusals",
+    "state",
+    "surroundings",
     "transforms",
     "usual_parameters",
+    "weights",
 ]

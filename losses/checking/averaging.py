@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from functools import reduce
+from operator import add
 
 import torch
+from torch import Tensor
 
 from losses.checking.case import (
     HALVES,
     PRECISIONS,
+    SINGLE,
     SIZE,
     TOGETHER,
     Broken,
     Case,
     NotApplicable,
     Precision,
+    gradients_of,
+    in_precision,
+    leaves_of,
     require_finite,
     require_same,
     rows_of,
 )
 from losses.checking.clauses import clause
 from losses.core.inputs import Batch
-from losses.core.outputs import map_floating
+from losses.core.outputs import map_floating, tensors_in
 
-MANY = 100_000
+MANY, MANY_PAIRS, MANY_TRIPLETS = 66_000, 368, 128
+"""Samples, or samples with so many pairs or triplets, that float16 cannot count them: it ends at 65,504."""
+PART = 10_000
 
 
 @clause(of_the_call=True)
@@ -108,12 +118,50 @@ def halves_make_the_whole(case: Case) -> None:
 
 @clause(precisions=HALVES)
 def many_items(case: Case, precision: Precision) -> None:
-    """a hundred thousand items in half precision do not overflow, nor does their count"""
-    size = 64 if case.kind in TOGETHER else MANY  # whose pairs and triplets are many
+    """66,000 items or pairs, which is more than float16 can count, do not overflow in half precision, nor does their
+    number, in value and gradient"""
+    together = case.kind in TOGETHER
+    size = MANY
+    if together:
+        size = MANY_PAIRS if case.keeps_the_call and precision.dtype is torch.float16 else MANY_TRIPLETS
     batch = case.batch(size, precision)
+    single = in_precision(batch, SINGLE)
     value, gradients = case.run(batch, precision)
     require_finite(value, gradients)
-    exact = case.loss(*(map_floating(part, lambda t: t.double()) for part in batch)).double()
+    if case.keeps_the_call:
+        total = case.loss.total(*batch)
+        require_finite(total.sum, [])
+        require_finite(torch.as_tensor(total.denominator), [])
+    exact, right = in_parts(case, single) if adds_up(case) else case.run(single)
     # as far off as a result in half precision may be by its own rounding
-    if not torch.allclose(value.double(), exact, rtol=2e-2, atol=1e-4):
-        raise Broken(f"{value.item()}, in float64 {exact.item()}")
+    if not torch.allclose(value.double(), exact.double(), rtol=2e-2, atol=1e-4):
+        raise Broken(f"{value.item()}, exactly {exact.item()}")
+    smallest = torch.finfo(precision.dtype).smallest_normal * torch.finfo(precision.dtype).eps
+    for gradient, expected in zip(gradients, right, strict=True):
+        error = (gradient.double() - expected.double()).norm()
+        if error > 0.3 * expected.double().norm() + smallest * math.sqrt(gradient.numel()):
+            raise Broken(f"the gradient is off by {error.item():.3g}, its norm is {expected.norm().item():.3g}")
+
+
+def adds_up(case: Case) -> bool:
+    """Return whether the totals of parts of a batch add up to that of the whole."""
+    if not case.keeps_the_call or case.kind in TOGETHER:
+        return False
+    with contextlib.suppress(NotApplicable):
+        case.weights(torch.ones(SIZE, dtype=torch.float64))
+        return True
+    return False
+
+
+def in_parts(case: Case, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    """Return value and gradients of a batch from the totals of its parts, each of which float16 could count."""
+    size = len(tensors_in(batch.output)[0])
+    parts = [rows_of(batch, slice(start, start + PART)) for start in range(0, size, PART)]
+    split = [leaves_of(part.output) for part in parts]
+    totals = (
+        case.loss.total(rebuild(leaves), part.target) for part, (leaves, rebuild) in zip(parts, split, strict=True)
+    )
+    value = reduce(add, totals).mean()
+    gradients = gradients_of(value, [leaf for leaves, _ in split for leaf in leaves])
+    columns = len(split[0][0])
+    return value, [torch.cat(gradients[column::columns]) for column in range(columns)]

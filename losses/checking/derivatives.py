@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 
 from losses.checking.case import (
@@ -14,6 +15,8 @@ from losses.checking.case import (
     OF_EMBEDDINGS,
     TOGETHER,
     Case,
+    NotApplicable,
+    gradients_of,
     leaves_of,
     require_same,
     several_blocks,
@@ -23,9 +26,12 @@ from losses.checking.slopes import require_between_slopes
 from losses.core.checks import checks
 from losses.core.inputs import DISTRIBUTIONS, TRANSPORT, Batch
 from losses.core.inputs.kind import TIES
+from losses.core.outputs import tensors_in
 
 ON_SIMPLEX = (DISTRIBUTIONS, TRANSPORT)
 """Kinds whose numbers may be probabilities, which have to stay above 0."""
+STEP = 1e-5
+"""Length of a finite difference of the second order."""
 
 
 @clause()
@@ -102,6 +108,44 @@ def backward_twice(case: Case) -> None:
     for one, other, times in zip(first, second, scaled, strict=True):
         require_same("the second backward", other, one)
         require_same("grad_output of -3", times, -3 * one)
+
+
+@clause()
+def target_derivative(case: Case) -> None:
+    """the gradient with respect to a target of real numbers equals finite differences: it is not detached without a
+    word"""
+    for seed in range(2):
+        batch, other = case.batch(5, seed=seed), case.batch(5, seed=seed + 2)
+        targets = tensors_in(batch.target)
+        if not targets or not all(tensor.dtype.is_floating_point for tensor in targets):
+            raise NotApplicable("its target is no real numbers")
+        if all(bool((tensor == tensor.round()).all()) for tensor in targets):
+            raise NotApplicable("its target is whole numbers, which mean a class")
+        leaves, rebuild = leaves_of(batch.target)
+        # towards another target: between two distributions lies one
+        ways = [there.detach() - here.detach() for here, there in zip(targets, tensors_in(other.target), strict=True)]
+
+        def value_at(
+            step: float,
+            batch: Batch = batch,
+            rebuild: Callable[..., Any] = rebuild,
+            start: Sequence[Tensor] = targets,
+            ways: Sequence[Tensor] = ways,
+        ) -> Tensor:
+            moved = [tensor.detach() + step * way for tensor, way in zip(start, ways, strict=True)]
+            value: Tensor = case.loss(batch.output, rebuild(moved)).sum()
+            return value.detach()
+
+        expected, of_output = case.run(batch)
+        value, others = case.run(Batch(batch.output, rebuild(leaves)))
+        require_same("value where the target requires grad", value, expected)
+        for gradient, right in zip(others, of_output, strict=True):
+            require_same("gradient by the output where the target requires grad", gradient, right)
+        with checks("never"):  # between two targets of log-probabilities lies none
+            gradients = gradients_of(case.loss(batch.output, rebuild(leaves)), leaves)
+            slope = (4 * value_at(STEP) - 3 * value_at(0) - value_at(2 * STEP)) / (2 * STEP)
+        along = torch.stack([(part * way).sum() for part, way in zip(gradients, ways, strict=True)]).sum()
+        require_same("gradient by the target", along, slope, 1e-5)
 
 
 def slopes_agree(case: Case, name: str, batch: Batch) -> None:

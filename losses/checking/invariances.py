@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
@@ -81,13 +82,18 @@ def memory_layout(case: Case) -> None:
 
 @clause()
 def inputs_stay_untouched(case: Case) -> None:
-    """inputs are never modified"""
-    batch = case.batch()
-    before = [tensor.clone() for part in batch for tensor in tensors_in(part)]
-    case.loss(*batch).sum().backward()
-    for tensor, copied in zip([tensor for part in batch for tensor in tensors_in(part)], before, strict=True):
+    """inputs are never modified, nor are weights and normalizer"""
+    batch, options = case.batch(), options_of_the_call(case)
+    given = [*options.values(), *(tensor for part in batch for tensor in tensors_in(part))]
+    before = [(tensor.detach().clone(), tensor.requires_grad) for tensor in given]
+    loss = case.with_reduction("mean") if options else case.loss
+    for keywords in ({}, options) if options else ({},):
+        loss(*batch, **keywords).sum().backward()
+    for tensor, (copied, requires_grad) in zip(given, before, strict=True):
         if not torch.equal(tensor, copied):
             raise Broken("an input changed")
+        if tensor.requires_grad != requires_grad:
+            raise Broken("an input requires grad")
 
 
 @clause(precisions=(EXACT, SINGLE))
@@ -115,15 +121,28 @@ def no_state_between_calls(case: Case) -> None:
 
 @clause()
 def no_synchronisation(case: Case) -> None:
-    """after the first batch no value of a tensor is read, which would make a GPU wait"""
+    """after the first batch no value of a tensor is read, which would make a GPU wait, nor with weights and a
+    normalizer"""
     if DISPATCH_MODE is None:
         raise NotApplicable("this torch does not show which operations it dispatches")
-    batch = case.batch()
-    case.loss(*batch)
-    with Synchronisations() as seen, HostReads() as read:
-        case.loss(*batch).sum().backward()
-    if seen.calls or read.calls:
-        raise Broken(f"reads values with {', '.join(sorted({*seen.calls, *read.calls}))}")
+    batch, options = case.batch(), options_of_the_call(case)
+    loss = case.with_reduction("mean") if options else case.loss
+    loss(*batch)
+    for keywords in ({}, options) if options else ({},):
+        with Synchronisations() as seen, HostReads() as read:
+            loss(*batch, **keywords).sum().backward()
+        if seen.calls or read.calls:
+            raise Broken(f"reads values with {', '.join(sorted({*seen.calls, *read.calls}))}")
+
+
+def options_of_the_call(case: Case) -> dict[str, Tensor]:
+    """Return the tensors that a loss can be called with beside the batch, which other modules do not take."""
+    if not case.keeps_the_call:
+        return {}
+    options = {"normalizer": torch.tensor(3.0, dtype=torch.float64)}
+    with contextlib.suppress(NotApplicable):
+        options["weight"] = case.weights(torch.linspace(0, 3, SIZE, dtype=torch.float64))
+    return options
 
 
 class HostReads(TorchFunctionMode):

@@ -271,7 +271,7 @@ class Loss(nn.Module, ABC):
             require_real(weight=weight)
             if due:
                 require_same_device(output=first_of(output), weight=weight)
-            weight = widened(weight) if weight.dtype.is_floating_point else weight.float()
+            weight = beside_items(weight, output)
             output, target = kind.mask(self, output, target, weight)
         if due and not is_meta(output):
             kind.inspect(self, output, target)
@@ -284,6 +284,12 @@ class Loss(nn.Module, ABC):
     def _inspection_is_due(self) -> bool:
         # asked first: what a compiled call looks at, it compiles again for when it changes
         return not is_compiling() and values_are_due(self._inspected)
+
+
+def beside_items(weight: Tensor, output: Any) -> Tensor:
+    """Return a weight in the dtype of an accepted output: no result is wider for its weights."""
+    first = first_of(output)
+    return weight.to(torch.float32 if first is None else widened(first).dtype)
 
 
 def kind_of(loss: Loss, output: object) -> Kind:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 _any_autocast = getattr(torch._C, "_is_any_autocast_enabled", None)
 _transforms_are_active = getattr(torch._C, "_are_functorch_transforms_active", None)
@@ -44,3 +45,15 @@ def dispatch_mode() -> type[Any] | None:
     except ImportError:
         return None
     return TorchDispatchMode
+
+
+def storage_reference(tensor: Tensor) -> Callable[[], bool]:
+    """Return a function that tells whether the memory of a tensor is still in use, and keeps nothing alive itself;
+    where torch does not tell, it never is."""
+    try:
+        from torch.multiprocessing.reductions import StorageWeakRef
+    except ImportError:
+        return lambda: False
+    untyped: Any = StorageWeakRef  # as torch leaves it
+    reference = untyped(tensor.untyped_storage())
+    return lambda: not reference.expired()

@@ -9,9 +9,12 @@ from torch import Tensor
 
 import losses
 from losses import ConfigError
-from losses.checking import CLAUSES, check_loss
+from losses.checking import CLAUSES, Case, Clause, cases_of, check_loss, verdict
+from losses.checking.case import EXACT
+from losses.checking.surroundings import settings
 from losses.core.inputs import LOGITS, POINTWISE
-from tests.mutants.correct import Squares
+from tests.mutants import MUTANTS
+from tests.mutants.correct import Mutant, Squares
 from tests.mutants.derivatives import DetachedOutput
 from tests.mutants.edges import VanishingEpsilon
 from tests.mutants.invariances import Counting
@@ -129,7 +132,7 @@ def test_a_report_is_a_table_of_clause_verdict_and_what_was_seen() -> None:
     assert rows[2].endswith("(float16)")
     assert "POINTWISE has no such edge" in rows[3]
     assert "no oracle was given" in rows[4]
-    assert rows[5].endswith("inputs are never modified")
+    assert rows[5].endswith("inputs are never modified, nor are weights and normalizer")
 
 
 def test_raise_for_failures_names_every_broken_clause_and_no_other() -> None:
@@ -143,3 +146,27 @@ def test_raise_for_failures_names_every_broken_clause_and_no_other() -> None:
 
 def test_nothing_is_raised_where_nothing_is_broken() -> None:
     check_loss("mse", clauses=["one_item", "zero_vectors", "equals_its_oracle"]).raise_for_failures()
+
+
+def test_a_clause_that_takes_long_is_run_with_the_default_parameters_of_every_kind() -> None:
+    seen = []
+
+    def look(case: Case) -> None:
+        seen.append((str(case.kind), case.loss.config()))
+
+    once = Clause("look", "it is looked at", look, (EXACT,), of_the_call=False, once_per_kind=True)
+    cases = list(cases_of("contrastive"))
+    assert len(cases) > 2
+    assert verdict(once, cases, EXACT).outcome == "kept"
+    default = losses.create("contrastive").config()
+    assert sorted(seen, key=str) == [("EMBEDDINGS", default), ("PAIRS", default)]
+
+
+@pytest.mark.parametrize("clause", ["settings_stay", "one_item"])
+@pytest.mark.parametrize(
+    "mutant", [mutant for mutant in MUTANTS if mutant.clause == "settings_stay"], ids=lambda mutant: repr(mutant)
+)
+def test_settings_that_a_loss_changes_are_put_back(mutant: Mutant, clause: str) -> None:
+    before = settings()
+    check_loss(mutant.loss, clauses=[clause])
+    assert settings() == before

@@ -204,3 +204,17 @@ def test_pickle_carries_a_total(protocol: int) -> None:
     again = pickle.loads(pickle.dumps(FIRST, protocol))
     assert type(again) is Total
     assert again + SECOND == FIRST + SECOND
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("of_weight", [torch.float64, torch.int64, torch.bool], ids=str)
+def test_no_result_is_wider_for_its_weights(dtype: torch.dtype, of_weight: torch.dtype) -> None:
+    prediction, target = torch.tensor([3.0, 1.0], dtype=dtype, requires_grad=True), torch.zeros(2, dtype=dtype)
+    loss, weight = losses.create("mse"), torch.tensor([1, 0]).to(of_weight)
+    value, total = loss(prediction, target, weight=weight), loss.total(prediction, target, weight=weight)
+    assert {value.dtype, total.sum.dtype, total.denominator.dtype} == {torch.float32}
+    assert value == 9
+    value.backward()
+    assert prediction.grad is not None
+    assert prediction.grad.dtype is dtype
+    assert prediction.grad.tolist() == [6, 0]

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from losses.core import torch_private
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "losses"
@@ -113,6 +116,21 @@ print(losses.create("mse")(torch.zeros(1, 2), torch.zeros(1, 2), weight=torch.on
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment, check=True
     )
     assert outcome.stdout.split() == ["True", "True", "True", "nan", "0.0"]
+
+
+def test_memory_is_in_use_until_it_is_freed_and_nobody_claims_it_where_torch_does_not_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tensor = torch.zeros(3)
+    in_use = torch_private.storage_reference(tensor)
+    view = tensor[1:]
+    del tensor
+    assert in_use()
+    del view
+    assert not in_use()
+    monkeypatch.delattr("torch.multiprocessing.reductions.StorageWeakRef")
+    assert not torch_private.storage_reference(kept := torch.zeros(3))()
+    assert len(kept) == 3
 
 
 PRIVATE = re.compile(r"\btorch(\.\w+)*\._\w+|\btorch\.ops\b|\bfunctorch\b")

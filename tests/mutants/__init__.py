@@ -8,17 +8,23 @@ from tests.mutants import (
     forms,
     invariances,
     meaning,
+    normalizers,
     parameters,
     persistence,
     refusals,
+    state,
+    surroundings,
     transforms,
     usual_parameters,
+    weights,
 )
 
 GROUPS = (
     meaning,
     averaging,
     context,
+    weights,
+    normalizers,
     derivatives,
     edges,
     forms,
@@ -26,6 +32,8 @@ GROUPS = (
     parameters,
     persistence,
     refusals,
+    state,
+    surroundings,
     transforms,
     usual_parameters,
 )

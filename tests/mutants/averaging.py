@@ -3,12 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import losses
 from losses.core.inputs import Batch, Pointwise
+from losses.core.loss import Loss
 from losses.core.reduction import Total
-from tests.mutants.correct import AsItComes, Mutant, Squares
+from tests.mutants.correct import AsItComes, Mutant, Square, Squares
 
 
 class MeanOverColumns(losses.MSELoss):
@@ -86,6 +88,36 @@ class SumInHalf(Squares):
     spec = replace(losses.MSELoss.spec, inputs=(AsItComes(),))
 
 
+class CountedInHalf(Squares):
+    """Counts items in float16, which ends at 65,504."""
+
+    def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total:
+        total = self.definition_total(output, target, weight)
+        number = torch.ones(output.shape, dtype=torch.float16).sum()
+        return total if weight is not None else total._replace(denominator=number.to(output.dtype))
+
+
+class PairsCountedInHalf(losses.ContrastiveLoss):
+    """Counts pairs in the half precision that embeddings come in."""
+
+    fast_total = Loss.fast_total
+
+    def denominators(self, items: Tensor, output: Any, target: Any) -> Tensor:
+        number = torch.ones(items.shape, dtype=torch.float16).sum()
+        return number.to(items.dtype) / items.numel() * torch.ones_like(items)
+
+
+class GradientDividedInHalf(Squares):
+    """Has a backward that counts items in float16."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        def slope(upstream: Tensor, saved: Tensor, kept: Tensor) -> Tensor:
+            number = torch.ones(saved.shape, dtype=torch.float16).sum()
+            return 2 * upstream * saved * (saved.numel() / number.to(saved.dtype))
+
+        return Square.apply(prediction - target, slope)
+
+
 MUTANTS = [
     Mutant("reductions_agree", MeanOverColumns(), "'mean' against total"),
     Mutant("reductions_agree", NormalizerIgnored(), "normalizer=2"),
@@ -99,5 +131,8 @@ MUTANTS = [
     Mutant("all_weights_zero", UnguardedDenominator(), "nan, expected 0"),
     Mutant("halves_make_the_whole", NormalizerIgnored(), "sum over halves"),
     Mutant("halves_make_the_whole", BatchStatistics(), "sum over halves"),
-    Mutant("many_items", SumInHalf(), "value inf|in float64"),
+    Mutant("many_items", SumInHalf(), "value inf|exactly"),
+    Mutant("many_items", CountedInHalf(), "value inf"),
+    Mutant("many_items", PairsCountedInHalf(), "value inf"),
+    Mutant("many_items", GradientDividedInHalf(), "the gradient is off"),
 ]

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+import losses
 from losses import Pairs
 from losses.core.labelled import LabelledBatch
+from losses.extend import ElementwiseLoss
 from tests.mutants.correct import Absolutes, Mutant, PairCosts, Square, Squares
 
 
@@ -92,6 +94,36 @@ class BackwardInPlace(Squares):
         return Square.apply(prediction - target, lambda upstream, saved, kept: kept.mul_(2) * upstream)
 
 
+class DetachedTarget(Squares):
+    """Takes the target for a constant, without a word."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return super().items(prediction, target.detach())
+
+
+class TargetMovesTheWrongWay(Squares):
+    """Gives a target the gradient of the prediction."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return super().items(prediction, 2 * target.detach() - target)
+
+
+class EntropyUncounted(losses.KLDivergenceLoss):
+    """Leaves the target's own entropy out of a gradient by it."""
+
+    def items(self, output: Tensor, target: Tensor) -> Tensor:
+        return (target.detach().xlogy(target.detach()) - target * output.log_softmax(-1)).sum(-1)
+
+
+class ScoreWithoutTarget(losses.BinaryCrossEntropyLoss):
+    """Compares with a target that was copied out of the graph."""
+
+    def items(self, logits: Tensor, target: Tensor) -> Tensor:
+        return super().items(logits, target.detach().clone())
+
+    fused = ElementwiseLoss.fused
+
+
 class ClampedFarOut(Squares):
     """Clips its own gradient where residuals are above 50."""
 
@@ -148,4 +180,8 @@ MUTANTS = [
     Mutant("forward_mode", WrongTangent(), "forward mode"),
     Mutant("backward_twice", UpstreamIgnored(), "grad_output of -3"),
     Mutant("backward_twice", BackwardInPlace(), "the second backward"),
+    Mutant("target_derivative", DetachedTarget(), "gradient by the target"),
+    Mutant("target_derivative", TargetMovesTheWrongWay(), "gradient by the target"),
+    Mutant("target_derivative", EntropyUncounted(), "gradient by the target"),
+    Mutant("target_derivative", ScoreWithoutTarget(), "gradient by the target"),
 ]
