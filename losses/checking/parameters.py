@@ -22,9 +22,11 @@ from losses.checking.values import (
     LOSSES,
     Rebuilder,
     Values,
+    configuration_of,
     list_for,
     parameters_of,
     rebuilder,
+    rebuilt,
     setting_of,
     settings_to_try,
 )
@@ -35,7 +37,6 @@ from losses.core.inputs import Batch
 from losses.core.loss import Loss
 from losses.core.parameters import as_configuration
 from losses.core.reduction import total_of
-from losses.core.registry import SPECS
 
 
 @clause(of_the_call=True, once=True)
@@ -88,7 +89,7 @@ def require_read_back(name: str, given: Any, loss: Loss) -> None:
     wanted = configured(given)
     if not same_setting(setting_of(loss, name), wanted):
         raise Broken(f"{name}={given!r} became {setting_of(loss, name)!r}")
-    config = loss.config()
+    config = configuration_of(loss)
     if name not in config or not same_setting(config[name], wanted):
         raise Broken(f"{name}={given!r} is {config.get(name, 'missing')!r} in config()")
     for what, other in {
@@ -103,7 +104,7 @@ def require_read_back(name: str, given: Any, loss: Loss) -> None:
 def configured(given: Any) -> Any:
     """Return a value as configuration; of a loss its whole configuration."""
     if isinstance(given, Mapping) or given in LOSSES:
-        return build(given).config()
+        return configuration_of(build(given))
     return list(given) if isinstance(given, tuple) else as_configuration(given)
 
 
@@ -115,14 +116,6 @@ def same_setting(one: Any, other: Any) -> bool:
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
-def rebuilt(loss: Loss, config: dict[str, Any]) -> Loss:
-    """Return the loss that a configuration makes, of the same class where the registry has no such class."""
-    known = SPECS.get(config["name"])
-    if known is not None and known.cls is type(loss):
-        return build(config)
-    return type(loss)(**{name: value for name, value in config.items() if name != "name"})
-
-
 def require_defaults(case: Case, again: Rebuilder) -> None:
     """Raise unless a loss without arguments has the defaults of its signature, and is the loss to which they are
     given."""
@@ -132,7 +125,7 @@ def require_defaults(case: Case, again: Rebuilder) -> None:
     bare, spelt = again.cls(), again.cls(**defaults)
     for name, default in defaults.items():
         setting = setting_of(bare, name)
-        wanted = build(default).config() if isinstance(setting, dict) else configured(default)
+        wanted = configuration_of(build(default)) if isinstance(setting, dict) else configured(default)
         if not same_setting(setting, wanted):
             raise Broken(f"the default of {name} is {default!r}, without arguments it is {setting!r}")
     if setting_and_value(case, bare) != setting_and_value(case, spelt):
@@ -142,7 +135,9 @@ def require_defaults(case: Case, again: Rebuilder) -> None:
 def setting_and_value(case: Case, loss: Loss) -> tuple[Any, Any]:
     """Return what tells two losses apart: what they say of themselves, and what they make of a batch."""
     result = Observed(copy.deepcopy(loss), batches_for(Case(loss, case.kind)))[0]
-    return loss.config(), str(result) if isinstance(result, Exception) else [tensor.tolist() for tensor in result]
+    return configuration_of(loss), str(result) if isinstance(result, Exception) else [
+        tensor.tolist() for tensor in result
+    ]
 
 
 @clause(of_the_call=True, once=True)
@@ -174,7 +169,7 @@ def require_set_later(case: Case, used: Loss, fresh: Loss, name: str) -> bool:
             first_call(mine, batch)
             first_call(expected, batch)
             # what calls before have counted is no part of the parameter
-            state = {key: buffer for key, buffer in mine.state_dict().items() if key not in mine.config()}
+            state = {key: buffer for key, buffer in mine.state_dict().items() if key not in configuration_of(mine)}
             expected.load_state_dict(state, strict=False)
             wanted = expected(*batch)
             try:
@@ -183,8 +178,10 @@ def require_set_later(case: Case, used: Loss, fresh: Loss, name: str) -> bool:
             except Exception:
                 return False
         require_same(f"{name} set to {setting_of(fresh, name)!r}, {reduction}", value, wanted)
-        if not same_setting(mine.config().get(name), setting_of(fresh, name)):
-            raise Broken(f"{name} set to {setting_of(fresh, name)!r} is {mine.config().get(name)!r} in config()")
+        if not same_setting(configuration_of(mine).get(name), setting_of(fresh, name)):
+            raise Broken(
+                f"{name} set to {setting_of(fresh, name)!r} is {configuration_of(mine).get(name)!r} in config()"
+            )
     return True
 
 

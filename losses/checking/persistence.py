@@ -10,14 +10,15 @@ import torch
 
 from losses.checking.case import Broken, Case, require_same
 from losses.checking.clauses import clause
-from losses.core.building import build
+from losses.checking.values import configuration_of, rebuilt
 
 
 @clause(of_the_call=True)
 def config_round_trip(case: Case) -> None:
     """create(loss.config()) is the same loss"""
-    again = build(case.loss.config())
-    if again.config() != case.loss.config() or repr(again) != repr(case.loss):
+    config = configuration_of(case.loss)
+    again = rebuilt(case.loss, config)
+    if configuration_of(again) != config or repr(again) != repr(case.loss):
         raise Broken(f"{case.loss} became {again}")
     batch = case.batch()
     require_same("value", again(*batch), case.loss(*batch), 0)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import collections.abc
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from losses.checking.case import Broken, Case, NotApplicable
-from losses.core.building import LossRule
+from losses.core.building import LossRule, build
 from losses.core.errors import ConfigError
 from losses.core.loss import Loss
 from losses.core.outputs import tensors_in
 from losses.core.parameters import DeclaredParameter, VectorRule, as_configuration, declared_parameters
+from losses.core.registry import SPECS
 
 LADDER = (0.3125, 0.4375, 1.625, 1.875)
 """Values above a lower bound. Two and two round to the same integer, up, down or to the nearest, and float32 holds
@@ -171,10 +172,29 @@ def rebuilder(case: Case) -> Rebuilder:
     return again
 
 
+def configuration_of(loss: Loss) -> dict[str, Any]:
+    """Return what config() says, of a class without a name of its own as if it had one."""
+    if loss.spec.cls is type(loss):
+        return loss.config()
+    loss.spec = replace(loss.spec, cls=type(loss))  # type: ignore[misc]  # of this loss alone, and for a moment
+    try:
+        return loss.config()
+    finally:
+        del loss.spec
+
+
+def rebuilt(loss: Loss, config: dict[str, Any]) -> Loss:
+    """Return the loss that a configuration makes, of the same class where the registry has no such class."""
+    known = SPECS.get(config["name"])
+    if known is not None and known.cls is type(loss):
+        return build(config)
+    return type(loss)(**{name: value for name, value in config.items() if name != "name"})
+
+
 def setting_of(loss: Loss, name: str) -> Any:
     """Return a parameter's value as configuration: of the attribute, or of config() where there is none."""
     if not hasattr(loss, name):
-        settings = loss.config()
+        settings = configuration_of(loss)
         if name not in settings:
             raise Broken(f"the parameter {name!r} is neither an attribute nor in config()")
         return settings[name]

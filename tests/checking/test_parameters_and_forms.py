@@ -280,7 +280,7 @@ def test_forms_of_our_losses_are_compared_and_not_passed_over() -> None:
         (bool, {"options": (True, False)}),
         (str, {}),
     ],
-    ids=str,
+    ids=["probability", "positive or soft", "number", "count or none", "vector or none", "list", "bool", "str"],
 )
 def test_values_follow_from_an_annotation(annotation: Any, expected: dict[str, Any]) -> None:
     found = values_of(annotation)._asdict()

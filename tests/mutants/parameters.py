@@ -40,7 +40,7 @@ class WithoutSign(losses.MultiSimilarityLoss):
     """Takes no base below 0."""
 
     def _value(self, output: Any, target: Any, weight: Tensor | None) -> Tensor:
-        settings = {name: value for name, value in self.config().items() if name != "name"}
+        settings = self._arguments()
         return losses.MultiSimilarityLoss(**settings | {"base": max(0.0, self.base)})._value(output, target, weight)
 
 
@@ -56,7 +56,7 @@ class SwapIgnored(losses.TripletLoss):
     """Never swaps."""
 
     def _value(self, output: Any, target: Any, weight: Tensor | None) -> Tensor:
-        settings = {name: value for name, value in self.config().items() if name not in ("name", "swap")}
+        settings = self._arguments() | {"swap": False}
         return losses.TripletLoss(**settings)._value(output, target, weight)
 
 

@@ -69,7 +69,8 @@ class Pointwise(Kind):
         return shapes_of_elements(batch)
 
     def close_targets(self, loss: Any, batch: Batch) -> list[Batch]:
-        return [batch, Batch(batch.output, 1.001 * batch.target)]
+        apart = torch.linspace(0, 1e-3, batch.target.numel(), dtype=torch.float64).reshape(batch.target.shape)
+        return [batch, Batch(batch.output, batch.target + apart)]
 
 
 class Scores(Kind):
