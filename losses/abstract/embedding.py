@@ -8,12 +8,14 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from losses.abstract.readings import Readings, at_one_point, fraction, separation
 from losses.core.labelled import LabelledBatch, each_pair_once
 from losses.core.loss import Loss
 from losses.core.outputs import Pairs, Triplets
 from losses.core.reduction import Total
+from losses.core.torch_private import stepped_over
 from losses.ops.distances import cosine_similarity, pairwise_distance, rowwise_cosine, rowwise_distance
 from losses.ops.numerics.spectrum import effective_rank
 from losses.ops.tiles.whole_batch import Tiling, over_batch, tileable
@@ -77,6 +79,7 @@ class EmbeddingLoss(Loss):
         anchors = len(output.anchors) if isinstance(output, LabelledBatch) else 1
         return self._total(output, target, None).denominator, anchors
 
+    @stepped_over
     def forward(
         self,
         output: Any,
@@ -101,7 +104,11 @@ class EmbeddingLoss(Loss):
         Raises:
             InputError: the batch is not what the loss takes.
         """
-        return self._reduced(output, target, weight, normalizer, given(indices, reference))
+        context = given(indices, reference)
+        if is_compiling():  # somebody's function, and this as a part of it
+            return self._reduced(output, target, weight, normalizer, context)
+        value: Tensor = self._own.call(self, output, target, weight, normalizer, context)
+        return value
 
     def total(
         self,

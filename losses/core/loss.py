@@ -23,10 +23,11 @@ from losses.core.checks import (
 from losses.core.errors import ConfigError, InputError
 from losses.core.inputs.kind import Kind
 from losses.core.outputs import tensors_in
+from losses.core.own_code import OwnCode
 from losses.core.parameters import as_configuration, declared_parameters
 from losses.core.precision import widened
 from losses.core.reduction import Total, accepted_normalizer, total_of, weighted
-from losses.core.torch_private import any_autocast
+from losses.core.torch_private import any_autocast, stepped_over
 
 if TYPE_CHECKING:
     from losses.core.registry import Spec
@@ -68,6 +69,7 @@ class Loss(nn.Module, ABC):
         if not hasattr(type(self), "spec"):
             raise ConfigError(f"{type(self).__name__} does not say what it takes; decorate it with @losses.register")
         self._inspected = False
+        self._own = OwnCode(type(self)._reduced)
 
     @abstractmethod
     def items(self, output: Any, target: Any) -> Tensor:
@@ -94,6 +96,7 @@ class Loss(nn.Module, ABC):
         """Return what a batch tells beside its loss, by name: scalars without gradient."""
         return {}
 
+    @stepped_over
     def forward(
         self,
         output: Any,
@@ -114,7 +117,10 @@ class Loss(nn.Module, ABC):
         Raises:
             InputError: the batch is not what the loss takes.
         """
-        return self._reduced(output, target, weight, normalizer)
+        if is_compiling():  # somebody's function, and this as a part of it
+            return self._reduced(output, target, weight, normalizer)
+        value: Tensor = self._own.call(self, output, target, weight, normalizer)
+        return value
 
     def total(self, output: Any, target: Any = None, *, weight: Tensor | None = None) -> Total:
         """Return ``Total(sum, denominator)``: add totals over batches or ranks, then take ``.mean()``, and it is
@@ -156,13 +162,15 @@ class Loss(nn.Module, ABC):
         normalizer: Tensor | float | None,
         context: Mapping[str, Any] | None = None,
     ) -> Tensor:
+        """Return the loss of a batch: what :meth:`forward` calls, and torch.compile compiles."""
         if normalizer is not None:
             if self.reduction != "mean":
                 raise InputError(
                     f"normalizer replaces the denominator of a mean, "
                     f"this loss has reduction={self.reduction!r}; leave it out"
                 )
-            normalizer = accepted_normalizer(normalizer, inspect=self._inspection_is_due())
+            due = not is_compiling() and values_are_due(self._inspected)
+            normalizer = accepted_normalizer(normalizer, inspect=due)
             return self._on_accepted(self._total, output, target, weight, context).mean(normalizer)
         return self._on_accepted(self._value, output, target, weight, context)
 
@@ -202,7 +210,7 @@ class Loss(nn.Module, ABC):
     def _accepted(
         self, output: Any, target: Any, weight: Tensor | None, context: Mapping[str, Any] | None
     ) -> tuple[Any, Any, Tensor | None]:
-        due = self._inspection_is_due()
+        due = not is_compiling() and values_are_due(self._inspected)
         if due:
             require_dense(output=output, target=target)
         kind = kind_of(self, output)

@@ -14,6 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "losses"
 HIDE = {
+    "execution": "import torch._dynamo\ndel torch._C._dynamo.eval_frame.set_code_exec_strategy",
+    "reset": "import torch._dynamo\ndel torch._C._dynamo.eval_frame.reset_code",
     "autocast": "del torch._C._is_any_autocast_enabled",
     "transforms": "del torch._C._are_functorch_transforms_active",
     "modes": "del torch._C._len_torch_dispatch_stack",
@@ -61,7 +63,8 @@ for name in losses.available():
                     key = f"{{name}} {{options}} {{kind}} {{size}} {{weight is None}}"
                     numbers = [value, under_autocast, *gradients]
                     seen[key] = [number for tensor in numbers for number in tensor.detach().flatten().tolist()]
-there = [torch_private._any_autocast, torch_private._transforms_are_active, torch_private._modes]
+there = [torch_private._set_execution, torch_private._reset_code]
+there += [torch_private._any_autocast, torch_private._transforms_are_active, torch_private._modes]
 there += [torch_private.nll_loss_forward(), torch_private.dispatch_mode()]
 print(json.dumps([[part is not None for part in there], seen]))
 """
@@ -113,6 +116,22 @@ print(losses.create("mse")(torch.zeros(1, 2), torch.zeros(1, 2), weight=torch.on
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment, check=True
     )
     assert outcome.stdout.split() == ["True", "True", "True", "nan", "0.0"]
+
+
+def test_without_them_a_loss_is_compiled_as_well() -> None:
+    script = f"""
+import torch
+{HIDE["execution"]}
+{HIDE["reset"]}
+import losses
+loss = losses.create("huber")
+print(torch.compile(loss, fullgraph=True, backend="eager")(torch.tensor([3.0]), torch.tensor([1.0])).item())
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    outcome = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment, check=True
+    )
+    assert (outcome.stdout.strip(), outcome.stderr) == ("1.5", "")
 
 
 PRIVATE = re.compile(r"\btorch(\.\w+)*\._\w+|\btorch\.ops\b|\bfunctorch\b")
