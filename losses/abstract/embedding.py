@@ -156,12 +156,12 @@ class EmbeddingLoss(Loss):
             anchor, positive, negative_anchor, negative = output.pairs()
             first = output.anchors[torch.cat([anchor, negative_anchor])]
             second = output.others[torch.cat([positive, negative])]
-            same = torch.arange(len(first), device=first.device) < len(anchor)
+            same = torch.arange(first.shape[0], device=first.device) < anchor.shape[0]
             return ListedPairs(measured_rowwise(first, second, self.measure), same)
         values = measured(output.anchors, output.others, self.measure)
         if output.has_reference:
             return ListedPairs(values.flatten(), output.positive.flatten())
-        upper = each_pair_once(len(values), values.device)
+        upper = each_pair_once(values.shape[0], values.device)
         return ListedPairs(values[upper], output.positive[upper])
 
     def pair_weights(self, weight: Tensor, output: LabelledBatch | Pairs) -> Tensor:
@@ -172,8 +172,8 @@ class EmbeddingLoss(Loss):
             anchor, _, negative_anchor, _ = output.pairs()
             return weight[torch.cat([anchor, negative_anchor])]
         if output.has_reference:
-            return weight.repeat_interleave(len(output.others))
-        first, second = each_pair_once(len(output.anchors), weight.device)
+            return weight.repeat_interleave(output.others.shape[0])
+        first, second = each_pair_once(output.anchors.shape[0], weight.device)
         return (weight[first] + weight[second]) / 2
 
     @property
