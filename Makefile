@@ -9,7 +9,7 @@ BIN := .venv/bin
 .PHONY: demo test pages fuzz clean
 
 demo: .venv/demo
-	$(BIN)/python examples/train.py
+	$(BIN)/python examples/train.py --output runs/demo --overwrite
 
 test: .venv/dev
 	$(BIN)/ruff check .

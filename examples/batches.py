@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy
 import torch
-from pytorch_metric_learning.samplers import MPerClassSampler
-from pytorch_metric_learning.utils import common_functions
 from torch import Tensor
+
+from losses.adapters.pytorch_metric_learning import grouped_batches
 
 
 class Batch(NamedTuple):
@@ -43,17 +42,14 @@ def shuffled(inputs: Tensor, target: Tensor, size: int) -> Batches:
 
 def grouped(inputs: Tensor, labels: Tensor, size: int, per_class: int) -> Batches:
     """Return batches that hold ``per_class`` samples of each of ``size / per_class`` classes, class after class."""
-    epoch_size = max(len(labels), size) // size * size
-    steps = epoch_size // size
+    steps = max(len(labels) // size, 1)
 
     @lru_cache(maxsize=1)
-    def order(seed: int, epoch: int) -> Tensor:
-        with _sampling_from(numpy.random.RandomState([seed, epoch])):
-            # a new sampler for every epoch: one that is kept goes on shuffling where it stopped
-            return torch.tensor(list(MPerClassSampler(labels, per_class, size, epoch_size)))
+    def epoch_of(seed: int, epoch: int) -> Tensor:
+        return grouped_batches(labels, per_class, size, steps, (seed, epoch))
 
     def draw(seed: int, step: int) -> Batch:
-        chosen = order(seed, step // steps)[step % steps * size :][:size]
+        chosen = epoch_of(seed, step // steps)[step % steps]
         return Batch((inputs[chosen],), labels[chosen])
 
     return draw
@@ -80,14 +76,3 @@ def _halves(batch: Batch, per_class: int) -> tuple[Tensor, Tensor, Tensor]:
     (samples,) = batch.inputs
     anchor, positive = samples[0::2], samples[1::2]
     return anchor, positive, positive.roll(per_class // 2, dims=0)
-
-
-@contextmanager
-def _sampling_from(random: numpy.random.RandomState) -> Iterator[None]:
-    """Let pytorch-metric-learning's samplers draw from ``random`` instead of numpy's global state."""
-    former = common_functions.NUMPY_RANDOM
-    common_functions.NUMPY_RANDOM = random
-    try:
-        yield
-    finally:
-        common_functions.NUMPY_RANDOM = former

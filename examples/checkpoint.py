@@ -33,10 +33,8 @@ def restore(path: Path, run: Run, parts: Mapping[str, Stateful]) -> None:
     """Bring all parts, and torch's random numbers, back to where :func:`save` found them.
 
     Raises:
-        ConfigError: there is no checkpoint, or it is of a run that differs in more than the number of its steps.
+        ConfigError: the checkpoint is of a run that differs in more than the number of its steps.
     """
-    if not path.exists():
-        raise ConfigError(f"{path}: there is no checkpoint to resume from; start without --resume")
     saved = torch.load(path, weights_only=True)
     before, now = saved["run"], run.values()
     different = [key for key in now if key != "steps" and before.get(key) != now[key]]

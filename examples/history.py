@@ -25,16 +25,24 @@ class Evaluation(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """The generalisation gap: how much better the network does where it has learnt the answers."""
+        """The generalisation gap, in the unit of the loss: how much better the network does where it has learnt the
+        answers."""
         return self.validation - self.training
+
+    @property
+    def ratio(self) -> float | None:
+        """The loss on validation data over that on training data, a number that has no unit; none where a loss is not
+        above 0."""
+        return self.validation / self.training if min(self.training, self.validation) > 0 else None
 
 
 @dataclass
 class History:
-    """The loss of every step, and the evaluations between steps."""
+    """The loss of every step, the evaluations between steps, and how long all of it took."""
 
     training: list[float] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
+    seconds: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -45,7 +53,7 @@ class History:
             [*losses, {name: list(reading) for name, reading in readings.items()}]
             for *losses, readings in self.evaluations
         ]
-        return {"training": list(self.training), "evaluations": evaluations}
+        return {"training": list(self.training), "evaluations": evaluations, "seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.training = list(state["training"])
@@ -53,3 +61,4 @@ class History:
             Evaluation(*losses, {name: Reading(*reading) for name, reading in readings.items()})
             for *losses, readings in state["evaluations"]
         ]
+        self.seconds = state["seconds"]

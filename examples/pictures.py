@@ -20,9 +20,12 @@ DOTS_PER_INCH = 120
 COLUMNS = 3  # of panels
 
 
-def draw_losses(history: History, title: str, path: Path) -> None:
-    """Draw the loss on training and validation data over the steps, with the gap between them."""
-    figure, axes = page(7.5, 4.8)
+def draw_losses(history: History, title: str, unit: str, path: Path) -> None:
+    """Draw the loss on training and validation data over the steps, with the gap between them.
+
+    What lies beyond the axes is marked at their edge, and the legend says how far it goes.
+    """
+    figure, axes = page(7.5, 5.2)
     steps, training, validation = (numpy.array(column) for column in list(zip(*history.evaluations, strict=True))[:3])
     gap = f"generalisation gap, at last {history.evaluations[-1].gap:+.3g}"
     axes.plot(
@@ -40,14 +43,51 @@ def draw_losses(history: History, title: str, path: Path) -> None:
     settled = history.training[steps[1] :] if len(steps) > 1 else []
     shown = numpy.concatenate([training[1:], validation[1:], numpy.percentile(settled or training, [2, 98])])
     margin = 0.08 * float(numpy.ptp(shown)) or 1.0
-    axes.set_ylim(shown.min() - margin, shown.max() + margin)
-    axes.set(title=title, xlabel="step", ylabel="loss")
+    low, high = shown.min() - margin, shown.max() + margin
+    axes.set_ylim(low, high)
+    batches = numpy.arange(1, history.steps + 1), numpy.array(history.training)
+    for points, color in ((batches, FAINT), ((steps, training), TRAINED), ((steps, validation), HELD_OUT)):
+        mark_beyond(axes, *points, color)
+    everything = numpy.concatenate([training, validation, history.training])
+    for marker, beyond, furthest in (
+        ("^", everything > high, everything.max(initial=high)),
+        ("v", everything < low, everything.min(initial=low)),
+    ):
+        if beyond.any():
+            axes.plot([], [], marker, color=WRONG, markersize=5, label=f"beyond the axis, as far as {furthest:.4g}")
+    figure.suptitle(title)
+    axes.set_title(f"Unit: {unit}" if unit else "", fontsize="small", color="dimgray")
+    axes.set(xlabel="step", ylabel="loss")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     save(figure, path)
 
 
-def draw_readings(history: History, title: str, path: Path) -> None:
-    """Draw every reading of the loss on training and validation data over the steps, each in a panel of its own."""
+def mark_beyond(axes: Axes, steps: numpy.ndarray, values: numpy.ndarray, color: str) -> None:
+    """Mark the points of a curve that lie above or below the axes, at their edge."""
+    low, high = axes.get_ylim()
+    for edge, marker, beyond in ((high, "^", values > high), (low, "v", values < low)):
+        if beyond.any():
+            axes.plot(steps[beyond], numpy.full(beyond.sum(), edge), marker, color=color, markersize=5, clip_on=False)
+
+
+READING_UNITS = {
+    "active_fraction": "fraction of items",
+    "margin_violations": "fraction of anchors",
+    "relative_loss": "ratio, without a unit",
+    "effective_rank": "dimensions",
+}
+"""Of readings that are no distances."""
+
+
+def draw_readings(history: History, title: str, distance: str, path: Path) -> None:
+    """Draw every reading of the loss on training and validation data over the steps, each in a panel of its own.
+
+    Args:
+        history: of a loss with readings.
+        title: what they are of.
+        distance: in which the readings that are distances are measured.
+        path: the file to write.
+    """
     names = list(history.evaluations[-1].readings)
     rows = ceil(len(names) / COLUMNS)
     figure = Figure(figsize=(3.6 * COLUMNS, 2.6 * rows + 0.8), layout="constrained")
@@ -60,15 +100,25 @@ def draw_readings(history: History, title: str, path: Path) -> None:
             *axes.plot(steps, training, color=TRAINED, marker="o", markersize=3, label="training data"),
             *axes.plot(steps, validation, color=HELD_OUT, marker="o", markersize=3, label="validation data"),
         ]
-        if name == "collapse":
+        if name == "relative_loss":
             mark = axes.axhline(
-                1, color=WRONG, linestyle="--", linewidth=1, zorder=1, label="collapse = 1: all embeddings at one point"
+                1,
+                color=WRONG,
+                linestyle="--",
+                linewidth=1,
+                zorder=1,
+                label="1: collapsed to one point (above: worse)",
             )
             axes.set_ylim(top=max(1.1, axes.get_ylim()[1]))
             lines.append(mark)
         legend |= {line.get_label(): line for line in lines}
-        axes.set(title=name.replace("_", " "), xlabel="step" if position >= len(names) - COLUMNS else "")
-        axes.set_ylim(bottom=0)
+        axes.set(
+            title=name.replace("_", " "),
+            xlabel="step" if position >= len(names) - COLUMNS else "",
+            ylabel=READING_UNITS.get(name, f"{distance} distance"),
+        )
+        low, high = axes.get_ylim()
+        axes.set_ylim(0, high + 0.05 * (high - min(low, 0)))  # a curve along the top is not hidden by the edge
         unboxed(axes)
     for axes in panels[len(names) :]:
         axes.set_visible(False)

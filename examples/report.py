@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from history import Reading
-from rich import box
+from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -21,12 +23,12 @@ class Rate(ProgressColumn):
 
 
 def progress() -> Progress:
-    """Return a progress bar whose tasks have a field ``loss``."""
+    """Return a progress bar whose tasks have a field ``loss``, a text."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
+        TextColumn("loss {task.fields[loss]}"),
         Rate(),
         TimeRemainingColumn(),
     )
@@ -45,7 +47,8 @@ def table(title: str, better: Better, baselines: Mapping[str, Metrics], trained:
     sheet = Table(title=title)
     sheet.add_column(no_wrap=True)
     for metric in columns:
-        sheet.add_column(f"{metric} {ARROWS[better[metric]]}" if metric in better else metric, justify="right")
+        name = f"{metric}\n{ARROWS[better[metric]]}" if metric in better else metric
+        sheet.add_column(name, justify="right", no_wrap=True)
     best = {metric: BEST[way](metrics[metric] for metrics in trained.values()) for metric, way in better.items()}
     for rows, style in ((baselines, "dim"), (trained, "")):
         for name, metrics in rows.items():
@@ -67,32 +70,57 @@ def cell(value: float | None, best: bool) -> Text:
     return Text(f"{value:.{decimals}f}", "bold" if best else "")
 
 
-def readings_table(runs: Mapping[str, Mapping[str, Reading]]) -> Table:
-    """Return a table of the last readings of every run by its name: on training data, and below on validation data."""
-    names = list(dict.fromkeys(name for readings in runs.values() for name in readings))
-    sheet = Table(
-        title="Readings of the loss on training data", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-    )
-    sheet.add_column(overflow="fold", min_width=len(VALIDATION))
-    for name in names:
-        sheet.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
-    for run, readings in runs.items():
-        given = [readings.get(name, Reading(None, None)) for name in names]
-        sheet.add_row(run, *(cell(reading.training, False) for reading in given))
-        sheet.add_row(VALIDATION, *(cell(reading.validation, False) for reading in given), style="dim")
-    return sheet
+def widened(console: Console, sheet: Table) -> Console:
+    """Return a console that is wide enough for a table: a long name is wrapped by the terminal, never cut."""
+    needed = Measurement.get(console, console.options.update(max_width=10_000), sheet).maximum
+    return console if needed <= console.width else Console(width=needed)
 
 
-def collapse_warnings(runs: Mapping[str, Mapping[str, Reading]]) -> Iterator[str]:
+class MeasuredReadings(NamedTuple):
+    """Readings by their names, and the distance that those of them which are distances are measured in."""
+
+    readings: Mapping[str, Reading]
+    distance: str
+
+
+def readings_lines(runs: Mapping[str, MeasuredReadings]) -> Iterator[str]:
+    """Yield the last readings of every run by its name, in columns: on training data, and below on validation data.
+
+    A name has a line of its own, so that none is cut. A run without readings says so.
+    """
+    names = list(dict.fromkeys(name for readings, _ in runs.values() for name in readings))
+    if not names:
+        return
+    yield "Readings of the loss"
+    heads = [name.split("_") for name in names]
+    for line in range(max(map(len, heads))):
+        words = (head[line] if line < len(head) else "" for head in heads)
+        yield " " * INDENT + "".join(f"{word:>{WIDTH}}" for word in words)
+    for run, (readings, distance) in runs.items():
+        yield f"{run} ({distance} distance)" if readings else f"{run}: none, its loss does not see embeddings"
+        for part in Reading._fields if readings else ():
+            cells = (cell(getattr(readings[name], part) if name in readings else None, False) for name in names)
+            yield f"  {part:<{INDENT - 2}}" + "".join(f"{text.plain:>{WIDTH}}" for text in cells)
+    if "relative_loss" in names:
+        yield RELATIVE_LOSS
+
+
+INDENT, WIDTH = 12, 11  # six readings fit into 80 columns
+RELATIVE_LOSS = (
+    "relative loss: 1 is as much as if all embeddings had collapsed to one point,\n"
+    "above 1 is more (negatives nearer than positives); it falls as they learn"
+)
+
+
+def collapse_warnings(runs: Mapping[str, MeasuredReadings]) -> Iterator[str]:
     """Return a line for every run whose loss on training data is that of embeddings which are all one point."""
-    for run, readings in runs.items():
-        if "collapse" in readings and abs(readings["collapse"].training - 1) <= STUCK:
+    for run, (readings, _) in runs.items():
+        if "relative_loss" in readings and abs(readings["relative_loss"].training - 1) <= STUCK:
             yield (
-                f"{run}: collapse is {readings['collapse'].training:.3f}, the loss of embeddings that are all one "
-                "point; "
+                f"{run}: the relative loss is {readings['relative_loss'].training:.3f}, that of embeddings which have "
+                "collapsed to one point; "
                 "try a lower learning rate, semi-hard instead of hard mining, a bigger margin or bigger batches"
             )
 
 
-VALIDATION = "  validation"
-STUCK = 0.01  # as near to 1 as this, the reading ``collapse`` warns
+STUCK = 0.01  # as near to 1 as this, the relative loss warns

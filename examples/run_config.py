@@ -4,7 +4,7 @@ starts."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,10 +116,11 @@ def planned(name: str, losses: Sequence[str] = (), changes: Sequence[str] = ()) 
     """
     file = located(name)
     content = read_mapping(file)
-    folders: dict[str, dict[str, Any]] = {file.stem: content}
-    if losses:
-        chosen = [parsed(text, f"--loss {text}") for text in losses]
-        folders = {f"{file.stem}-{label(loss)}": {**content, "loss": loss} for loss in chosen}
+    folders: dict[str, dict[str, Any]] = {} if losses else {file.stem: content}
+    for loss in chosen(losses):
+        folder = f"{file.stem}-{label(loss)}"
+        if folders.setdefault(folder, {**content, "loss": loss})["loss"] != loss:
+            raise ConfigError(f"--loss {loss}: another of the losses would be kept in the same folder, {folder}")
     runs, problems = {}, []
     for folder, values in folders.items():
         try:
@@ -129,6 +130,38 @@ def planned(name: str, losses: Sequence[str] = (), changes: Sequence[str] = ()) 
     if problems:
         raise ConfigError(*dict.fromkeys(problems))  # what is wrong in the file is wrong in every run
     return runs
+
+
+def left_out(name: str, losses: Sequence[str], changes: Sequence[str] = ()) -> Iterator[str]:
+    """Yield a line for every ``--loss`` with parameters that the file gives other values: what is not named is the
+    default of the loss, not what the file says."""
+    file = located(name)
+    given = as_mapping(read_mapping(file).get("loss"))
+    of_loss = [change for change in changes if change.startswith("loss.")]
+    for loss in chosen(losses):
+        asked = as_mapping(changed({"loss": loss}, of_loss)["loss"])
+        taken = create(asked).config()
+        differ = {key: value for key, value in given.items() if key in taken and key not in asked}
+        differ = {key: value for key, value in differ.items() if taken[key] != value}
+        if differ:
+            yield (
+                f"--loss {taken['name']}: {listed({key: taken[key] for key in differ})} by default; {file.name} has "
+                f"{listed(differ)} for {given['name']}. To take that over, --loss '{{name: {taken['name']}, "
+                f"{listed(differ, ': ')}}}'"
+            )
+
+
+def listed(parameters: Mapping[str, Any], between: str = "=") -> str:
+    return ", ".join(f"{key}{between}{value}" for key, value in parameters.items())
+
+
+def chosen(losses: Sequence[str]) -> list[Any]:
+    """Return the losses that a command line names: names, or mappings."""
+    return [parsed(text, f"--loss {text}") for text in losses]
+
+
+def as_mapping(loss: object) -> dict[str, Any]:
+    return loss if isinstance(loss, dict) else {"name": loss}
 
 
 def parsed(text: str, argument: str) -> Any:

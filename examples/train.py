@@ -1,17 +1,22 @@
 """Train a network as a file of ``configs/`` says, and see what came of it.
 
-python examples/train.py                                       the default run: verification of letters
-python examples/train.py digits                                another run
-python examples/train.py --loss triplet --loss circle          the same run once per loss, and one table
-python examples/train.py --set loss.margin=0.3 --set steps=50  the same run with other values
-python examples/train.py --resume                              on from the last checkpoint
+.venv/bin/python examples/train.py                              the default run: verification of letters
+.venv/bin/python examples/train.py digits                       another run
+.venv/bin/python examples/train.py --loss triplet --loss circle the same run once per loss, and one table
+.venv/bin/python examples/train.py --set loss.margin=0.3        the same run with another value
+.venv/bin/python examples/train.py --resume                     on from the last checkpoint
+.venv/bin/python examples/train.py --overwrite                  from the start, in place of the run that is there
+
+A run writes to runs/<name>, and never over another run unless told so.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,9 +31,10 @@ import yaml
 from batches import Batch, Batches
 from history import Evaluation, History, Reading
 from pictures import draw_losses, draw_readings
-from report import collapse_warnings, progress, readings_table, table
+from report import MeasuredReadings, collapse_warnings, progress, readings_lines, table, widened
 from rich.console import Console
-from run_config import Run, planned
+from run_config import Run, left_out, planned
+from run_folder import CHECKPOINT, CONFIG, METRICS, clear, require_free, require_resumable
 from tasks.task import Metrics
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -44,7 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)  # small steps: a second thread costs more than it brings
     try:
         runs = planned(options.run, options.loss, options.set)
-        results = {name: train(name, run, options.output / name, resume=options.resume) for name, run in runs.items()}
+        folders = {name: options.output / name for name in runs}
+        if options.resume:
+            require_resumable(folders.values())
+        else:
+            if not options.overwrite:
+                require_free(folders.values())
+            for line in left_out(options.run, options.loss, options.set):
+                print(line, file=sys.stderr)
+        results = {name: train(name, run, folders[name], resume=options.resume) for name, run in runs.items()}
     except (ConfigError, InputError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -67,12 +81,15 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--loss",
         action="append",
         default=[],
-        help="train with this loss instead, a name or a mapping in YAML; repeatable",
+        help="train with this loss instead, a name (with its default parameters) or a mapping in YAML such as "
+        "'{name: triplet, margin: 0.3}'; repeatable",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the run; repeatable"
     )
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    former = parser.add_mutually_exclusive_group()
+    former.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    former.add_argument("--overwrite", action="store_true", help="replace a run that is in the folder already")
     parser.add_argument(
         "--output", type=Path, default=Path("runs"), help="folder that gets a folder for every run (default: runs)"
     )
@@ -85,7 +102,12 @@ class Result(NamedTuple):
     baselines: dict[str, Metrics]
     metrics: Metrics
     history: History
-    seconds: float
+    distance: str
+    """In which the readings of the loss measure."""
+
+
+RATIO = "validation\n/ training\nloss"
+"""What the table calls it: a number without a unit, since losses that are compared may have different ones."""
 
 
 class DivergedError(Exception):
@@ -121,46 +143,72 @@ def train(name: str, run: Run, folder: Path, *, resume: bool) -> Result:
     baselines = {"untrained": metrics_of(learner, run), **run.task.references()}
 
     parts: dict[str, checkpoint.Stateful] = {"learner": learner, "optimiser": optimiser, "history": history}
-    if resume:
-        checkpoint.restore(folder / "checkpoint.pt", run, parts)
+    if resume and (folder / CHECKPOINT).exists():
+        checkpoint.restore(folder / CHECKPOINT, run, parts)
         if history.steps > run.steps:
             raise ConfigError(
                 Problem(("steps",), f"got {run.steps}, the checkpoint in {folder} has done {history.steps} already")
             )
+    else:
+        clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(run.values(), sort_keys=False))
+    (folder / CONFIG).write_text(yaml.safe_dump(run.values(), sort_keys=False))
 
     batches = run.task.batches("training", run.kind, run.batch_size)
     monitored = [run.task.batches(part, run.kind, run.batch_size) for part in ("training", "validation")]
-    started = time.perf_counter()
-    with progress() as bar:
-        shown = bar.add_task(name, total=run.steps, completed=history.steps, loss=float("nan"))
-        if not history.evaluations:
-            history.evaluations.append(evaluation(learner, run, monitored, 0))
-        for step in range(history.steps, run.steps):
-            loss = trained_on(batches(run.seed, step), learner, optimiser)
-            if not math.isfinite(loss):
-                raise DivergedError(
-                    f"{name}: the loss became {loss} in step {step + 1}; try a smaller optimiser.learning_rate"
-                )
-            history.training.append(loss)
-            bar.update(shown, advance=1, loss=loss)
-            if history.steps % run.validate_every == 0:
-                history.evaluations.append(evaluation(learner, run, monitored, history.steps))
-                checkpoint.save(folder / "checkpoint.pt", run, parts)
-    checkpoint.save(folder / "checkpoint.pt", run, parts)
+    if resume and history.steps == run.steps:
+        print(f"{name}: is finished, all {run.steps} steps are done; --set steps=... goes on", file=sys.stderr)
+    else:
+        with progress() as bar:
+            shown = bar.add_task(name, total=run.steps, completed=history.steps, loss=last_loss(history))
+            for _ in steps_of(name, run, learner, optimiser, history, batches, monitored):
+                bar.update(shown, completed=history.steps, loss=last_loss(history))
+                if history.steps % run.validate_every == 0:
+                    checkpoint.save(folder / CHECKPOINT, run, parts)
+        checkpoint.save(folder / CHECKPOINT, run, parts)
     if history.evaluations[-1].step != run.steps:  # after saving: a longer run would not have looked here
         history.evaluations.append(evaluation(learner, run, monitored, run.steps))
-    result = Result(baselines, metrics_of(learner, run), history, time.perf_counter() - started)
+    distance = getattr(learner.loss, "distance_measure", "")
+    result = Result(baselines, metrics_of(learner, run), history, distance)
 
-    (folder / "metrics.json").write_text(json.dumps(summary(result), indent=2))
+    (folder / METRICS).write_text(json.dumps(summary(result), indent=2))
     title = f"{run.loss['name']} on {run.task.name}"
-    draw_losses(history, title, folder / "loss.png")
+    draw_losses(history, title, unit_of(learner.loss), folder / "loss.png")
     if history.evaluations[-1].readings:
-        draw_readings(history, title, folder / "readings.png")
+        draw_readings(history, title, distance, folder / "readings.png")
     with fixed_randomness(run.seed):
         run.task.draw(learner.network, folder / run.task.picture)
     return result
+
+
+def steps_of(
+    name: str,
+    run: Run,
+    learner: Learner,
+    optimiser: Optimizer,
+    history: History,
+    batches: Batches,
+    monitored: Sequence[Batches],
+) -> Iterator[None]:
+    """Train to the end of the run, keep its history, and pause after every step.
+
+    Raises:
+        DivergedError: the loss is no longer a number.
+    """
+    if not history.evaluations:
+        history.evaluations.append(evaluation(learner, run, monitored, 0))
+    for step in range(history.steps, run.steps):
+        started = time.perf_counter()
+        loss = trained_on(batches(run.seed, step), learner, optimiser)
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"{name}: the loss became {loss} in step {step + 1}; try a smaller optimiser.learning_rate"
+            )
+        history.training.append(loss)
+        if history.steps % run.validate_every == 0:
+            history.evaluations.append(evaluation(learner, run, monitored, history.steps))
+        history.seconds += time.perf_counter() - started
+        yield
 
 
 def trained_on(batch: Batch, learner: Learner, optimiser: Optimizer) -> float:
@@ -202,16 +250,32 @@ def fixed_randomness(seed: int) -> Iterator[None]:
         yield
 
 
+def last_loss(history: History) -> str:
+    """Return the loss of the last step as a progress bar shows it."""
+    return f"{history.training[-1]:.4f}" if history.training else "-"
+
+
+def unit_of(loss: losses.Loss) -> str:
+    """Return what the documentation of a loss says about its units, without markup.
+
+    >>> unit_of(losses.create("huber"))
+    'delta is in the unit of the target; the loss is in its square.'
+    """
+    text = inspect.getdoc(type(loss)) or ""
+    section = re.search(r"^Units:\n((?: +.*\n)+)", text, re.MULTILINE)
+    return " ".join(section[1].replace("`", "").split()) if section else ""
+
+
 def summary(result: Result) -> dict[str, object]:
     """Return what ``metrics.json`` holds."""
     last = result.history.evaluations[-1]
     return {
         "metrics": result.metrics,
         "baselines": result.baselines,
-        "loss": {"training": last.training, "validation": last.validation, "gap": last.gap},
+        "loss": {"training": last.training, "validation": last.validation, "gap": last.gap, "ratio": last.ratio},
         "readings": {name: reading._asdict() for name, reading in last.readings.items()},
         "steps": last.step,
-        "seconds": round(result.seconds, 2),
+        "seconds": round(result.history.seconds, 2),
     }
 
 
@@ -220,14 +284,17 @@ def show(runs: Mapping[str, Run], results: Mapping[str, Result], output: Path) -
     task = next(iter(runs.values())).task
     baselines = next(iter(results.values())).baselines  # the same for all: only the loss differs
     trained = {
-        name: {**result.metrics, "loss gap": result.history.evaluations[-1].gap, "seconds": result.seconds}
+        name: {**result.metrics, RATIO: result.history.evaluations[-1].ratio, "seconds": result.history.seconds}
         for name, result in results.items()
     }
     console = Console()
-    console.print(table(task.question, task.better, baselines, trained))
-    readings = {name: last for name, result in results.items() if (last := result.history.evaluations[-1].readings)}
-    if readings:
-        console.print(readings_table(readings))
+    widened(console, sheet := table(task.question, task.better, baselines, trained)).print(sheet)
+    readings = {
+        name: MeasuredReadings(result.history.evaluations[-1].readings, result.distance)
+        for name, result in results.items()
+    }
+    for line in readings_lines(readings):
+        console.print(line, highlight=False, soft_wrap=True)
     for line in collapse_warnings(readings):
         console.print(line, style="yellow")
     console.print(

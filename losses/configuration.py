@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import textwrap
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from losses.core.building import ANY_LOSS, as_data, build
-from losses.core.errors import ConfigError, dotted, quoted, suggestion
+from losses.core.docstrings import documentation
+from losses.core.errors import ConfigError, Problem, dotted, quoted, suggestion
 from losses.core.parameters import DeclaredParameter, declared_parameters, model_of
 from losses.core.registry import ALIASES, SPECS, Spec, find, load_plugins
 
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
     from losses.core.loss import Loss
 
 
-def create(name_or_mapping: str | Mapping[str, Any], /, **overrides: Any) -> Loss:
+def create(name_or_mapping: str | Mapping[str, Any] | None = None, /, **parameters: Any) -> Loss:
     """Return the loss that a name or a configuration describes.
 
     Args:
-        name_or_mapping: a name or alias, or a mapping with a ``name`` and the loss's parameters.
-        overrides: parameters that replace or complete those of the mapping.
+        name_or_mapping: a name or alias, or a mapping with a ``name`` and the loss's parameters. Left out, the name is
+            a keyword too: ``create(**config)``, or Hydra's ``_target_: losses.create`` with ``name: huber`` beside it.
+        parameters: parameters of the loss, which replace or complete those of the mapping.
 
     Raises:
         ConfigError: the name, a key or a value is not accepted; all problems at once.
@@ -41,11 +44,18 @@ def create(name_or_mapping: str | Mapping[str, Any], /, **overrides: Any) -> Los
     HuberLoss(delta=2.0, reduction='mean')
     >>> create({"name": "l1"}, reduction="sum").config()
     {'name': 'mae', 'reduction': 'sum'}
+    >>> create(name="triplet", margin=0.5).config()["margin"]
+    0.5
     """
+    if name_or_mapping is None and parameters:
+        return build(parameters)
     mapping = {"name": name_or_mapping} if isinstance(name_or_mapping, str) else name_or_mapping
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"got {quoted(name_or_mapping)}, expected the name of a loss or a mapping with a name")
-    return build({**mapping, **overrides})
+    if "name" in mapping and "name" in parameters and mapping["name"] != parameters["name"]:
+        names = f"{quoted(mapping['name'])} and {quoted(parameters['name'])}"
+        raise ConfigError(Problem(("name",), f"is given twice, {names}; leave one of them out"))
+    return build({**mapping, **parameters})
 
 
 def load(path: str | PathLike[str], key: str | None = None) -> Loss:
@@ -72,7 +82,35 @@ def load(path: str | PathLike[str], key: str | None = None) -> Loss:
     try:
         return create(content)
     except ConfigError as error:
+        if not key and (place := place_of_loss(content)):
+            raise ConfigError(f'{path}: is not a loss itself, but holds one; write load(path, key="{place}")') from None
         raise error.under(*parts).within(str(path)) from None
+
+
+def place_of_loss(content: Mapping[str, Any]) -> str | None:
+    """Return the key under which a larger configuration holds a loss; ``None`` if it is one itself, or holds none."""
+    if is_name_of_loss(content.get("name")):
+        return None
+    places = keys_of_losses(content)
+    called = [place for place in places if place.rpartition(".")[2] == "loss"]
+    if "name" not in content:  # else it may be a loss misspelt, whose parts are losses
+        called = called or places
+    return called[0] if called else None
+
+
+def keys_of_losses(content: Mapping[str, Any], prefix: str = "", depth: int = 3) -> list[str]:
+    """Return the dotted keys of a configuration that are called ``loss`` or hold a mapping with the name of one."""
+    places = []
+    for key, value in content.items():
+        if key == "loss" or (isinstance(value, Mapping) and is_name_of_loss(value.get("name"))):
+            places.append(f"{prefix}{key}")
+        elif isinstance(value, Mapping) and depth > 1:
+            places += keys_of_losses(value, f"{prefix}{key}.", depth - 1)
+    return places
+
+
+def is_name_of_loss(name: object) -> bool:
+    return isinstance(name, str) and (name in SPECS or name in ALIASES)
 
 
 def read_mapping(path: str | PathLike[str]) -> dict[str, Any]:
@@ -127,6 +165,8 @@ class Description:
     cls: type[Loss]
     family: str
     summary: str
+    formula: tuple[str, ...]
+    details: tuple[str, ...]
     suits: str
     inputs: tuple[tuple[str, str], ...]
     parameters: tuple[DeclaredParameter, ...]
@@ -135,20 +175,23 @@ class Description:
     source: str
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.name} ({', '.join((*self.aliases, self.cls.__name__))}): {self.summary}",
-            f"  for     {self.suits}",
-        ]
+        lines = [f"{self.name} ({', '.join((*self.aliases, self.cls.__name__))}): {self.summary}"]
+        lines += [f"    {line}" for line in self.formula]
+        lines += [wrapped("  ", detail) for detail in self.details]
+        lines += [f"  for     {self.suits}"]
         lines += [f"  takes   {output}  against  {target}" for output, target in self.inputs]
         for parameter in self.parameters:
             required = parameter.default is inspect.Parameter.empty
             default = ", required" if required else f"={quoted(parameter.default)}"
-            lines += [
-                f"  {parameter.name}{default}: {parameter.accepts}",
-                f"      {self.meanings.get(parameter.name, '')}",
-            ]
+            lines += [f"  {parameter.name}{default}: {parameter.accepts}"]
+            lines += [wrapped("      ", meaning) for meaning in (self.meanings.get(parameter.name),) if meaning]
         lines += [f"  law     {law}" for law in self.laws]
         return "\n".join([*lines, f"  source  {self.source}"])
+
+
+def wrapped(indent: str, text: str) -> str:
+    """Return a paragraph in lines that a terminal holds."""
+    return textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def describe(name: str) -> Description:
@@ -156,10 +199,12 @@ def describe(name: str) -> Description:
 
     >>> print(describe("l2"))
     mse (l2, MSELoss): Squared difference between prediction and target.
+        loss(r) = r²
+        r = prediction - target
       for     regression with noise of one size everywhere; predicts the mean
       takes   prediction (*)  against  the same shape
       reduction='mean': 'mean', 'sum' or 'none'
-          ``"mean"``, ``"sum"`` or ``"none"``; an item is one element.
+          "mean", "sum" or "none"; an item is one element.
       law     no item is below 0
       law     the loss of the target against itself is 0
       law     output and target can change places
@@ -168,26 +213,22 @@ def describe(name: str) -> Description:
       source  C. F. Gauss, Theoria combinationis observationum erroribus minimis obnoxiae, 1823
     """
     spec = find(name)
+    said = documentation(spec.cls)
     return Description(
         name=spec.name,
         aliases=spec.aliases,
         cls=spec.cls,
         family=spec.family,
-        summary=spec.summary,
+        summary=said.summary,
+        formula=said.formula,
+        details=said.details,
         suits=spec.suits,
         inputs=tuple((kind.output_text, kind.target_text) for kind in spec.inputs),
         parameters=tuple(declared_parameters(spec.cls.__init__)),
-        meanings=documented_parameters(spec.cls),
+        meanings=said.parameters,
         laws=tuple(law.sentence for law in spec.laws),
         source=spec.source,
     )
-
-
-def documented_parameters(cls: type[Loss]) -> dict[str, str]:
-    """Return what the ``Args:`` section of a class's documentation says of each parameter, on one line each."""
-    section = re.search(r"^Args:\n((?:[ ]{4,}.*\n|\n)*)", f"{inspect.getdoc(cls)}\n", re.MULTILINE)
-    entries = re.findall(r"^ {4}(\w+): ((?:.*\n?)(?:^ {5,}.*\n?)*)", section[1] if section else "", re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in entries}
 
 
 def schema() -> dict[str, Any]:
@@ -209,7 +250,7 @@ def schema_of(spec: Spec) -> dict[str, Any]:
     """Return the JSON Schema of one loss's configurations."""
     place = f"#/$defs/{spec.name}/$defs/{{model}}"  # of what a parameter's own type refers to
     body = model_of(spec.cls.__init__).model_json_schema(ref_template=place)
-    meanings = documented_parameters(spec.cls)
+    meanings = documentation(spec.cls).parameters
     properties: dict[str, Any] = {"name": {"enum": [spec.name, *spec.aliases]}}
     for name, rule in body.get("properties", {}).items():
         rule = {"$ref": "#/$defs/loss"} if rule.items() >= ANY_LOSS.items() else rule

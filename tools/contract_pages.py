@@ -9,18 +9,16 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stderr
 from functools import cache
-from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytorch_metric_learning.losses as pml
 import torch
-from pytorch_metric_learning.distances import LpDistance
 from torch import Tensor, nn
 
 import losses
+from losses.adapters import pytorch_metric_learning as pml
 from losses.checking import CLAUSES, Report, check_loss
 from losses.core.inputs import BINARY, DISTRIBUTIONS, EMBEDDINGS, LOGITS, POINTWISE, TRIPLETS, Kind
 
@@ -49,7 +47,10 @@ def support() -> str:
             "",
             "Made by `make pages` from `losses.check_loss`, which runs on your own losses too; "
             "a test fails when this page is stale.",
-            "A class is checked with every option of every parameter, so one mark stands for many cases.",
+            "A class is checked with every option of every parameter, so one mark stands for many cases. "
+            "Where a clause applies to some only of the kinds of input that a loss takes, the mark names those it was "
+            "kept on: that two halves make the whole is said of pairs and triplets that are given, never of a labelled "
+            "batch.",
             "",
             f"**{counts['kept']} kept, {counts['declared']} declared, {counts['broken']} broken**, "
             f"{counts['not applicable']} not applicable (·: the loss has no such edge or option).",
@@ -79,7 +80,7 @@ def peers() -> str:
             "# The same clauses on other libraries",
             "",
             f"Made by `make pages`, with torch {torch.__version__.partition('+')[0]} "
-            f"and pytorch-metric-learning {version('pytorch-metric-learning')}. "
+            f"and {pml.NAME}. "
             "Each module is called as its own documentation says, on the batches that our losses are checked on.",
             "A mark says what was seen, not what its authors promise: nobody promised most of this. "
             "Clauses on weights, totals and",
@@ -97,7 +98,7 @@ def peers() -> str:
 def matrix(reports: Mapping[str, Report]) -> list[str]:
     """Return tables of clause and precision against loss, one for each file of clauses."""
     marks = {
-        (name, verdict.clause, verdict.precision): MARKS[verdict.outcome]
+        (name, verdict.clause, verdict.precision): " ".join([MARKS[verdict.outcome], *verdict.kinds])
         for name, report in reports.items()
         for verdict in report.verdicts
     }
@@ -199,7 +200,7 @@ PEERS: dict[str, tuple[nn.Module, Kind]] = {
     "nn.CrossEntropyLoss": (nn.CrossEntropyLoss(), LOGITS),
     "nn.KLDivLoss": (OfLogProbabilities(reduction="batchmean"), DISTRIBUTIONS),
     "nn.TripletMarginLoss": (OfTriplets(nn.TripletMarginLoss()), TRIPLETS),
-    "PML ContrastiveLoss": (pml.ContrastiveLoss(distance=LpDistance()), EMBEDDINGS),
-    "PML TripletMarginLoss": (pml.TripletMarginLoss(), EMBEDDINGS),
-    "PML CircleLoss": (pml.CircleLoss(), EMBEDDINGS),
+    "PML ContrastiveLoss": (pml.losses.ContrastiveLoss(distance=pml.distances.LpDistance()), EMBEDDINGS),
+    "PML TripletMarginLoss": (pml.losses.TripletMarginLoss(margin=0.05), EMBEDDINGS),
+    "PML CircleLoss": (pml.losses.CircleLoss(), EMBEDDINGS),
 }

@@ -14,13 +14,12 @@ COLUMNS = (
     *("ours, MiB", "peer, MiB", "limit", "products"),
 )
 PEERS = {
-    "PML": "pytorch-metric-learning",
     "cube": "N x N x N broadcast",
     "naive": "naive N x N torch",
     "cdist": "`torch.cdist` alone",
     "N / 2": "ours at N / 2",
 }
-"""What the peers of the benchmark are called in words."""
+"""What the peers of the benchmark are called in words; pytorch-metric-learning is called with its version."""
 
 
 def performance() -> str:
@@ -29,6 +28,7 @@ def performance() -> str:
         json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("metric", "training")
     )
     machine, versions = metric["machine"], metric["versions"]
+    peers = PEERS | {"PML": theirs(versions)}
     names = ", ".join(f"{name} {version}" for name, version in versions.items())
     return "\n".join(
         [
@@ -45,7 +45,7 @@ def performance() -> str:
             "",
             f"| {' | '.join(COLUMNS)} |",
             "|---|---|---|---:|---:|---|---|---:|---:|---|---:|",
-            *(line(row) for row in metric["rows"]),
+            *(line(row, peers) for row in metric["rows"]),
             "",
             "A limit in bold was missed.",
             "",
@@ -63,7 +63,12 @@ def performance() -> str:
     )
 
 
-def line(row: dict[str, Any]) -> str:
+def theirs(versions: dict[str, str]) -> str:
+    """Return pytorch-metric-learning with the version that was measured against."""
+    return f"pytorch-metric-learning {versions['pytorch-metric-learning']}"
+
+
+def line(row: dict[str, Any], peers: dict[str, str]) -> str:
     """Return a row of the table."""
     limits, times, memory = row["limits"], row["milliseconds"], row["memory"]
     ratio = row["peer_over_ours"]
@@ -85,7 +90,7 @@ def line(row: dict[str, Any]) -> str:
     cells = [
         row["name"],
         f"{row['size']}, {row['per_class']}",
-        PEERS.get(row["peer"], row["peer"] or ""),
+        peers.get(row["peer"], row["peer"] or ""),
         number(times.get("ours")),
         number(times.get("peer")),
         faster,
@@ -126,7 +131,7 @@ def whole_training(training: dict[str, Any]) -> list[str]:
     )
     return [
         f"The default run of `examples/train.py`, batches of {training['run']['batch_size']}, "
-        "with our triplet loss and with pytorch-metric-learning's from the same seed. "
+        f"with our triplet loss and with that of {theirs(training['versions'])} from the same seed. "
         f"The losses of the first {training['compared_steps']} steps differ by at most {apart:.1e} in float32, "
         f"and in float64 by at most {exact:.1e} of themselves. "
         f"Median time of a training step: {step['ours']} ms with ours, {step['PML']} ms with theirs; "

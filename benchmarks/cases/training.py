@@ -16,8 +16,6 @@ import argparse
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from pytorch_metric_learning import losses as pml
-from pytorch_metric_learning.reducers import MeanReducer
 from rich.console import Console
 from torch import nn
 
@@ -36,6 +34,8 @@ from benchmarks.harness.training.tables import (
 )
 from benchmarks.harness.training.turns import examples, trained
 from benchmarks.peers.pytorch_metric_learning import euclidean
+from losses.adapters.pytorch_metric_learning import losses as pml
+from losses.adapters.pytorch_metric_learning import reducers
 
 if TYPE_CHECKING:
     from run_config import Run
@@ -64,7 +64,7 @@ def peer(run: Run) -> nn.Module:
     }
     if changed := {key: run.loss[key] for key in same if run.loss[key] != same[key]}:
         raise SystemExit(f"{RUN}.yaml trains with {changed}, for which no peer is written here")
-    return pml.TripletMarginLoss(margin=run.loss["margin"], distance=euclidean(), reducer=MeanReducer())
+    return pml.TripletMarginLoss(margin=run.loss["margin"], distance=euclidean(), reducer=reducers.MeanReducer())
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -6,10 +6,10 @@ Each function returns a value to differentiate: called with embeddings and label
 from __future__ import annotations
 
 import torch
-from pytorch_metric_learning import distances, losses, miners, reducers
 from torch import Tensor
 
 from benchmarks.harness.equality import Value
+from losses.adapters.pytorch_metric_learning import distances, losses, miners, reducers
 
 
 def triplet(margin: float = 0.2, *, smooth: bool = False) -> Value:

@@ -30,7 +30,7 @@ class Outliers(SplitTask):
     hardly move.
     """
 
-    question = "How far has diabetes progressed, learnt from targets some of which are wrong?"
+    question = "How far has diabetes progressed, learnt from targets some of which are wrong? (MAE in its points)"
     feeds = (POINTWISE,)
     better: ClassVar = {"MAE": "lower", "R2": "higher"}
     picture = "fit.png"

@@ -4,13 +4,15 @@ are."""
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Never, Self
 
 import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
 from losses.abstract.readings import Readings, at_one_point, fraction, separation
+from losses.core.checks import require_nothing_more, shown
+from losses.core.errors import InputError
 from losses.core.labelled import LabelledBatch, each_pair_once
 from losses.core.loss import Loss
 from losses.core.outputs import Pairs, Triplets
@@ -37,6 +39,7 @@ class EmbeddingLoss(Loss):
     a formula for every anchor                            a subclass of :class:`losses.extend.AnchorLoss`: no more
     a value for every pair, triplet or other item         :meth:`items`, the definition, perhaps from :meth:`pairs`
     items that do not all count; weights of pairs         :meth:`denominators`; :meth:`item_weights`
+    pairs or triplets that are chosen by their values     :attr:`mines`
     distances in place of cosine similarities             :attr:`measure`
     a margin between classes; other readings              :attr:`gap`; :meth:`active_items`
     the same sums block by block, with their gradient     :meth:`tiling`
@@ -62,6 +65,11 @@ class EmbeddingLoss(Loss):
         """By how much more than its farthest positive the nearest negative of an anchor should be away."""
         return 0.0
 
+    @property
+    def mines(self) -> bool:
+        """Whether only some of the pairs or triplets of a labelled batch count, unless ``indices`` say which."""
+        return False
+
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         """Return how to sum a batch block by block; ``None`` where the plain composition has to do."""
         return None
@@ -84,10 +92,10 @@ class EmbeddingLoss(Loss):
         self,
         output: Any,
         target: Any = None,
-        *,
+        indices: tuple[Tensor, ...] | None = None,
+        *surplus: Never,
         weight: Tensor | None = None,
         normalizer: Tensor | float | None = None,
-        indices: tuple[Tensor, ...] | None = None,
         reference: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Return the loss of embeddings against their labels.
@@ -95,15 +103,22 @@ class EmbeddingLoss(Loss):
         Args:
             output: embeddings ``(N, D)``, or the pairs or triplets that the loss takes.
             target: labels ``(N,)``, or what goes with the pairs or triplets.
-            weight: one weight per anchor, pair or triplet, as the loss says.
-            normalizer: replaces the denominator of the mean.
             indices: of a labelled batch, a miner's tuple (anchor, positive, negative) or (anchor, positive, anchor,
-                negative): what is compared, in place of everything.
+                negative): what is compared, in place of everything. The third argument, as in
+                pytorch-metric-learning.
+            weight: one weight per anchor, pair or triplet, as the loss says.
+            normalizer: replaces the denominator of the mean. It makes parts of ``Pairs`` and ``Triplets`` add up to the
+                whole where each pair or triplet is an item (contrastive, triplet), but not parts of a labelled batch,
+                of the views of InfoNCE or of the pairs of circle: there everything is compared with everything, and
+                what lies across two parts is in neither (parts of the anchors against one and the same ``reference``
+                do add up). A batch whose network does not fit into memory is accumulated exactly by embedding it part
+                by part, as the README shows.
             reference: of a labelled batch, another set (embeddings ``(M, D)``, labels ``(M,)``) to compare with.
 
         Raises:
             InputError: the batch is not what the loss takes.
         """
+        require_nothing_more(surplus, "reference=(embeddings, labels)")
         context = given(indices, reference)
         if is_compiling():  # somebody's function, and this as a part of it
             return self._reduced(output, target, weight, normalizer, context)
@@ -114,13 +129,14 @@ class EmbeddingLoss(Loss):
         self,
         output: Any,
         target: Any = None,
-        *,
-        weight: Tensor | None = None,
         indices: tuple[Tensor, ...] | None = None,
+        *surplus: Never,
+        weight: Tensor | None = None,
         reference: tuple[Tensor, Tensor] | None = None,
     ) -> Total:
         """Return ``Total(sum, denominator)``. Totals of labelled batches add up to the loss of the batches, each on its
-        own: a pair across two batches is in neither."""
+        own: a pair across two batches is in neither, so totals of its halves are not the total of a batch."""
+        require_nothing_more(surplus, "reference=(embeddings, labels)")
         return self._on_accepted(self._total, output, target, weight, given(indices, reference))
 
     @torch.no_grad()
@@ -128,8 +144,8 @@ class EmbeddingLoss(Loss):
         self,
         output: Any,
         target: Any = None,
-        *,
         indices: tuple[Tensor, ...] | None = None,
+        *,
         reference: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Return what a batch tells beside its loss, by name: scalars without gradient, none of which is read here.
@@ -138,8 +154,9 @@ class EmbeddingLoss(Loss):
         - ``positive_distance``, ``negative_distance``: mean distance within a class and between classes.
         - ``margin_violations``: fraction of the anchors whose nearest negative is not farther than the farthest
           positive by the margin; of triplets and pairs that are given, of those that cost something.
-        - ``collapse``: the loss, averaged over all items, over that of the same batch with all embeddings at one point.
-          A training that stays at 1 is stuck.
+        - ``relative_loss``: the loss, averaged over all items, over that of the same batch with all embeddings at one
+          point. A training that stays at 1 has collapsed or is stuck; above 1 the embeddings are worse than that, since
+          negatives are nearer than positives; it falls as they learn. 0 where the loss at one point is 0.
         - ``effective_rank``: how many directions the embeddings use (Roy & Vetterli 2007).
 
         Raises:
@@ -203,7 +220,7 @@ class EmbeddingLoss(Loss):
         return {
             "active_fraction": active,
             **separation(output, target, active, self.distance_measure, self.gap),
-            "collapse": fraction(mean, collapsed),
+            "relative_loss": fraction(mean, collapsed),
             "effective_rank": effective_rank(points),
         }
 
@@ -214,12 +231,17 @@ class EmbeddingLoss(Loss):
         return other
 
 
+@stepped_over
 def given(indices: Any, reference: Any) -> dict[str, Any] | None:
     """Return those of both that are given, if any."""
-    if indices is None and reference is None:
-        return None
-    context = {"indices": indices, "reference": reference}
-    return {name: value for name, value in context.items() if value is not None}
+    if isinstance(indices, Tensor):
+        raise InputError(
+            f"indices must be the tuple that a miner returns, got {shown(indices)}; if these are weights, pass them by "
+            "name: weight=..."
+        )
+    if indices is None:
+        return None if reference is None else {"reference": reference}
+    return {"indices": indices} if reference is None else {"indices": indices, "reference": reference}
 
 
 def measured(first: Tensor, second: Tensor, measure: str) -> Tensor:

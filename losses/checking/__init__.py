@@ -7,13 +7,23 @@ kind of input, with the default parameters and with each option of each paramete
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from losses.checking import averaging, derivatives, edges, invariances, meaning, persistence, refusals, transforms
-from losses.checking.case import Broken, Case, NotApplicable, Precision, cases_of, options_of
+from losses.checking import (
+    averaging,
+    context,
+    derivatives,
+    edges,
+    invariances,
+    meaning,
+    persistence,
+    refusals,
+    transforms,
+)
+from losses.checking.case import EXACT, Broken, Case, NotApplicable, Precision, cases_of, options_of
 from losses.checking.clauses import CLAUSES, Clause, clause
 from losses.checking.report import Report, Verdict
 from losses.core.errors import ConfigError, suggestion
@@ -28,6 +38,7 @@ def check_loss(
     clauses: Sequence[str] | None = None,
     inputs: Kind | None = None,
     oracle: Callable[[Any, Any], Tensor] | None = None,
+    exemptions: Mapping[str, str] | None = None,
 ) -> Report:
     """Run the contract on a loss, or on any module that is called as ``module(output, target)``.
 
@@ -38,6 +49,10 @@ def check_loss(
         inputs: what a module takes that is no :class:`Loss`, one of ``losses.core.inputs``; of a loss, to check one
             kind only.
         oracle: an independent function of output and target for the loss's reduced value, in torch.
+        exemptions: clauses that it cannot keep, each with the reason; the same as an attribute ``exemptions`` of its
+            class, for modules that are not yours.
+
+    A loss that gives no number at all breaks ``gives_a_loss`` and is tried no further.
 
     Raises:
         ConfigError: a clause does not exist, or a module's kind of input is missing.
@@ -54,12 +69,16 @@ def check_loss(
     config_round_trip  not offered  create(loss.config()) is the same loss
     1 kept, 1 not offered
     """
-    for name in clauses or ():
+    for name in (*(clauses or ()), *(exemptions or ())):
         if name not in CLAUSES:
             raise ConfigError(f"there is no clause {name!r}.{suggestion(name, CLAUSES)}")
     cases = list(cases_of(loss, inputs, oracle))
+    if clauses is None:
+        first = verdict(CLAUSES["gives_a_loss"], cases, EXACT)
+        if first.outcome == "broken":
+            return Report(name_of(loss), (first,))
     chosen = [CLAUSES[name] for name in clauses or CLAUSES]
-    verdicts = [verdict(each, cases, precision) for each in chosen for precision in each.precisions]
+    verdicts = [verdict(each, cases, precision, exemptions) for each in chosen for precision in each.precisions]
     return Report(name_of(loss), tuple(verdicts))
 
 
@@ -69,31 +88,38 @@ def name_of(loss: nn.Module | type[Loss] | str) -> str:
     return spec.name if isinstance(spec, Spec) else type(loss).__name__
 
 
-def verdict(clause: Clause, cases: Sequence[Case], precision: Precision) -> Verdict:
+def verdict(
+    clause: Clause, cases: Sequence[Case], precision: Precision, exemptions: Mapping[str, str] | None = None
+) -> Verdict:
     """Return what becomes of a clause in one precision, on all cases of a loss."""
     where = precision.name if len(clause.precisions) > 1 else ""
     if not cases:
         return Verdict(
             clause.name, where, "not applicable", f"{clause.promise}: no batch of it can be drawn as tensors"
         )
-    reason = getattr(cases[0].loss, "exemptions", {}).get(clause.name)
+    reason = {**getattr(cases[0].loss, "exemptions", {}), **(exemptions or {})}.get(clause.name)
     if reason is not None:
         return Verdict(clause.name, where, "declared", f"{clause.promise}: not so, {reason}")
-    applied, why = False, ""
+    kept_on, not_on, why = dict[str, None](), dict[str, None](), ""
     for case in cases:
         if clause.of_the_call and not case.keeps_the_call:
             return Verdict(clause.name, where, "not offered", clause.promise)
         try:
             clause.run(Case(copy.deepcopy(case.loss), case.kind, case.oracle), precision)
-            applied = True
+            kept_on[str(case.kind)] = None
         except NotApplicable as reason:
             why = str(reason)
+            not_on[str(case.kind)] = None
         except Exception as error:  # whatever a loss does wrong is a verdict, not the end of the report
             text = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
             return Verdict(
                 clause.name, where, "broken", f"{clause.promise}: not so for {case}: {' '.join(text.split())[:400]}"
             )
-    if applied:
+    if kept_on and not_on.keys() - kept_on.keys():
+        return Verdict(
+            clause.name, where, "kept", f"{clause.promise}: on {', '.join(kept_on)} alone ({why})", tuple(kept_on)
+        )
+    if kept_on:
         return Verdict(clause.name, where, "kept", clause.promise)
     return Verdict(clause.name, where, "not applicable", f"{clause.promise}: {why}")
 
@@ -111,6 +137,7 @@ __all__ = [
     "cases_of",
     "check_loss",
     "clause",
+    "context",
     "derivatives",
     "edges",
     "invariances",

@@ -10,6 +10,7 @@ from losses.checking.case import (
     HALVES,
     PRECISIONS,
     SIZE,
+    TOGETHER,
     Broken,
     Case,
     NotApplicable,
@@ -19,12 +20,10 @@ from losses.checking.case import (
     rows_of,
 )
 from losses.checking.clauses import clause
-from losses.core.inputs import EMBEDDINGS, MATCHES, Batch
+from losses.core.inputs import Batch
 from losses.core.outputs import map_floating
 
 MANY = 100_000
-TOGETHER = (EMBEDDINGS, MATCHES)
-"""Kinds whose samples are compared with one another."""
 
 
 @clause(of_the_call=True)
@@ -97,7 +96,7 @@ def halves_make_the_whole(case: Case) -> None:
     """with normalizer= two half batches give the value and gradient of the whole batch"""
     case.weights(torch.ones(SIZE, dtype=torch.float64))
     if case.kind in TOGETHER:
-        raise NotApplicable("the items are made from the whole batch")
+        raise NotApplicable("what lies across two halves is in neither")
     batch = case.batch()
     whole, gradients = case.run(batch)
     weight = case.loss.total(*batch).denominator

@@ -14,12 +14,18 @@ from torch import Tensor, nn
 
 from losses.core.building import build
 from losses.core.errors import ConfigError
-from losses.core.inputs import DISTRIBUTION_OBJECTS, Batch, Kind
+from losses.core.inputs import DISTRIBUTION_OBJECTS, EMBEDDINGS, MATCHES, PAIRS, TRIPLETS, Batch, Kind
 from losses.core.loss import Loss
 from losses.core.outputs import map_floating, map_tensors, tensors_in
 from losses.core.parameters import DeclaredParameter, declared_parameters
+from losses.core.reduction import Total
+from losses.ops.tiles.sizes import block_sizes
 
-SIZE = 8
+SIZE = 10
+LARGE = 530  # samples, so many that losses of whole batches take several blocks of usual size
+TOGETHER = (EMBEDDINGS, MATCHES)
+"""Kinds whose samples are compared with one another."""
+OF_EMBEDDINGS = (EMBEDDINGS, MATCHES, PAIRS, TRIPLETS)
 
 
 class Broken(AssertionError):  # noqa: N818  (a verdict, not a fault of the program)
@@ -82,10 +88,29 @@ class Case:
             value = self.loss(rebuild(leaves), batch.target, **options)
         return value, gradients_of(value, leaves)
 
+    def total(self, batch: Batch, weight: Tensor | None = None, **context: Any) -> tuple[Total, list[Tensor]]:
+        """Return the total and the gradients of its sum by the output's tensors."""
+        leaves, rebuild = leaves_of(batch.output)
+        total = self.loss.total(rebuild(leaves), batch.target, weight=weight, **context)
+        return total, gradients_of(total.sum, leaves)
+
+    def definition(self, batch: Batch, weight: Tensor | None = None, **context: Any) -> tuple[Total, list[Tensor]]:
+        """Return what :meth:`total` must be: the sum over all items, and its gradients."""
+        leaves, rebuild = leaves_of(batch.output)
+        accepted = self.kind.accept(self.loss, rebuild(leaves), batch.target, **context)
+        total = Loss.definition_total(self.loss, *accepted, weight)
+        return total, gradients_of(total.sum, leaves)
+
     def with_reduction(self, reduction: str) -> Any:
         loss = copy.deepcopy(self.loss)
         loss.reduction = reduction
         return loss
+
+    def regimes(self) -> dict[str, Batch]:
+        """Return a batch in usual numbers and the same in others, ready to be differentiated, by name."""
+        batch = self.batch()
+        regimes = {"usual numbers": batch, **self.kind.regimes(self.loss, batch)}
+        return {name: in_precision(regime, EXACT) for name, regime in regimes.items()}
 
     def weights(self, weight: Tensor) -> Tensor:
         """Return one weight per sample.
@@ -177,6 +202,21 @@ def require_same(what: str, got: Tensor, expected: Tensor, tolerance: float = 1e
     got, expected = got.detach().double(), expected.detach().double()
     if got.shape != expected.shape or not torch.allclose(got, expected, rtol=tolerance, atol=tolerance):
         raise Broken(f"{what}: {shortened(got)}, expected {shortened(expected)}")
+
+
+def require_near(what: str, got: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
+    """Raise :class:`Broken` unless two results agree as numbers of their size do."""
+    got, expected = got.detach().double(), expected.detach().double()
+    size = float(expected.abs().amax()) if expected.numel() else 0.0
+    if got.shape != expected.shape or not torch.allclose(got, expected, rtol=0, atol=tolerance * size + 1e-15):
+        raise Broken(f"{what}: {shortened(got)}, expected {shortened(expected)}")
+
+
+@contextlib.contextmanager
+def several_blocks() -> Iterator[None]:
+    """Make blocks so small that a batch of ten takes three of them, in the precision that a large one would have."""
+    with block_sizes(elements=1, one_block=0, rows=4, rows_on_accelerator=4, exact=0, strip=8, group=2, temporary=64):
+        yield
 
 
 def require_finite(value: Tensor, gradients: Sequence[Tensor]) -> None:

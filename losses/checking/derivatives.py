@@ -3,26 +3,71 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch.autograd import forward_ad
 
-from losses.checking.case import Case, leaves_of, require_same
+from losses.checking.case import (
+    LARGE,
+    OF_EMBEDDINGS,
+    TOGETHER,
+    Case,
+    leaves_of,
+    require_same,
+    several_blocks,
+)
 from losses.checking.clauses import clause
+from losses.checking.slopes import require_between_slopes
 from losses.core.checks import checks
+from losses.core.inputs import DISTRIBUTIONS, TRANSPORT, Batch
+from losses.core.inputs.kind import TIES
+
+ON_SIMPLEX = (DISTRIBUTIONS, TRANSPORT)
+"""Kinds whose numbers may be probabilities, which have to stay above 0."""
 
 
 @clause()
 def first_derivative(case: Case) -> None:
     """gradients equal finite differences"""
-    differentiate(case, torch.autograd.gradcheck)
+    differentiate(case, torch.autograd.gradcheck, 2)
+
+
+@clause()
+def gradient_everywhere(case: Case) -> None:
+    """for numbers of any size, at ties and in batches of hundreds, the gradient lies between the slopes on both
+    sides"""
+    for name, batch in {**case.regimes(), f"{LARGE} samples": case.batch(LARGE)}.items():
+        if name in TIES and case.kind in (*OF_EMBEDDINGS, TRANSPORT):
+            continue  # who is compared with whom is free there
+        slopes_agree(case, name, batch)
+    if case.kind in TOGETHER:
+        with several_blocks():
+            slopes_agree(case, "usual numbers, in several blocks", case.batch())
 
 
 @clause()
 def second_derivative(case: Case) -> None:
-    """second derivatives equal finite differences: create_graph=True is never silently wrong"""
-    differentiate(case, torch.autograd.gradgradcheck)
+    """second derivatives equal finite differences, at ties too: create_graph=True is never silently wrong"""
+    differentiate(case, torch.autograd.gradgradcheck, 1)
+    if case.kind in OF_EMBEDDINGS or case.kind in ON_SIMPLEX:
+        return  # where kinks of many items meet, or numbers are too small for a step
+    for name, batch in case.regimes().items():
+        leaves, rebuild = leaves_of(batch.output)
+        generator = torch.Generator().manual_seed(1)
+        ways = [torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype) for leaf in leaves]
+
+        def along(
+            tensors: Sequence[torch.Tensor], target: Any = batch.target, rebuild: Any = rebuild, ways: Any = ways
+        ) -> torch.Tensor:
+            tensors = [tensor if tensor.requires_grad else tensor.requires_grad_() for tensor in tensors]
+            value = case.loss(rebuild(tensors), target).sum()
+            gradients = torch.autograd.grad(value, tensors, create_graph=True, materialize_grads=True)
+            products = [(gradient * way).sum() for gradient, way in zip(gradients, ways, strict=True)]
+            return torch.stack(products).sum() + sum(0 * tensor.sum() for tensor in tensors)
+
+        require_between_slopes(f"{name}, in the gradient", along, leaves, single=name in TIES, jumps=True)
 
 
 @clause()
@@ -59,9 +104,22 @@ def backward_twice(case: Case) -> None:
         require_same("grad_output of -3", times, -3 * one)
 
 
-def differentiate(case: Case, check: Callable[..., bool]) -> None:
-    """Compare derivatives with finite differences on two batches."""
-    for seed in range(2):
+def slopes_agree(case: Case, name: str, batch: Batch) -> None:
+    """Raise :class:`Broken` unless the gradient of a batch lies between the slopes."""
+    leaves, rebuild = leaves_of(batch.output)
+    with checks("never"):  # steps leave the simplex that probabilities are checked to lie in
+        require_between_slopes(
+            name,
+            lambda tensors: case.loss(rebuild(tensors), batch.target).sum(),
+            leaves,
+            single=name in TIES,
+            in_place=case.kind in ON_SIMPLEX,
+        )
+
+
+def differentiate(case: Case, check: Callable[..., bool], batches: int) -> None:
+    """Compare derivatives with finite differences on some batches."""
+    for seed in range(batches):
         batch = case.batch(5, seed=seed)
         leaves, rebuild = leaves_of(batch.output)
 

@@ -17,11 +17,12 @@ from losses.checking.case import (
     Case,
     NotApplicable,
     Precision,
+    require_near,
     require_same,
     rows_of,
 )
 from losses.checking.clauses import clause
-from losses.core.inputs import Batch
+from losses.core.inputs import EMBEDDINGS, Batch
 from losses.core.outputs import map_tensors, tensors_in
 from losses.core.torch_private import dispatch_mode
 
@@ -34,6 +35,28 @@ def order_of_the_batch(case: Case) -> None:
     batch = case.batch()
     order = torch.randperm(SIZE, generator=torch.Generator().manual_seed(1))
     require_same("permuted", case.loss(*rows_of(batch, order)), case.loss(*batch))
+
+
+@clause()
+def labels_are_names(case: Case) -> None:
+    """labels say who belongs together and nothing else: renaming them changes nothing, be they negative or large"""
+    if case.kind is not EMBEDDINGS:
+        raise NotApplicable("it takes no labels of a whole batch")
+    batch = case.batch()
+    expected, others = case.run(batch)
+    places = batch.target.unique(return_inverse=True)[1]
+    for name, renamed in {
+        "in another order": places.max() - places,
+        "from 1": places + 1,
+        "from -5": places - 5,
+        "beyond float64": 2**62 + places,
+        "far apart": places * 2**33 - 2**35,
+        "as many as int8 holds": 127 - places * 60,
+    }.items():
+        value, gradients = case.run(Batch(batch.output, renamed))
+        require_near(f"labels {name}", value, expected)
+        for gradient, other in zip(gradients, others, strict=True):
+            require_near(f"gradient, labels {name}", gradient, other, 1e-7)
 
 
 @clause()

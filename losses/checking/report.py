@@ -17,6 +17,8 @@ class Verdict(NamedTuple):
     precision: str
     outcome: Outcome
     seen: str
+    kinds: tuple[str, ...] = ()
+    """The kinds of input on which it was kept, where it does not apply to all that the loss takes."""
 
 
 @dataclass(frozen=True)

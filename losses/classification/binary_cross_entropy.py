@@ -49,6 +49,8 @@ class BinaryCrossEntropyLoss(ElementwiseLoss):
         \ell(z, t) = -w\, t \log \sigma(z) - (1 - t) \log(1 - \sigma(z)),
         \qquad t \leftarrow t (1 - s) + s / 2
 
+    :math:`z` is the logit, :math:`\sigma` the sigmoid and :math:`t` the target, drawn towards 1/2 first.
+
     Args:
         label_smoothing: :math:`s`, how far targets are drawn towards 1/2.
         positive_weight: :math:`w`, weight of a positive target against a negative one: one number, or a list with one

@@ -69,6 +69,9 @@ class CrossEntropyLoss(Loss):
                      + \zeta\, w_t \Big(\log \sum_c e^{z_c}\Big)^2,
         \qquad t \leftarrow (1 - s)\, t + s / C
 
+    :math:`z` are the logits of :math:`C` classes, :math:`t_c` is the probability of class :math:`c` in the target (1
+    for its index), and :math:`w_t` the weight of the target's class.
+
     With class indices, the mean divides by the sum of the targets' class weights, as ``torch.nn.CrossEntropyLoss``
     does; with probabilities it divides by the number of positions, and :math:`w_t` is 1. Where everything is ignored
     the mean is 0.

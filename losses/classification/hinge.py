@@ -38,6 +38,8 @@ class HingeLoss(ElementwiseLoss):
         \ell(s, y) = \max(0,\ m - y s)^p \qquad
         y = +1 \text{ where the target is above } 0,\ -1 \text{ elsewhere}
 
+    :math:`s` is the score.
+
     Args:
         margin: score :math:`m` beyond which a right decision costs nothing.
         power: :math:`p`; 1 is the hinge, 2 the squared hinge with a continuous gradient.

@@ -57,6 +57,15 @@ def values_are_due(seen: bool) -> bool:
     return not transforms_are_active()
 
 
+def require_nothing_more(surplus: tuple[object, ...], keywords: str = "weight=..., normalizer=...") -> None:
+    """Raise if a loss was given more by position than it takes so; ``keywords`` is what it takes by name."""
+    if surplus:
+        raise InputError(
+            f"a loss takes the output and the target by position, got {shown(surplus[0])} after them; pass it by name: "
+            f"{keywords}"
+        )
+
+
 def require_tensor(**tensors: object) -> None:
     for name, value in tensors.items():
         if not isinstance(value, Tensor):

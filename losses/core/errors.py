@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 Path = tuple[str | int, ...]
+NEAR = 0.75
+"""How alike two words are at least, from 0 to 1, for one to be suggested for the other: 'dice' is not near to 'ce'."""
 
 
 class Problem(NamedTuple):
@@ -76,5 +78,10 @@ def suggestion(word: object, known: Iterable[str]) -> str:
     >>> suggestion("triplett", ["huber", "triplet"])
     " Did you mean 'triplet'?"
     """
-    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6) if isinstance(word, str) else []
+    if not isinstance(word, str):
+        return ""
+    word, known = word.lower(), list(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=NEAR)
+    swapped = [other for other in known if sorted(other) == sorted(word)]  # letters that changed places
+    close = swapped or near
     return f" Did you mean {close[0]!r}?" if close else ""

@@ -44,7 +44,7 @@ def equal(what: str, got: Tensor, expected: Tensor, tolerance: float = 1e-9) -> 
 
 def changed(loss: Loss, **parameters: Any) -> Loss:
     """Return the same loss with some parameters replaced."""
-    return type(loss)(**{key: value for key, value in (loss.config() | parameters).items() if key != "name"})
+    return type(loss)(**(loss._arguments() | parameters))
 
 
 def _non_negative(loss: Loss, batch: Batch) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +15,14 @@ from losses.core.checks import (
     require_between,
     require_dense,
     require_no_nan,
+    require_nothing_more,
     require_real,
     require_same_device,
     require_tensor,
     shown,
     values_are_due,
 )
-from losses.core.errors import ConfigError, InputError
+from losses.core.errors import ConfigError, InputError, Problem, quoted
 from losses.core.inputs.kind import Kind
 from losses.core.outputs import tensors_in
 from losses.core.own_code import OwnCode
@@ -101,7 +103,7 @@ class Loss(nn.Module, ABC):
         self,
         output: Any,
         target: Any = None,
-        *,
+        *surplus: Never,
         weight: Tensor | None = None,
         normalizer: Tensor | float | None = None,
     ) -> Tensor:
@@ -111,20 +113,25 @@ class Loss(nn.Module, ABC):
             output: what the model made.
             target: what it should have made.
             weight: one weight per item or per leading index of the items; what has weight 0 changes nothing.
-            normalizer: replaces the denominator of the mean, for example the number of items of a whole accumulated
-                batch.
+            normalizer: replaces the denominator of the mean, for example by that of a whole batch of which this is a
+                part: then the parts add up to the loss of the whole, in value and gradient. That is so where each item
+                is made of one sample, or of a pair or triplet that is given; where samples of a batch are compared with
+                one another (:class:`losses.extend.EmbeddingLoss` says where), what lies across two parts is in neither.
 
         Raises:
             InputError: the batch is not what the loss takes.
         """
+        require_nothing_more(surplus)
         if is_compiling():  # somebody's function, and this as a part of it
             return self._reduced(output, target, weight, normalizer)
         value: Tensor = self._own.call(self, output, target, weight, normalizer)
         return value
 
-    def total(self, output: Any, target: Any = None, *, weight: Tensor | None = None) -> Total:
-        """Return ``Total(sum, denominator)``: add totals over batches or ranks, then take ``.mean()``, and it is
-        exact."""
+    def total(self, output: Any, target: Any = None, *surplus: Never, weight: Tensor | None = None) -> Total:
+        """Return ``Total(sum, denominator)``: add totals over batches or ranks, and their ``.mean()`` is exactly that
+        over the items of all of them. Where samples are compared with one another that is not the loss of one
+        large batch, see ``normalizer`` of :meth:`forward`."""
+        require_nothing_more(surplus)
         return self._on_accepted(self._total, output, target, weight)
 
     @torch.no_grad()
@@ -140,12 +147,54 @@ class Loss(nn.Module, ABC):
         return self._on_accepted(self._readings, output, target)
 
     def config(self) -> dict[str, Any]:
-        """Return the configuration that :func:`losses.create` turns into this loss again."""
-        names = [parameter.name for parameter in declared_parameters(type(self).__init__)]
-        return {"name": self.spec.name} | {name: as_configuration(getattr(self, name)) for name in names}
+        """Return the configuration that :func:`losses.create` turns into this loss again.
+
+        Raises:
+            ConfigError: the values of a parameter cannot be read, as on the meta device, or are not kept, or the class
+                is derived from a registered one and has no name of its own.
+        """
+        if self.spec.cls is not type(self):
+            raise ConfigError(
+                f"{type(self).__name__} has no name: what {self.spec.name!r} builds is {self.spec.cls.__name__}; "
+                f"decorate {type(self).__name__} with @losses.register to give it its own"
+            )
+        return {"name": self.spec.name} | self._arguments()
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in list(self.config().items())[1:])
+        return ", ".join(f"{name}={self._shown(name)}" for name in self._names_of_parameters())
+
+    def _names_of_parameters(self) -> list[str]:
+        return [parameter.name for parameter in declared_parameters(type(self).__init__)]
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return what the constructor makes this loss of again, as configuration data."""
+        arguments: dict[str, Any] = {}
+        problems: list[Problem] = []
+        for name in self._names_of_parameters():
+            try:
+                arguments[name] = self._argument(name)
+            except ConfigError as error:
+                problems += error.under(name).problems
+        if problems:
+            raise ConfigError(*problems)
+        return arguments
+
+    def _argument(self, name: str) -> Any:
+        if not hasattr(self, name):
+            raise ConfigError(f"{type(self).__name__} does not keep this parameter; write self.{name} = {name}")
+        return as_configuration(getattr(self, name))
+
+    def _shown(self, name: str) -> str:
+        """Return a parameter in words, whatever it is: a loss can be printed wherever it is and however it is made."""
+        if not hasattr(self, name):
+            return "<not kept>"
+        value = getattr(self, name)
+        with contextlib.suppress(ConfigError):  # of values that cannot be read: a tensor tells its shape
+            value = as_configuration(value)
+        try:
+            return repr(value)
+        except Exception:
+            return quoted(value)
 
     def definition_total(self, output: Any, target: Any, weight: Tensor | None) -> Total:
         """Return the total of an accepted batch by the definition, over all items."""

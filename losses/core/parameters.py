@@ -28,6 +28,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
 from losses.core.errors import ConfigError, Path, Problem, quoted, suggestion
+from losses.core.foreign_names import foreign_parameter, foreign_value
 from losses.core.precision import BUFFER_DTYPE
 
 if TYPE_CHECKING:
@@ -210,17 +211,31 @@ def register_values(module: nn.Module, **values: Sequence[float] | Tensor | floa
 
 
 def as_configuration(value: Any) -> Any:
-    """Return a parameter's value as configuration data: tensors become the shortest lists that read back the same."""
+    """Return a parameter's value as configuration data: tensors become the shortest lists that read back the same.
+
+    Raises:
+        ConfigError: a tensor whose values cannot be read, as on the meta device.
+    """
     if isinstance(value, Tensor):
-        # numpy prints the shortest decimal that rounds to the same float, so [0.1] stays [0.1]
-        return [float(str(number)) for number in value.detach().cpu().flatten().numpy()]
+        values = value.detach().flatten()
+        values = values.float() if values.dtype is torch.bfloat16 else values  # which numpy lacks
+        try:
+            # numpy prints the shortest decimal that rounds to the same float, so [0.1] stays [0.1]
+            return [float(str(number)) for number in values.cpu().numpy()]
+        except (RuntimeError, TypeError):  # of the meta device, of a FakeTensor, of a tensor under torch.func
+            raise ConfigError(
+                f"its {values.numel()} numbers cannot be read from a {type(value).__name__} on {value.device}; ask for "
+                "the configuration before the loss is there, or once its values are back"
+            ) from None
     config = getattr(value, "config", None)
     return config() if callable(config) else value
 
 
 def unknown_key(path: Path, known: Iterable[str]) -> Problem:
     """Return the problem of a key that nothing is declared for."""
-    return Problem(path, f"unknown key, accepted are {', '.join(known)}.{suggestion(path[-1], known)}")
+    known = list(known)
+    hint = foreign_parameter(str(path[-1]), known) or suggestion(path[-1], known)
+    return Problem(path, f"unknown key, accepted are {', '.join(known)}.{hint}")
 
 
 def _problems(detail: Any, annotations: Mapping[str, Any]) -> list[Problem]:
@@ -235,7 +250,7 @@ def _problems(detail: Any, annotations: Mapping[str, Any]) -> list[Problem]:
     annotation = _of_items(annotations[name]) if len(path) > 1 else annotations[name]
     if detail["type"] == "missing":
         return [Problem(path, f"is missing, expected {accepted(annotation)}")]
-    hint = suggestion(value, _words(annotation)) if isinstance(value, str) else ""
+    hint = foreign_value(str(name), value) or suggestion(value, _words(annotation)) if isinstance(value, str) else ""
     if isinstance(inner, ValueError) and not isinstance(value, bool):
         return [Problem(path, f"got {quoted(value)}, {inner}{hint}")]
     if isinstance(value, str) and not hint and _is_number(value):
@@ -276,7 +291,8 @@ def _listed(value: object) -> object:
             return value.tolist()
         except (RuntimeError, NotImplementedError):
             raise ValueError("a tensor whose values cannot be read; expected a dense one that holds numbers") from None
-    return list(value) if isinstance(value, tuple) else value
+    # sequences of other libraries, such as Hydra's, are lists too
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray) else value
 
 
 def _whole(value: object) -> object:

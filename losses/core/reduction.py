@@ -20,7 +20,8 @@ from losses.core.errors import InputError, quoted
 class Total(NamedTuple):
     """The weighted sum of a loss's items and what their mean divides it by: added over batches, it stays exact.
 
-    Both are scalars, or vectors with one entry per mean for a loss whose value is a sum of several means.
+    Both are scalars, or vectors with one entry per mean for a loss whose value is a sum of several means. What is added
+    are items: pairs of samples across two batches are items of neither, nor of their sum.
 
     >>> first, second = Total(tensor(6.0), 2), Total(tensor(1.0), 5)
     >>> first + second  # not the concatenation of two tuples

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, TypeVar
 
 from losses.core.declaration import require_class, require_declaration
+from losses.core.docstrings import documentation
 from losses.core.errors import ConfigError, Problem, quoted, suggestion
+from losses.core.foreign_names import bare, foreign_losses
 from losses.core.inputs import Kind
 from losses.core.laws import Law
 from losses.core.loss import Loss
@@ -38,13 +41,11 @@ class Spec:
     @property
     def summary(self) -> str:
         """The first paragraph of the class's documentation; nothing where Python runs without documentation."""
-        return " ".join((self.cls.__doc__ or "").strip().partition("\n\n")[0].split())
+        return documentation(self.cls).summary
 
 
 SPECS: dict[str, Spec] = {}
 ALIASES: dict[str, str] = {}
-EXPLAINED = {"smooth_l1": "smooth L1 with beta is huber(delta=beta) / beta: use 'huber' and scale it"}
-"""Names that people look for here and that are another loss under a factor."""
 
 
 def register(
@@ -71,13 +72,19 @@ def register(
     Raises:
         ConfigError: an argument is not what it should be, a name is taken, or the class lacks what everything else is
             derived from: documentation, a constructor decorated with ``@checked``, a parameter ``reduction``.
+
+    A class that is defined again, as by a cell of a notebook that runs twice or by ``importlib.reload``, takes the
+    place of its former self.
     """
 
     def decorate(cls: type[L]) -> type[L]:
         kinds = (inputs,) if isinstance(inputs, Kind) else inputs
         require_declaration(name, kinds, suits, source, aliases, laws, family)
-        require_free(name, *aliases)
+        former = former_self(name, cls)
+        require_free(name, *aliases, besides=former)
         require_class(name, cls)
+        if former is not None:
+            forget(former)
         group = family or cls.__module__.rpartition(".")[0].rpartition(".")[2] or "custom"
         cls.spec = Spec(name, cls, group, tuple(kinds), tuple(aliases), tuple(laws), suits, source)
         SPECS[name] = cls.spec
@@ -87,11 +94,30 @@ def register(
     return decorate
 
 
-def require_free(*words: str) -> None:
-    """Raise if a name means another loss already."""
+def former_self(name: str, cls: type[Loss]) -> Spec | None:
+    """Return the record under a name if its class is the one that ``cls`` is about to replace: of the same name in the
+    same module, which still calls the former by it. Two classes that exist side by side are not that."""
+    spec = SPECS.get(name)
+    if spec is None or not isinstance(cls, type):
+        return None
+    if (spec.cls.__module__, spec.cls.__qualname__) != (cls.__module__, cls.__qualname__):
+        return None
+    bound = getattr(sys.modules.get(cls.__module__), cls.__qualname__, None)
+    return spec if bound is spec.cls or cls.__module__ == "__main__" else None
+
+
+def forget(spec: Spec) -> None:
+    """Take a loss and its aliases out of the registry."""
+    del SPECS[spec.name]
+    for alias in spec.aliases:
+        del ALIASES[alias]
+
+
+def require_free(*words: str, besides: Spec | None = None) -> None:
+    """Raise if a name means another loss already, other than the one that is replaced."""
     for word in words:
         taken = SPECS.get(ALIASES.get(word, word))
-        if taken is not None:
+        if taken is not None and taken is not besides:
             already = f"{taken.cls.__module__}.{taken.cls.__name__}"
             raise ConfigError(f"cannot register {word!r}: it already means {already}; choose another name")
 
@@ -136,7 +162,7 @@ def find(name: object) -> Spec:
     """Return the record of a loss by its name or alias.
 
     Raises:
-        ConfigError: there is none; a close name is suggested.
+        ConfigError: there is none; a close name is suggested, or what another library's loss is here.
     """
     if isinstance(name, str):
         spec = SPECS.get(ALIASES.get(name, name))
@@ -145,12 +171,18 @@ def find(name: object) -> Spec:
             spec = SPECS.get(ALIASES.get(name, name))
         if spec is not None:
             return spec
-        if name in EXPLAINED:
-            raise ConfigError(Problem(("name",), EXPLAINED[name]))
+    raise ConfigError(Problem(("name",), unknown_name(name)))
+
+
+def unknown_name(name: object) -> str:
+    """Return what to say to a name that nothing is registered under: what it is here, or else what there is."""
+    listed = f"unknown loss {quoted(name)}, available are {', '.join(sorted(SPECS))}."
+    if not isinstance(name, str):
+        return listed
     known = [*SPECS, *ALIASES]
-    raise ConfigError(
-        Problem(
-            ("name",),
-            f"unknown loss {quoted(name)}, available are {', '.join(sorted(SPECS))}.{suggestion(name, known)}",
-        )
-    )
+    same = [word for word in known if bare(word) == bare(name)]  # 'MSELoss' is 'mse'
+    rows = foreign_losses(name)
+    if same or any(row.here for row in rows):
+        listed = f"unknown loss {quoted(name)}."
+    hint = suggestion(same[0] if same else name, known) if same or not rows else ""
+    return listed + hint + "".join(f" {row.explained(name)}" for row in rows)

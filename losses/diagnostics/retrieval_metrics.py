@@ -50,11 +50,11 @@ def retrieval(
         \text{R-precision} = \frac{1}{R} \sum_{i=1}^{R} h_i \qquad
         \text{MAP@R} = \frac{1}{R} \sum_{i=1}^{R} h_i \, \frac{1}{i} \sum_{j \le i} h_j
 
-    each averaged over all queries. A query with R = 0 can find nothing and is left out, as in pytorch-metric-learning's
-    AccuracyCalculator; ``queries`` says how many are left. Equal distances go by index, so metrics do not depend on
-    chance: of embeddings that are all equal, the first rows are everyone's nearest neighbours. Shuffle rows that are
-    sorted by class if many of them are equal. (By cosine, rows are brought to length 1 first; only there is rounding,
-    so equal rows stay equal.)
+    each averaged over all queries. A query with R = 0 can find nothing and is left out, as in AccuracyCalculator of
+    pytorch-metric-learning 2.9; ``queries`` says how many are left. Equal distances go by index, so metrics do not
+    depend on chance: of embeddings that are all equal, the first rows are everyone's nearest neighbours. Shuffle rows
+    that are sorted by class if many of them are equal. (By cosine, rows are brought to length 1 first; only there is
+    rounding, so equal rows stay equal.)
 
     Args:
         embeddings: the queries.

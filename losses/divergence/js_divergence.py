@@ -44,10 +44,11 @@ class JSDivergenceLoss(Loss):
     r"""Mean divergence of two distributions from their mixture.
 
     .. math::
-        \mathrm{JS}_\pi = (1 - \pi)\, \mathrm{KL}(o \,\|\, m) + \pi\, \mathrm{KL}(t \,\|\, m),
+        \ell = (1 - \pi)\, \mathrm{KL}(o \,\|\, m) + \pi\, \mathrm{KL}(t \,\|\, m),
         \qquad m = (1 - \pi)\, o + \pi\, t
 
-    With :math:`\pi = 1/2` it is symmetric and lies in [0, log 2]; its square root is the Jensen-Shannon distance.
+    :math:`o` is the output, :math:`t` the target, :math:`m` their mixture, KL the Kullback-Leibler divergence. With
+    :math:`\pi = 1/2` it is symmetric and lies in [0, log 2]; its square root is the Jensen-Shannon distance.
 
     Args:
         output_form: what the output holds, ``"logits"``, ``"log_probs"`` or ``"probs"``.

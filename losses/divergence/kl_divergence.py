@@ -51,8 +51,9 @@ class KLDivergenceLoss(Loss):
         \qquad
         \text{reverse: } \mathrm{KL}(o \,\|\, t)
 
-    :math:`0 \log 0 = 0`. A probability of 0 where the other distribution has some counts as the smallest normal number
-    of the dtype, so that the divergence stays finite.
+    KL is the divergence, :math:`o` the output, :math:`t` the target, :math:`k` an outcome, and :math:`0 \log 0 = 0`.
+    A probability of 0 where the other distribution has some counts as the smallest normal number of the dtype, so that
+    the divergence stays finite.
 
     Args:
         output_form: what the output holds, ``"logits"``, ``"log_probs"`` or ``"probs"``.

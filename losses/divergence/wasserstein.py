@@ -39,6 +39,8 @@ class WassersteinLoss(Loss):
     .. math::
         W_p = \Big(\int_0^1 \big|F^{-1}(q) - G^{-1}(q)\big|^p \, dq\Big)^{1/p}
 
+    :math:`F` and :math:`G` are the cumulative distribution functions of output and target, :math:`q` is a quantile.
+
     Args:
         p: power of the distance, at least 1.
         form: what output and target hold: ``"samples"``, or a histogram as ``"probs"`` or ``"logits"``.

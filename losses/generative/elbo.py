@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Never
 
 import torch
 from torch import Tensor
@@ -60,9 +60,11 @@ class ELBOLoss(Loss):
              + \beta\, \Big|\sum_j \max\big(\lambda,\ \tfrac12 (\sigma_j^2 + \mu_j^2 - 1 - \log \sigma_j^2)\big) -
              C\Big|
 
-    Both parts are **summed over the event and averaged over the batch**, so that :math:`\beta = 1` is the bound itself.
-    A log-variance above 71 (in float16, whose largest number is 65504, above 8.9) goes on along the tangent of exp, so
-    that value and gradient are finite for any input.
+    :math:`x` is the data, with elements :math:`e`, and :math:`\hat x` its reconstruction; :math:`\mu_j` and
+    :math:`\sigma_j^2` are mean and variance of the latent dimension :math:`j`. Both parts are **summed over the event
+    and averaged over the batch**, so that :math:`\beta = 1` is the bound itself. A log-variance above 71 (in float16,
+    whose largest number is 65504, above 8.9) goes on along the tangent of exp, so that value and gradient are finite
+    for any input.
 
     Args:
         reconstruction: :math:`r`, any pointwise loss. ``binary_cross_entropy`` takes the reconstruction as logits;
@@ -139,8 +141,8 @@ class ELBOLoss(Loss):
         self._advance()
         return value
 
-    def total(self, output: Any, target: Any = None, *, weight: Tensor | None = None) -> Total:
-        total = super().total(output, target, weight=weight)
+    def total(self, output: Any, target: Any = None, *surplus: Never, weight: Tensor | None = None) -> Total:
+        total = super().total(output, target, *surplus, weight=weight)
         self._advance()
         return total
 

@@ -52,7 +52,7 @@ def circle(
     "circle",
     inputs=(EMBEDDINGS, PAIRS),
     laws=(NON_NEGATIVE, SCALE_INVARIANT, SYMMETRIC_IN_PAIRS),
-    suits="embeddings for retrieval and verification; converges quickly, with one margin that rarely needs tuning",
+    suits="embeddings for retrieval and verification; one margin for all pairs, of which the worst weigh most",
     source="Y. Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, 2020, "
     "arXiv:2002.10857, eq. 6",
 )
@@ -63,7 +63,8 @@ class CircleLoss(AnchorLoss):
         \ell = \log\Big(1 + \sum_j e^{\gamma\, [s^-_j + m]_+ (s^-_j - m)}
                             \sum_i e^{-\gamma\, [1 + m - s^+_i]_+ (s^+_i - 1 + m)}\Big)
 
-    :math:`s` are cosine similarities; the weights in square brackets are constants in the gradient.
+    :math:`s^+_i` are the cosine similarities of an anchor to its positives, :math:`s^-_j` those to its negatives, and
+    :math:`[x]_+` is :math:`\max(0, x)`; these weights in square brackets are constants in the gradient.
 
     Args:
         margin: :math:`m`, relaxation: positives aim beyond :math:`1 - m`, negatives below :math:`m`.
@@ -76,6 +77,9 @@ class CircleLoss(AnchorLoss):
         pytorch-metric-learning miner, ``reference=(embeddings, labels)`` another set to compare with.
         ``Pairs(first, second)``, each ``(N, D)``, with a target ``(N,)`` above 0 where the pair is of one class: all
         similarities given enter one sum, as for one anchor; items ``(1,)``.
+
+        Parts add up, by ``normalizer=`` or as totals, where they are anchors against one and the same reference; halves
+        of a labelled batch, or of pairs, do not.
 
     Units:
         None: similarities and the loss are pure numbers.
@@ -90,10 +94,10 @@ class CircleLoss(AnchorLoss):
     tensor([0.4741, 0.4741, 0.0000])
     """
 
-    exemptions: ClassVar[Mapping[str, str]] = {
-        "first_derivative": "the weights in square brackets are constants in the gradient, by the paper's definition",
-        "second_derivative": "the weights in square brackets are constants in the gradient, by the paper's definition",
-    }
+    exemptions: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("first_derivative", "second_derivative", "gradient_everywhere"),
+        "the weights in square brackets are constants in the gradient, by the paper's definition",
+    )
 
     @checked
     def __init__(self, *, margin: Number = 0.4, scale: Positive = 80.0, reduction: Reduction = "mean") -> None:

@@ -57,11 +57,12 @@ class ContrastiveLoss(EmbeddingLoss):
 
     .. math::
         \ell(d) = \begin{cases}
-            \tfrac1p \max(0,\ d - m_+)^p    & \text{same class} \\
-            \tfrac1p \max(0,\ m - d)^p      & \text{different classes}
+            \tfrac1p \max(0,\ d - m_+)^p    & \text{pairs of one class} \\
+            \tfrac1p \max(0,\ m - d)^p      & \text{pairs of two classes}
         \end{cases}
 
-    With ``power=1`` and ``average="balanced"`` this is the value of ``ContrastiveLoss`` in pytorch-metric-learning.
+    :math:`d` is the distance of a pair. With ``power=1`` and ``average="balanced"`` this is the value of
+    ``ContrastiveLoss`` in pytorch-metric-learning 2.9.
 
     Args:
         margin: :math:`m`, distance at which pairs of different classes cost nothing any more.
@@ -80,6 +81,9 @@ class ContrastiveLoss(EmbeddingLoss):
         labels)`` another set to compare with (then an item is one of N x M pairs). ``weight`` is one per pair, or one
         per embedding of a labelled batch, whose pairs weigh the mean of their two ends (with a reference or indices,
         the weight of the anchor).
+
+        Parts add up, by ``normalizer=`` or as totals, where they are pairs that are given, or anchors against one and
+        the same reference; halves of a labelled batch do not.
 
     Units:
         Margins are in the unit of the distance; the loss is in that unit to the ``power``.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -70,9 +71,10 @@ class InfoNCELoss(EmbeddingLoss):
         \ell(a, p) = -\log \frac{e^{s_{ap} / T}}{e^{s_{ap} / T} + \sum_n e^{s_{an} / T}}
                    = \log\Big(1 + \sum_n e^{(s_{an} - s_{ap}) / T}\Big)
 
-    :math:`s` are cosine similarities. On a labelled batch this is the value of ``NTXentLoss`` in
-    pytorch-metric-learning, in memory that grows with N, where that one lists every positive pair with every negative
-    pair.
+    :math:`s_{ap}` is the cosine similarity of an anchor :math:`a` and its positive :math:`p`, :math:`s_{an}` that of
+    the anchor and one of its negatives :math:`n`. On a labelled batch this is the value of ``NTXentLoss`` in
+    pytorch-metric-learning 2.9, in memory that grows with N, where that one lists every positive pair with every
+    negative pair.
 
     Args:
         temperature: :math:`T`; the lower, the more the hardest negatives dominate.
@@ -94,6 +96,9 @@ class InfoNCELoss(EmbeddingLoss):
         another set to take positives and negatives from. ``weight`` is one per row of the pairs, for both directions,
         or one per anchor; what has weight 0 is still a negative of others.
 
+        Parts add up, by ``normalizer=`` or as totals, where they are anchors against one and the same reference; halves
+        of the views, or of a labelled batch, do not.
+
     Units:
         Similarities and ``temperature`` are pure numbers; the loss is in nats.
 
@@ -105,6 +110,11 @@ class InfoNCELoss(EmbeddingLoss):
     >>> InfoNCELoss(temperature=1.0, reduction="none")(pairs)  # log(1 + exp(.)) of 1 - 1, 0 - 0, then 0 - 1, 1 - 0
     tensor([0.6931, 0.6931, 0.3133, 1.3133])
     """
+
+    exemptions: ClassVar[Mapping[str, str]] = {
+        "indices_said_twice": "a negative that indices name twice stands twice in the sum of exponentials, as it does "
+        "where a reference holds it twice"
+    }
 
     @checked
     def __init__(

@@ -68,8 +68,9 @@ class MultiSimilarityLoss(AnchorLoss):
         \ell_i = \frac1\alpha \log\Big(1 + \sum_{p \in P(i)} e^{-\alpha (s_{ip} - \lambda)}\Big)
                + \frac1\beta \log\Big(1 + \sum_{n \in N(i)} e^{\beta (s_{in} - \lambda)}\Big)
 
-    :math:`s` are cosine similarities. This is the value of ``MultiSimilarityLoss`` in pytorch-metric-learning, which
-    however gives 0 to a batch that holds no more than one positive and one negative pair.
+    :math:`s` are cosine similarities, :math:`P(i)` are the positives of anchor :math:`i`, :math:`N(i)` its negatives.
+    This is the value of ``MultiSimilarityLoss`` in pytorch-metric-learning 2.9, which however gives 0 to a batch that
+    holds no more than one positive and one negative pair.
 
     Args:
         alpha: :math:`\alpha`, how sharply the least similar positives dominate.
@@ -84,6 +85,9 @@ class MultiSimilarityLoss(AnchorLoss):
         embeddings ``(N, D)`` with integer labels ``(N,)``; items ``(N,)``. ``indices=`` takes the tuple of a
         pytorch-metric-learning miner, each pair once; ``reference=(embeddings, labels)`` another set to compare with.
         ``weight`` is one per anchor.
+
+        Parts add up, by ``normalizer=`` or as totals, where they are anchors against one and the same reference; halves
+        of a labelled batch do not.
 
     Units:
         Similarities, ``base`` and ``mining_epsilon`` are pure numbers, and so is the loss.

@@ -54,9 +54,10 @@ class SupervisedContrastiveLoss(AnchorLoss):
     .. math::
         \ell_i = \frac{-1}{|P(i)|} \sum_{p \in P(i)} \log \frac{e^{s_{ip} / T}}{\sum_{a \in A(i)} e^{s_{ia} / T}}
 
-    :math:`s` are cosine similarities, :math:`A(i)` is everything but the anchor itself, :math:`P(i)` what is of its
-    class. This is the value of ``SupConLoss`` in pytorch-metric-learning, which however gives 0 to a batch without any
-    negative, and leaves out of its mean the anchors whose loss rounds to 0.
+    :math:`s` are cosine similarities, :math:`A(i)` is everything but the anchor :math:`i` itself, :math:`P(i)` what is
+    of its class. This is the value of ``SupConLoss`` in pytorch-metric-learning 2.9, which however gives 0 to a batch
+    without any negative (here its positives are still told from one another, as the formula says), and leaves out of
+    its mean the anchors whose loss rounds to 0.
 
     Args:
         temperature: :math:`T`; the lower, the more the hardest comparisons dominate.
@@ -67,6 +68,9 @@ class SupervisedContrastiveLoss(AnchorLoss):
         embeddings ``(N, D)`` with integer labels ``(N,)``; items ``(N,)``. ``indices=`` takes the tuple of a
         pytorch-metric-learning miner: :math:`P` is its positive pairs, :math:`A` all its pairs, each once.
         ``reference=(embeddings, labels)`` is another set to compare with. ``weight`` is one per anchor.
+
+        Parts add up, by ``normalizer=`` or as totals, where they are anchors against one and the same reference; halves
+        of a labelled batch do not.
 
     Units:
         Similarities and ``temperature`` are pure numbers; the loss is in nats.

@@ -72,9 +72,10 @@ class TripletLoss(EmbeddingLoss):
 
     .. math::
         \ell(a, p, n) = \max(0,\ d(a, p) - d(a, n) + m)
-        \qquad\text{or, soft,}\qquad \log\big(1 + e^{d(a, p) - d(a, n)}\big)
+        \qquad\text{or, soft,}\quad \log\big(1 + e^{d(a, p) - d(a, n)}\big)
 
-    All triplets of a labelled batch are summed exactly without forming them.
+    :math:`d` is the distance, :math:`a` an anchor, :math:`p` a positive, which is of its class, :math:`n` a negative,
+    which is of another. All triplets of a labelled batch are summed exactly without forming them.
 
     Args:
         margin: :math:`m`, or ``"soft"``.
@@ -90,6 +91,9 @@ class TripletLoss(EmbeddingLoss):
         embeddings ``(N, D)`` with integer labels ``(N,)``, or ``Triplets(anchor, positive, negative)``, each ``(N,
         D)``, with ``None``. ``indices=`` takes the tuple of a pytorch-metric-learning miner, ``reference=(embeddings,
         labels)`` another set to take positives and negatives from. ``weight`` is one per anchor ``(N,)``.
+
+        Parts add up, by ``normalizer=`` or as totals, where they are triplets that are given, or anchors against one
+        and the same reference; halves of a labelled batch do not.
 
     Units:
         ``margin`` and the loss are in the unit of the distance.
@@ -125,6 +129,10 @@ class TripletLoss(EmbeddingLoss):
     @property
     def measure(self) -> str:
         return self.distance
+
+    @property
+    def mines(self) -> bool:
+        return self.mining != "all"
 
     @property
     def gap(self) -> float:

@@ -46,7 +46,7 @@ class HuberLoss(ElementwiseLoss):
     Smooth L1 with its own ``beta`` is this loss with ``delta=beta``, divided by ``beta``.
 
     Args:
-        delta: residual at which the loss turns from quadratic to linear.
+        delta: :math:`\delta`, residual at which the loss turns from quadratic to linear.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one element.
 
     Shapes:

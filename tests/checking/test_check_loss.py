@@ -42,6 +42,35 @@ def test_whatever_a_loss_raises_is_a_verdict_and_not_the_end_of_the_report() -> 
     assert all("ZeroDivisionError: of all things" in failure.seen for failure in failures)
 
 
+def test_a_loss_that_gives_no_number_breaks_one_clause_and_no_thirty() -> None:
+    class Silent(Squares):
+        def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+            return None  # type: ignore[return-value]
+
+    (failure,) = check_loss(Silent()).verdicts
+    assert failure.clause == "gives_a_loss"
+
+
+def test_an_edge_that_is_not_kept_names_its_batch() -> None:
+    class Ratio(Squares):
+        def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+            return super().items(prediction, target) / target.abs().sum()
+
+    failures = check_loss(Ratio(), clauses=["equal_points"]).failures
+    assert "batch 2 of 2, at output 0, 0, 0, 0" in failures[0].seen
+
+
+def test_exemptions_of_a_module_that_is_not_ours_are_declared_with_their_reason() -> None:
+    module = torch.nn.PoissonNLLLoss()
+    (verdict,) = check_loss(
+        module, inputs=POINTWISE, clauses=["one_item"], exemptions={"one_item": "on purpose"}
+    ).verdicts[:1]
+    assert verdict.outcome == "declared"
+    assert "on purpose" in verdict.seen
+    with pytest.raises(ConfigError, match="there is no clause 'one_itm'"):
+        check_loss(module, inputs=POINTWISE, exemptions={"one_itm": "on purpose"})
+
+
 def test_a_declared_exception_is_shown_with_its_reason_and_is_no_failure() -> None:
     class Excused(DetachedOutput):
         exemptions: ClassVar = {"first_derivative": "half of it is a constant, on purpose"}

@@ -8,17 +8,15 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
-from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
-from pytorch_metric_learning.utils.inference import CustomKNN
 from sklearn.metrics.pairwise import cosine_distances
 from torch import Tensor
 
 from losses import ConfigError, InputError
+from losses.adapters.pytorch_metric_learning import accuracy_calculator, distances
 from losses.diagnostics import nearest, retrieval
 
 neighbours = sys.modules["losses.diagnostics.neighbours"]
-ALL = {"k": "max_bin_count", "include": ("precision_at_1", "r_precision", "mean_average_precision_at_r")}
+THEIRS = ("precision_at_1", "r_precision", "mean_average_precision_at_r")
 
 
 def batch(seed: int, size: int = 40, dimensions: int = 3) -> tuple[Tensor, Tensor]:
@@ -90,11 +88,8 @@ def test_figures_are_those_of_pytorch_metric_learning(seed: int, with_reference:
     reference = batch(seed + 100, size=70) if with_reference else None
     if reference is not None:
         reference[0][-3:] += 0.1
-    measure = CosineSimilarity() if distance == "cosine" else LpDistance(normalize_embeddings=False)
-    calculator = AccuracyCalculator(
-        **ALL, device=torch.device("cpu"), knn_func=CustomKNN(measure), kmeans_func=lambda *_: None
-    )
-    expected = calculator.get_accuracy(embeddings, labels, *(reference or ()))
+    measure = distances.CosineSimilarity() if distance == "cosine" else distances.LpDistance(normalize_embeddings=False)
+    expected = accuracy_calculator(measure, THEIRS).get_accuracy(embeddings, labels, *(reference or ()))
     metrics = retrieval(embeddings, labels, reference=reference, distance=distance)
     assert metrics.recall[1] == pytest.approx(expected["precision_at_1"], abs=1e-9)
     assert metrics.r_precision == pytest.approx(expected["r_precision"], abs=1e-9)

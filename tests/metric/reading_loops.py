@@ -12,7 +12,14 @@ from torch import Tensor
 
 import losses
 
-NAMES = {"active_fraction", "positive_distance", "negative_distance", "margin_violations", "collapse", "effective_rank"}
+NAMES = {
+    "active_fraction",
+    "positive_distance",
+    "negative_distance",
+    "margin_violations",
+    "relative_loss",
+    "effective_rank",
+}
 OF_BATCHES: list[dict[str, Any]] = [
     {"name": "triplet", "margin": 0.5},
     {"name": "triplet", "margin": 1.5, "average": "all", "distance": "squared_euclidean"},
@@ -152,8 +159,8 @@ def gap_of(loss: Any) -> float:
 
 
 def value_of(loss: Any, *batch: Any, **context: Any) -> float:
-    """Return the loss that the reading ``collapse`` is about: averaged over all items, because active ones cost about a
-    margin anyway."""
+    """Return the loss that the reading ``relative_loss`` is about: averaged over all items, because active ones cost
+    about a margin anyway."""
     changes = {"average": "all"} if hasattr(loss, "average") else {}
     return float(losses.create(loss.config() | changes)(*batch, **context))
 
@@ -181,7 +188,7 @@ def expected(loss: Any, batch: ReadingsBatch) -> dict[str, float]:
         "positive_distance": mean(near),
         "negative_distance": mean(far),
         "margin_violations": mean(violations),
-        "collapse": ratio(value, at_one_point(loss, batch)),
+        "relative_loss": ratio(value, at_one_point(loss, batch)),
         "effective_rank": rank(batch.embeddings),
     }
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_metric_learning import distances
-from pytorch_metric_learning import losses as pml
 
 import losses
 from losses import Pairs
+from losses.adapters.pytorch_metric_learning import distances
+from losses.adapters.pytorch_metric_learning import losses as pml
 from tests.gradients import backward
 from tests.metric.few_points import POINTS, assert_few_points_are_finite
 

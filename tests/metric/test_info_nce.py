@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from pytorch_metric_learning import losses as pml_losses
-from pytorch_metric_learning import miners as pml_miners
 from torch import Tensor
 
 import losses
 from losses import ConfigError, Pairs
+from losses.adapters.pytorch_metric_learning import losses as pml_losses
+from losses.adapters.pytorch_metric_learning import miners as pml_miners
 from losses.networks import SiameseNetwork
 from tests.drawing import with_singletons_and_duplicates
 from tests.gradients import backward

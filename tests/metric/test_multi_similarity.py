@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_metric_learning import losses as pml_losses
-from pytorch_metric_learning import miners as pml_miners
 from torch import Tensor
 
 import losses
 from losses import Pairs
+from losses.adapters.pytorch_metric_learning import losses as pml_losses
+from losses.adapters.pytorch_metric_learning import miners as pml_miners
 from tests.drawing import pointing, with_singletons_and_duplicates
 from tests.gradients import backward
 from tests.metric.few_points import POINTS, assert_few_points_are_finite

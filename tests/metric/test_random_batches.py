@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_metric_learning import distances, reducers
-from pytorch_metric_learning import losses as pml
-from pytorch_metric_learning import miners as pml_miners
 from torch import Tensor
 
 import losses
+from losses.adapters.pytorch_metric_learning import distances, reducers
+from losses.adapters.pytorch_metric_learning import losses as pml
+from losses.adapters.pytorch_metric_learning import miners as pml_miners
 
 BATCHES = 200
 

@@ -64,7 +64,7 @@ def test_readings_of_pairs_equal_a_loop(parameters: dict[str, Any], same: list[i
         "positive_distance": mean(near),
         "negative_distance": mean(far),
         "margin_violations": costs,
-        "collapse": ratio(value, at_one),
+        "relative_loss": ratio(value, at_one),
         "effective_rank": rank(torch.cat(pairs)),
     }
     assert_same(read(loss, pairs, torch.tensor(same, dtype=torch.long)), wanted)
@@ -90,7 +90,7 @@ def test_readings_of_triplets_equal_a_loop(parameters: dict[str, Any], size: int
         "positive_distance": mean(near),
         "negative_distance": mean(far),
         "margin_violations": costly,
-        "collapse": ratio(value_of(loss, triplets), math.log(2) if loss.margin == "soft" else loss.margin)
+        "relative_loss": ratio(value_of(loss, triplets), math.log(2) if loss.margin == "soft" else loss.margin)
         if size
         else 0.0,
         "effective_rank": rank(torch.cat(triplets)),
@@ -108,4 +108,4 @@ def test_readings_of_matching_rows_equal_a_loop_over_classes_of_two(negatives: s
     as_batch = ReadingsBatch(torch.cat(pairs), torch.arange(size).repeat(2), {})
     wanted = expected(losses.create("info_nce"), as_batch)
     at_one = math.log1p((size - 1) * (1 if negatives == "second" else 2)) if size else 0.0
-    assert_same(read(loss, pairs), wanted | {"collapse": ratio(value_of(loss, pairs), at_one)})
+    assert_same(read(loss, pairs), wanted | {"relative_loss": ratio(value_of(loss, pairs), at_one)})

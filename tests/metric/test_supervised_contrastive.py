@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_metric_learning import losses as pml_losses
-from pytorch_metric_learning import miners as pml_miners
 
 import losses
 from losses import Pairs
+from losses.adapters.pytorch_metric_learning import losses as pml_losses
+from losses.adapters.pytorch_metric_learning import miners as pml_miners
 from tests.drawing import with_singletons_and_duplicates
 from tests.gradients import backward
 from tests.refusals import refused

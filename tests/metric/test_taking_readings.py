@@ -52,7 +52,7 @@ def test_embeddings_at_one_point_have_collapsed(parameters: dict[str, Any], valu
         taken = read(loss, filled(output, value), target, **context)
         # the cosine of zeros is 0, and that of anything else with itself 1
         if value or measure_of(loss) != "cosine":
-            assert taken["collapse"] == pytest.approx(1)
+            assert taken["relative_loss"] == pytest.approx(1)
             assert taken["positive_distance"] == taken["negative_distance"] == 0
         assert taken["effective_rank"] == 0
 
@@ -69,12 +69,12 @@ def test_hard_mining_stuck_at_the_margin_is_told_from_one_that_learns(margin: An
         **dict.fromkeys(NAMES, 0.0),
         "active_fraction": 1.0,
         "margin_violations": 1.0,
-        "collapse": pytest.approx(1),
+        "relative_loss": pytest.approx(1),
     }
     nearly = read(loss, point + 1e-5 * torch.randn(12, 6, generator=torch.Generator().manual_seed(0)), labels)
-    assert nearly["collapse"] == pytest.approx(1, abs=1e-2)
+    assert nearly["relative_loss"] == pytest.approx(1, abs=1e-2)
     learnt = read(loss, 3 * torch.eye(6)[labels], labels)
-    assert learnt["collapse"] < 0.05
+    assert learnt["relative_loss"] < 0.05
     assert learnt["margin_violations"] == 0
 
 

@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_metric_learning import distances, miners
-from pytorch_metric_learning import losses as pml
 from torch import Tensor
 
 import losses
 from losses import Triplets
-from losses.ops.triplets import definitions
+from losses.adapters.pytorch_metric_learning import distances, miners
+from losses.adapters.pytorch_metric_learning import losses as pml
+from losses.ops.tiles.sizes import block_sizes
 from tests.gradients import backward
 from tests.metric.few_points import POINTS, assert_few_points_are_finite
+from tests.ops.tile_cases import plainly
 from tests.oracles.metric.batches import triplets_of
 from tests.refusals import refused
 
@@ -194,12 +195,12 @@ def test_near_duplicates_keep_their_distance_in_single_precision(apart: float) -
 
 
 @pytest.mark.parametrize("block", [1, 30, 200, 10_000])
-def test_blocks_of_anchors_add_up_to_the_whole(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_anchors_add_up_to_the_whole(block: int) -> None:
     embeddings, labels = torch.randn(11, 3, dtype=torch.float64), torch.arange(11) % 3
     theirs = pml.TripletMarginLoss(margin=0.0, smooth_loss=True, distance=EUCLIDEAN)
     expected, of_pml = backward(theirs, embeddings, labels)
-    monkeypatch.setattr(definitions, "BLOCK", block)
-    value, gradient = backward(losses.create("triplet", margin="soft"), embeddings, labels)
+    with block_sizes(temporary=block), plainly():
+        value, gradient = backward(losses.create("triplet", margin="soft"), embeddings, labels)
     torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(gradient, of_pml, rtol=1e-9, atol=1e-9)
 

@@ -62,9 +62,7 @@ class Mutant(NamedTuple):
     @property
     def correct(self) -> Loss:
         """The loss without its fault."""
-        settings = Loss.config(self.loss)
-        del settings["name"]
-        return type(self.loss).__base__(**settings)
+        return type(self.loss).__base__(**self.loss._arguments())
 
     def check(self, loss: Loss) -> Report:
         return check_loss(loss, clauses=[self.clause], oracle=self.oracle)

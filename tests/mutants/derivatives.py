@@ -1,13 +1,15 @@
 """Broken losses with a right value and a wrong derivative."""
 
+import math
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from losses import Pairs
 from losses.core.labelled import LabelledBatch
-from tests.mutants.correct import Mutant, PairCosts, Square, Squares
+from tests.mutants.correct import Absolutes, Mutant, PairCosts, Square, Squares
 
 
 class DetachedOutput(Squares):
@@ -90,7 +92,52 @@ class BackwardInPlace(Squares):
         return Square.apply(prediction - target, lambda upstream, saved, kept: kept.mul_(2) * upstream)
 
 
+class ClampedFarOut(Squares):
+    """Clips its own gradient where residuals are above 50."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return Square.apply(prediction - target, lambda upstream, saved, kept: 2 * upstream * saved.clamp(-50, 50))
+
+
+class DeadZone(Squares):
+    """Has no gradient where residuals are below 0.01."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return Square.apply(
+            prediction - target, lambda upstream, saved, kept: 2 * upstream * saved.where(saved.abs() > 1e-2, 0)
+        )
+
+
+class LargeBatches(Squares):
+    """Has gradients that are half as large again in batches above 512."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        factor = 3 if len(target) > 512 else 2
+        return Square.apply(prediction - target, lambda upstream, saved, kept: factor * upstream * saved)
+
+
+class TooSteepAtTheKink(Absolutes):
+    """Has the gradient 3 at the kink, where all between -1 and 1 would do."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        residual = prediction - target
+        return torch.where(residual == 0, 3 * residual, residual.abs())
+
+
+class FlatAtTheTarget(Squares):
+    """Is log cosh, made of |r|, whose second derivative is lost where predictions are exact."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        size = (prediction - target).abs()
+        return size + (-2 * size).exp().log1p() - math.log(2)
+
+
 MUTANTS = [
+    Mutant("gradient_everywhere", ClampedFarOut(), "with times 100"),
+    Mutant("gradient_everywhere", DeadZone(), "with times 0.001|0.001 beside"),
+    Mutant("gradient_everywhere", LargeBatches(), "with 530 samples"),
+    Mutant("gradient_everywhere", TooSteepAtTheKink(), "with at integers"),
+    Mutant("second_derivative", FlatAtTheTarget(), "at integers, in the gradient"),
     Mutant("first_derivative", DetachedOutput(), "Jacobian mismatch"),
     Mutant("first_derivative", ThroughData(), "Jacobian mismatch"),
     Mutant("first_derivative", DetachedSide(), "Jacobian mismatch"),

@@ -1,5 +1,7 @@
 """Broken losses that mean something else: another value, another convention, another law."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -110,6 +112,35 @@ class BatchMean(losses.MSELoss):
     fused = ElementwiseLoss.fused
 
 
+class NothingReturned(Squares):
+    """Forgets to return its items."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        super().items(prediction, target)
+        return None  # type: ignore[return-value]
+
+
+class NumberReturned(losses.MSELoss):
+    """Returns a number of Python, which has no gradient."""
+
+    def forward(self, *batch: Any, **options: Any) -> Tensor:
+        return super().forward(*batch, **options).item()  # type: ignore[return-value]
+
+
+class Unreduced(losses.MSELoss):
+    """Returns items where their mean is asked for."""
+
+    def fast_mean(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.items(output, target)
+
+
+class WithoutGraph(losses.MSELoss):
+    """Computes its value outside of autograd."""
+
+    def fast_mean(self, output: Tensor, target: Tensor) -> Tensor:
+        return super().fast_mean(output.detach(), target)
+
+
 def forward_divergence(output: Tensor, target: Tensor) -> Tensor:
     return torch.distributions.kl_divergence(Categorical(probs=target), Categorical(logits=output)).mean()
 
@@ -127,18 +158,22 @@ def without_class_0(logits: Tensor, target: Tensor) -> Tensor:
 
 
 MUTANTS = [
+    Mutant("gives_a_loss", NothingReturned(), "NoneType"),
+    Mutant("gives_a_loss", NumberReturned(), "it returned float"),
+    Mutant("gives_a_loss", Unreduced(), r"shape \(10, 3\)"),
+    Mutant("gives_a_loss", WithoutGraph(), "no graph"),
     Mutant("keeps_its_laws", SmoothL1(), "LawError: everything times 2"),
     Mutant("keeps_its_laws", Negated(), "LawError: an item is -"),
     Mutant("keeps_its_laws", OneSided(), r"LawError: loss\(target, output\)"),
     Mutant("keeps_its_laws", NeverZero(), r"LawError: loss\(target, target\)"),
-    Mutant("equals_its_oracle", DroopingTail(), "value: ", F.huber_loss),
-    Mutant("equals_its_oracle", Halved(), "value: ", F.mse_loss),
-    Mutant("equals_its_oracle", DetachedOutput(), "gradient: ", F.mse_loss),
-    Mutant("equals_its_oracle", MarginTwice(), "value: ", ranked_above_zero),
-    Mutant("equals_its_oracle", WrongSide(), "value: ", ranked_above_zero),
-    Mutant("equals_its_oracle", SwappedDirection(), "value: ", forward_divergence),
-    Mutant("equals_its_oracle", MeanOverOutcomes(), "value: ", batchmean_divergence),
-    Mutant("equals_its_oracle", IgnoredCount(ignore_index=0), "value: ", without_class_0),
-    Mutant("definition_equals_fast_path", ForgottenHalf(), "sum: "),
-    Mutant("definition_equals_fast_path", BatchMean(), "mean: "),
+    Mutant("equals_its_oracle", DroopingTail(), "value of ", F.huber_loss),
+    Mutant("equals_its_oracle", Halved(), "value of ", F.mse_loss),
+    Mutant("equals_its_oracle", DetachedOutput(), "gradient of ", F.mse_loss),
+    Mutant("equals_its_oracle", MarginTwice(), "value of ", ranked_above_zero),
+    Mutant("equals_its_oracle", WrongSide(), "value of ", ranked_above_zero),
+    Mutant("equals_its_oracle", SwappedDirection(), "value of ", forward_divergence),
+    Mutant("equals_its_oracle", MeanOverOutcomes(), "value of ", batchmean_divergence),
+    Mutant("equals_its_oracle", IgnoredCount(ignore_index=0), "value of ", without_class_0),
+    Mutant("definition_equals_fast_path", ForgottenHalf(), "sum with usual"),
+    Mutant("definition_equals_fast_path", BatchMean(), "mean with usual"),
 ]

@@ -25,7 +25,10 @@ class DefaultConfig(losses.HuberLoss):
     """Writes down the default in place of its delta."""
 
     def config(self) -> dict[str, Any]:
-        return super().config() | {"delta": 1.0}
+        return {"name": "huber", "delta": 1.0, "reduction": self.reduction}
+
+    def extra_repr(self) -> str:
+        return "delta=1.0, reduction='mean'"  # or it would be seen without a batch
 
     def _get_name(self) -> str:
         return "HuberLoss"

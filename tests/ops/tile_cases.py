@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,8 +13,7 @@ import losses
 from losses import Pairs
 from losses.core.reduction import Total
 from losses.metric import triplet
-from losses.ops.tiles import blocks, classes, whole_batch
-from losses.ops.triplets import hardest
+from losses.ops.tiles import blocks, classes, sizes, whole_batch
 
 DISTANCES = ("euclidean", "squared_euclidean", "cosine")
 
@@ -175,14 +175,8 @@ def plainly() -> Iterator[None]:
 
 def shrink(monkeypatch: pytest.MonkeyPatch, elements: int = 150, rows: int = 3) -> None:
     """Make blocks so small that there are many of them, the last one smaller."""
-    for module, name, value in (
-        (blocks, "BLOCK", elements),
-        (blocks, "ONE_BLOCK", 0),
-        (blocks, "ROWS", rows),
-        (whole_batch, "ROWS", rows),
-        (hardest, "GROUP", 2),
-    ):
-        monkeypatch.setattr(module, name, value)
+    small = replace(sizes.sizes(), elements=elements, one_block=0, rows=rows, group=2)
+    monkeypatch.setattr(sizes, "_sizes", small)
 
 
 def forget_reading(monkeypatch: pytest.MonkeyPatch, *, by_loss: bool = True) -> None:

@@ -2,58 +2,29 @@
 
 import doctest
 import json
+import random
 import runpy
-import sys
-from pathlib import Path
 
+import numpy
 import pytest
 import torch
 import yaml
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-sys.path.insert(0, str(EXAMPLES))  # as Python does for `python examples/train.py`
-
-import batches  # noqa: E402  (after the path)
-import glyph_data  # noqa: E402  (after the path)
-import history  # noqa: E402  (after the path)
-import networks  # noqa: E402  (after the path)
-import report  # noqa: E402  (after the path)
-import run_config  # noqa: E402  (after the path)
-import train  # noqa: E402  (after the path)
-from pytorch_metric_learning.utils import common_functions  # noqa: E402  (after the path)
-
-import losses  # noqa: E402  (after the path)
-from losses.core.inputs import EMBEDDINGS, PAIRS, TRIPLETS  # noqa: E402  (after the path)
+import losses
+from losses.core.inputs import EMBEDDINGS, PAIRS, TRIPLETS
+from tests.project.example_runs import (
+    EXAMPLES,
+    OF_EMBEDDINGS,
+    assert_equal,
+    batches,
+    glyph_data,
+    run_config,
+    saved,
+    small,
+    train,
+)
 
 RUNS = sorted(file.stem for file in (EXAMPLES / "configs").glob("*.yaml"))
-OF_EMBEDDINGS = ("glyphs", "siamese", "triplet_network")
-SMALL = ["--set", "steps=4", "--set", "validate_every=2", "--set", "validation_batches=1", "--set", "batch_size=16"]
-TINY_GLYPHS = ["--set", "network.channels=[2,2,2]", "--set", "task.verify_on=[hebrew]"]
-
-
-def small(run: str, output: Path, *more: str) -> int:
-    size = TINY_GLYPHS if run in OF_EMBEDDINGS else []
-    return train.main([run, *SMALL, *size, "--output", str(output), *more])
-
-
-def saved(folder: Path) -> dict:
-    return torch.load(folder / "checkpoint.pt", weights_only=True)
-
-
-def assert_equal(first: object, second: object) -> None:
-    """Assert that two saved states are the same to the last bit."""
-    if isinstance(first, torch.Tensor):
-        torch.testing.assert_close(first, second, rtol=0, atol=0, equal_nan=True)
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key in first:
-            assert_equal(first[key], second[key])
-    elif isinstance(first, list):
-        assert len(first) == len(second)
-        for one, other in zip(first, second, strict=True):
-            assert_equal(one, other)
-    else:
-        assert first == second
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -71,22 +42,6 @@ def test_run_leaves_everything_behind(run, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "untrained" in printed
     assert all(metric in printed for metric in plan.task.better)
-
-
-@pytest.mark.parametrize("run", ["vae", "siamese", "digits"])
-def test_resumed_run_equals_uninterrupted_run(run, tmp_path):
-    warmup = ["--set", "loss.warmup_steps=20"] if run == "vae" else []
-    assert small(run, tmp_path / "whole", *warmup, "--set", "steps=9") == 0
-    assert small(run, tmp_path / "parts", *warmup, "--set", "steps=5") == 0  # 5 is between two evaluations
-    assert small(run, tmp_path / "parts", *warmup, "--set", "steps=9", "--resume") == 0
-    whole, parts = saved(tmp_path / "whole" / run), saved(tmp_path / "parts" / run)
-    assert len(whole["history"]["training"]) == 9
-    assert_equal(whole, parts)
-    found = [json.loads((tmp_path / part / run / "metrics.json").read_text()) for part in ("whole", "parts")]
-    assert found[0]["metrics"] == found[1]["metrics"]
-    assert found[0]["loss"] == found[1]["loss"]
-    assert found[0]["readings"] == found[1]["readings"]
-    assert bool(found[0]["readings"]) == (run in OF_EMBEDDINGS)
 
 
 @pytest.mark.parametrize("run", OF_EMBEDDINGS)
@@ -119,90 +74,6 @@ def test_readings_do_not_change_the_training(tmp_path, monkeypatch):
     assert [evaluation[:3] for evaluation in one["history"]["evaluations"]] == [
         evaluation[:3] for evaluation in other["history"]["evaluations"]
     ]
-
-
-def test_last_readings_are_shown_where_there_are_any_within_a_hundred_columns(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")
-    assert small("glyphs", tmp_path, "--loss", "contrastive", "--loss", "cross_entropy") == 0
-    table = capsys.readouterr().out.split("Readings of the loss")[1].split("Pictures")[0]
-    assert all(
-        word in table
-        for word in ("active", "distance", "violations", "collapse", "effective", "glyphs-contrastive", "validation")
-    )
-    assert "cross_entropy" not in table
-    assert all(len(line) <= 100 for line in table.splitlines())
-    assert small("digits", tmp_path) == 0
-    assert "Readings" not in capsys.readouterr().out
-
-
-def test_only_a_run_that_is_as_if_collapsed_is_warned_of(tmp_path, capsys, monkeypatch):
-    told = [{"collapse": history.Reading(value, 0.5)} for value in (0.5, 0.98, 0.991, 1.0, 1.009, 1.02)]
-    lines = list(
-        report.collapse_warnings({str(number): readings for number, readings in enumerate(told)} | {"none": {}})
-    )
-    assert [line.split(":")[0] for line in lines] == ["2", "3", "4"]
-    assert "lower learning rate" in lines[0]
-    monkeypatch.setattr(networks.F, "normalize", lambda features, dim: torch.ones_like(features) + 0 * features)
-    assert small("glyphs", tmp_path, "--set", "loss.mining=hard") == 0
-    assert "glyphs: collapse is 1.000" in capsys.readouterr().out
-
-
-def test_stopped_run_goes_on_from_its_last_checkpoint(tmp_path, monkeypatch):
-    assert small("disease", tmp_path / "whole", "--set", "steps=7") == 0
-    step_of_training = train.trained_on
-    steps = iter(range(5))
-
-    def stopping(*arguments):
-        if next(steps, None) is None:
-            raise KeyboardInterrupt
-        return step_of_training(*arguments)
-
-    monkeypatch.setattr(train, "trained_on", stopping)
-    assert small("disease", tmp_path / "parts", "--set", "steps=7") == 130
-    monkeypatch.undo()
-    assert len(saved(tmp_path / "parts" / "disease")["history"]["training"]) == 4
-    assert small("disease", tmp_path / "parts", "--set", "steps=7", "--resume") == 0
-    assert_equal(saved(tmp_path / "whole" / "disease"), saved(tmp_path / "parts" / "disease"))
-
-
-def test_resuming_keeps_the_progress_of_a_warm_up(tmp_path):
-    small("vae", tmp_path, "--set", "loss.warmup_steps=20")
-    small("vae", tmp_path, "--set", "loss.warmup_steps=20", "--set", "steps=6", "--resume")
-    assert saved(tmp_path / "vae")["learner"]["loss.progress"] == 6
-
-
-def test_resuming_a_different_run_is_refused(tmp_path, capsys):
-    small("disease", tmp_path)
-    assert small("disease", tmp_path, "--resume", "--set", "seed=3", "--set", "steps=8") == 2
-    assert "seed: got 3" in capsys.readouterr().err
-
-
-def test_resuming_backwards_is_refused(tmp_path, capsys):
-    small("disease", tmp_path)
-    assert small("disease", tmp_path, "--resume", "--set", "steps=3") == 2
-    assert "steps: got 3" in capsys.readouterr().err
-
-
-def test_resuming_from_nothing_is_refused(tmp_path, capsys):
-    assert small("disease", tmp_path, "--resume") == 2
-    assert "no checkpoint" in capsys.readouterr().err
-
-
-def test_several_losses_give_one_table(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")  # a narrow terminal cuts long names
-    losses = ["contrastive", "triplet", "circle", "cross_entropy", "{name: triplet, margin: 0.1}"]
-    assert small("glyphs", tmp_path, *(part for loss in losses for part in ("--loss", loss))) == 0
-    names = [
-        "glyphs-contrastive",
-        "glyphs-triplet",
-        "glyphs-circle",
-        "glyphs-cross_entropy",
-        "glyphs-triplet-margin=0.1",
-    ]
-    assert sorted(folder.name for folder in tmp_path.iterdir()) == sorted(names)
-    printed = capsys.readouterr().out
-    assert printed.count("untrained") == printed.count("raw pixels") == 1
-    assert all(f"│ {name} " in printed for name in names)
 
 
 def test_robust_losses_are_ahead_among_outliers(tmp_path):
@@ -284,7 +155,7 @@ def test_loss_of_a_kind_that_the_task_cannot_feed_is_refused(run, loss, fits, tm
 def test_batch_is_a_function_of_seed_and_step_alone(kind, parts):
     task = run_config.planned("glyphs")["glyphs"].task
     before = torch.get_rng_state()
-    numpy_source = common_functions.NUMPY_RANDOM
+    numbers, python = numpy.random.get_state()[1].copy(), random.getstate()
     one, other = task.batches("training", kind, 32), task.batches("training", kind, 32)
     [one(0, step) for step in range(200)]  # into another epoch
     for step in (0, 3, 150):
@@ -293,7 +164,8 @@ def test_batch_is_a_function_of_seed_and_step_alone(kind, parts):
     assert not torch.equal(one(0, 3).inputs[0], one(1, 3).inputs[0])
     assert not torch.equal(one(0, 3).inputs[0], one(0, 4).inputs[0])
     assert torch.equal(before, torch.get_rng_state())
-    assert common_functions.NUMPY_RANDOM is numpy_source
+    assert (numpy.random.get_state()[1] == numbers).all()
+    assert random.getstate() == python
 
 
 def test_pairs_and_triplets_hold_what_they_say():
@@ -332,6 +204,7 @@ def test_run_of_no_steps_shows_the_untrained_network(tmp_path):
 
 def test_documentation_is_true():
     assert doctest.testmod(run_config) == (0, 2)
+    assert doctest.testmod(train) == (0, 1)
 
 
 def test_shuffled_batches_visit_every_sample_once_an_epoch():

@@ -28,6 +28,7 @@ LAYERS = {
     "networks": 5,
     "diagnostics": 5,
     "configuration": 5,
+    "adapters": 5,
     "checking": 6,
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

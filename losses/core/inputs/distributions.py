@@ -13,7 +13,7 @@ from torch.distributions import Distribution, Normal
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import Asked, Batch, Kind, filled, normal
+from losses.core.inputs.kind import REGIMES, Asked, Batch, Kind, filled, normal
 from losses.core.outputs import Samples
 from losses.core.parameters import DistributionForm
 from losses.core.precision import matched, widened
@@ -94,6 +94,9 @@ class Distributions(Kind):
             ],
             "infinite_logits": [Batch(from_probs(half, output_form), from_probs(here, target_form))],
         }
+
+    def regimes(self, loss: Any, batch: Batch) -> dict[str, Batch]:
+        return regimes_of_forms(batch, *self.forms(loss))
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         output, target = (in_form(normal(generator, size, 5), form) for form in self.forms(loss))
@@ -222,6 +225,12 @@ class Transport(Kind):
             **({"extreme_values": [Batch(filled(output, 1e4) * ramp(size), target)]} if form == "logits" else {}),
         }
 
+    def regimes(self, loss: Any, batch: Batch) -> dict[str, Batch]:
+        form = self.ask(loss, "form")
+        if form != "samples":
+            return regimes_of_forms(batch, form, form)
+        return {name: Batch(way(batch.output), way(batch.target)) for name, way in REGIMES.items()}
+
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         form = self.ask(loss, "form")
         if form == "samples":
@@ -256,6 +265,23 @@ def in_form(logits: Tensor, form: str) -> Tensor:
     if form == "logits":
         return logits
     return logits.softmax(-1) if form == "probs" else logits.log_softmax(-1)
+
+
+def regimes_of_forms(batch: Batch, *forms: str) -> dict[str, Batch]:
+    """Return distributions again, sharper and flatter; probabilities stay above 0, as their edge is another matter."""
+    logits = [part.log() if form == "probs" else part for part, form in zip(batch, forms, strict=True)]
+    sharp = [10 if form == "logits" else 3 for form in forms]
+    factors = {
+        "flat": (0.01, 0.01),
+        "sharp": (sharp[0], sharp[1]),
+        "sharp against flat": (sharp[0], 0.1),
+        "flat against sharp": (0.1, sharp[1]),
+        **({"logits times 1000": (1000, 1000)} if set(forms) == {"logits"} else {}),
+    }
+    return {
+        name: Batch(*(in_form(part * by, form) for part, by, form in zip(logits, pair, forms, strict=True)))
+        for name, pair in factors.items()
+    }
 
 
 def from_probs(probs: Tensor, form: str) -> Tensor:

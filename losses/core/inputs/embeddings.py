@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -26,7 +26,12 @@ class Embeddings(Kind):
 
     def accept(self, loss: Any, output: Any, target: Any, indices: Any = None, reference: Any = None) -> Batch:
         embeddings, labels = output, target
-        check.require_tensor(embeddings=embeddings, labels=labels)
+        check.require_tensor(embeddings=embeddings)
+        if embeddings.ndim == 3:
+            refuse_views(embeddings, labels)
+        if labels is None:
+            refuse_without_labels(loss, embeddings)
+        check.require_tensor(labels=labels)
         check.require_rank(2, "(N, D)", embeddings=embeddings)
         check.require_rank(1, "(N,)", labels=labels)
         check.require_floating(embeddings=embeddings)
@@ -61,8 +66,17 @@ class Embeddings(Kind):
             "every_label_different": [Batch(embeddings, nobody)],
         }
 
+    def regimes(self, loss: Any, batch: Batch) -> dict[str, Batch]:
+        embeddings, labels = batch
+        some = embeddings[: len(labels) // 2]
+        return {
+            **super().regimes(loss, batch),
+            "with duplicates": Batch(torch.cat([some, some, embeddings[2 * len(some) :]]), labels),
+            "two large classes": Batch(embeddings, torch.arange(len(labels)) % 2),
+        }
+
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
-        return Batch(normal(generator, size, 4), torch.arange(size) % max(2, size // 4))
+        return Batch(at_two_scales(generator, size), uneven_labels(generator, size))
 
 
 class PairInput(Kind):
@@ -104,7 +118,9 @@ class PairInput(Kind):
         }
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
-        return Batch(Pairs(normal(generator, size, 4), normal(generator, size, 4)), torch.arange(size) % 2 == 0)
+        first, apart = normal(generator, size, 4), at_two_scales(generator, size)
+        second = (first + apart).detach().requires_grad_()
+        return Batch(Pairs(first, second), torch.randperm(size, generator=generator) % 2 == 0)
 
 
 class MatchInput(Kind):
@@ -198,4 +214,48 @@ class TripletInput(Kind):
         }
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
-        return Batch(Triplets(*(normal(generator, size, 4) for _ in range(3))), None)
+        anchor, near, far = normal(generator, size, 4), at_two_scales(generator, size), at_two_scales(generator, size)
+        return Batch(Triplets(anchor, *((anchor + apart).detach().requires_grad_() for apart in (near, far))), None)
+
+
+def at_two_scales(generator: torch.Generator, size: int) -> Tensor:
+    """Return embeddings ``(N, 4)``, some of them within usual margins of one another and some far beyond."""
+    scale = torch.where(torch.randperm(size, generator=generator) % 2 == 0, 0.2, 1.0).double()
+    return (normal(generator, size, 4) * scale.unsqueeze(1)).detach().requires_grad_()
+
+
+def uneven_labels(generator: torch.Generator, size: int) -> Tensor:
+    """Return labels of classes of 2, 1, 3 and up to 8 samples, in any order, the least of them -1."""
+    largest = max(2, min(8, size // 3))
+    counts = torch.tensor([2, 1, 3, largest]).repeat(1 + size // (6 + largest))
+    classes = torch.randperm(len(counts), generator=generator).repeat_interleave(counts)[:size]
+    _, places = torch.unique(classes, return_inverse=True)
+    shuffled: Tensor = places[torch.randperm(size, generator=generator)] - 1
+    return shuffled
+
+
+def refuse_views(embeddings: Tensor, labels: Any) -> NoReturn:
+    """Refuse several embeddings per sample, (N, views, D), and say how they become rows with a label each."""
+    samples, views = embeddings.shape[:2]
+    if isinstance(labels, Tensor) and labels.ndim == 2:
+        each = "labels.flatten()"
+    else:
+        each = f"{f'torch.arange({samples})' if labels is None else 'labels'}.repeat_interleave({views})"
+    raise InputError(
+        f"embeddings must have 2 dimensions (N, D), got {check.shown(embeddings)}; if these are {views} views of each "
+        f"of {samples} samples, flatten them and give each row its label: embeddings.flatten(0, 1), {each}"
+    )
+
+
+def refuse_without_labels(loss: Any, embeddings: Tensor) -> NoReturn:
+    """Refuse a batch without labels, and say what the loss takes without."""
+    unlabelled = [f"losses.{kind.output_text}" for kind in loss.spec.inputs if kind.target_text == "None"]
+    otherwise = (
+        f"without labels the loss takes {' or '.join(unlabelled)}"
+        if unlabelled
+        else "two views of each sample, torch.cat([first, second]), have the labels torch.arange(len(first)).repeat(2)"
+    )
+    raise InputError(
+        f"{loss.spec.name} on embeddings {tuple(embeddings.shape)} needs integer labels (N,), got None; pass them as "
+        f"target, or: {otherwise}"
+    )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import Asked, Batch, Kind, filled, kind_for, masked, normal, uniform
+from losses.core.inputs.kind import REGIMES, Asked, Batch, Kind, filled, kind_for, masked, normal, uniform
 from losses.core.outputs import VAEOutput
 from losses.core.precision import matched, widened
 from losses.core.reduction import require_weight_fits
@@ -61,6 +61,14 @@ class VAE(Kind):
             "equal_points": [Batch(VAEOutput(*map(torch.zeros_like, batch.output)), data)],
             "extreme_values": [Batch(VAEOutput(filled(reconstruction, 1e4), filled(mean, 1e2), log_variance), data)],
             "extreme_log_variance": [Batch(VAEOutput(reconstruction, mean, filled(log_variance, 1e4)), data)],
+        }
+
+    def regimes(self, loss: Any, batch: Batch) -> dict[str, Batch]:
+        (reconstruction, mean, log_variance), data = batch
+        # the variance is exp of what is changed here, so it goes less far
+        return {
+            name: Batch(VAEOutput(way(reconstruction), way(mean), way(log_variance).clamp(-20, 20)), data)
+            for name, way in REGIMES.items()
         }
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -11,7 +11,20 @@ from torch import Tensor
 
 from losses.core import checks as check
 from losses.core.errors import ConfigError, quoted
+from losses.core.outputs import map_floating
 from losses.core.reduction import require_weight_fits
+
+REGIMES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "times 100": lambda t: t * 1e2,
+    "times 10,000": lambda t: t * 1e4,
+    "times 0.001": lambda t: t * 1e-3,
+    "at integers": torch.round,
+}
+"""Ways to make the numbers of a batch larger, smaller and equal to one another."""
+
+
+TIES = ("at integers", "with duplicates")
+"""Regimes in which items may be equal to one another, so that a loss may be free to choose among them."""
 
 
 class Batch(NamedTuple):
@@ -94,6 +107,13 @@ class Kind(ABC):
         """Return batches at the edges of the domain by name, made from a valid batch; the names are clauses of the
         contract."""
         return {}
+
+    def regimes(self, loss: Any, batch: Any) -> dict[str, Batch]:
+        """Return a valid batch again with numbers of other sizes, by name: far out, close in, at integers and ties.
+
+        A loss has to be right there too, and not only finite as at the edges.
+        """
+        return {name: Batch(map_floating(batch.output, way), batch.target) for name, way in REGIMES.items()}
 
     def __repr__(self) -> str:
         return self.name

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import Asked, Batch, Kind, filled, normal, uniform
+from losses.core.inputs.kind import REGIMES, Asked, Batch, Kind, filled, normal, uniform
 from losses.core.precision import matched, widened
 from losses.core.reduction import expanded
 
@@ -38,6 +38,14 @@ class Pointwise(Kind):
             "equal_points": [Batch(target, target), Batch(torch.zeros_like(target), torch.zeros_like(target))],
             "near_duplicates": [Batch(target + 1e-4, target)],
             "extreme_values": [Batch(filled(target, 1e4), target), Batch(filled(target, 1e4), filled(target, -1e4))],
+        }
+
+    def regimes(self, loss: Any, batch: Batch) -> dict[str, Batch]:
+        output, target = batch
+        return {
+            **{name: Batch(way(output), way(target)) for name, way in REGIMES.items()},
+            "0.001 beside the target": Batch(target + 1e-3 * output, target),
+            "integers from a prediction in between": Batch(output, target.round()),
         }
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
@@ -89,6 +97,10 @@ class Binary(Scores):
         super().inspect(loss, output, target)
         check.require_between(0, 1, "for labels in {-1, 1} pass (target > 0)", target=target)
         check.warn_of_sigmoid(output)
+
+    def regimes(self, loss: Any, batch: Batch) -> dict[str, Batch]:
+        certain = Batch(batch.output, batch.target.round())
+        return {**super().regimes(loss, batch), "certain targets": certain}
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
         return Batch(normal(generator, size, 3), uniform(generator, size, 3))

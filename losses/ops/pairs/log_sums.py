@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from losses.ops.tiles.blocks import Tile
+from losses.ops.tiles.sizes import sizes
 
-STRIP = 1 << 15  # elements that stay in the nearest cache
 # scale up to which similarities need no shift before they are exponents: float32 ends at exp(88)
 MODEST = 60.0
 
@@ -38,7 +38,7 @@ def exponentiated(tile: Tile) -> Tensor:
 def times_sums(block: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tensor:
     """Return a block times a number of its row ``(B, 1)`` plus a number of its column ``(1, M)``, in place, a strip at
     a time."""
-    strip = max(1, STRIP // max(1, block.shape[1]))
+    strip = max(1, sizes().strip // max(1, block.shape[1]))
     for start in range(0, len(block), strip):
         block[start : start + strip] *= of_rows[start : start + strip] + of_columns
     return block

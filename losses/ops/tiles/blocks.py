@@ -19,14 +19,10 @@ from torch import Tensor
 
 from losses.core.precision import accumulation_dtype
 from losses.ops.eager import may_read
+from losses.ops.tiles.sizes import sizes
 
-BLOCK = 1 << 17  # elements of a block on a CPU: a few of them fit into its cache
 BUFFERS = 5  # of the size of a block, that a tiled function may ask for
-# elements up to which one block is best: its derivative can be added to its own transpose, and multiplied once
-ONE_BLOCK = 1 << 18
 STRIPS = 2  # of rows, in which a symmetric block is made
-ROWS = 64  # below which a matrix product is slow
-ROWS_ON_ACCELERATOR = 1024
 SMALLEST = 1e-32  # squared distance below which float32 runs out of digits
 # a squared distance below this fraction of the points' squared lengths has lost more than 1e-4 of itself in float32
 CLOSE = 1e-3
@@ -75,9 +71,10 @@ class Tiles:
         )
         self.reads = may_read(first)
         self.height, self.width = len(self.first), len(self.second)
-        least = ROWS if first.device.type == "cpu" else ROWS_ON_ACCELERATOR
-        step = max(1, min(self.height, max(least, BLOCK // max(1, self.width))))
-        if self.height * self.width <= ONE_BLOCK:
+        size = sizes()
+        least = size.rows if first.device.type == "cpu" else size.rows_on_accelerator
+        step = max(1, min(self.height, max(least, size.elements // max(1, self.width))))
+        if self.height * self.width <= size.one_block:
             step = max(1, self.height)
         self.blocks = blocks or [slice(start, min(start + step, self.height)) for start in range(0, self.height, step)]
         self.rows = max((block.stop - block.start for block in self.blocks), default=0)

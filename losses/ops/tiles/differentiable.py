@@ -10,8 +10,7 @@ from torch import Tensor
 
 from losses.core.precision import accumulation_dtype
 from losses.ops.tiles.blocks import Tiles
-
-SMALL = 1 << 12  # pairs up to which float64 costs less than to find out whether float32 would do
+from losses.ops.tiles.sizes import sizes
 
 
 class TileSums(NamedTuple):
@@ -59,7 +58,7 @@ class Blockwise(torch.autograd.Function):
     ) -> Any:
         *_, of_first, of_second = ctx.needs_input_grad
         others = first if second is None else second
-        dtype = accumulation_dtype(first) if len(first) * len(others) <= SMALL else first.dtype
+        dtype = accumulation_dtype(first) if len(first) * len(others) <= sizes().exact else first.dtype
         points = first.to(dtype), None if second is None else second.to(dtype)
         tiles = Tiles(*points, measure, differentiable=(wanted and of_first, wanted and of_second), **options)
         sums, denominators = (torch.stack(list(column)) for column in function(tiles))

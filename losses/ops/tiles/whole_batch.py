@@ -11,9 +11,10 @@ from torch import Tensor
 from losses.core.labelled import LabelledBatch
 from losses.core.outputs import Pairs
 from losses.ops.eager import is_eager
-from losses.ops.tiles.blocks import ROWS, Tiles
+from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums, over_tiles
+from losses.ops.tiles.sizes import sizes
 
 ClassFunction = Callable[[Tiles, Classes, Tensor | None], TileSums]
 
@@ -84,7 +85,7 @@ def over_batch(
         measure,
         rows=classes.rows,
         columns=classes.columns,
-        blocks=classes.whole(ROWS) if tiling.whole_classes else None,
+        blocks=classes.whole(sizes().rows) if tiling.whole_classes else None,
         scale=tiling.scale,
         upper=tiling.upper,
         outputs=tiling.outputs,

@@ -17,8 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from losses.core.torch_private import transforms_are_active
 from losses.ops.numerics.log_space import softplus
 from losses.ops.numerics.searching import searchsorted
-
-BLOCK = 1 << 22  # elements of the largest temporary
+from losses.ops.tiles.sizes import sizes
 
 
 class Compared(NamedTuple):
@@ -122,7 +121,7 @@ def blocks_of_all(compared: Compared, margin: float | None) -> AnchorSums:
     if is_exporting():  # nor blocks, as their number depends on the batch
         sums, active = block(distances, positive, negative)
     else:
-        rows = max(1, BLOCK // max(1, distances.shape[1] ** 2))
+        rows = max(1, sizes().temporary // max(1, distances.shape[1] ** 2))
         parts = zip(*(torch.split(part, rows) for part in (distances, positive, negative)), strict=True)
         again = not transforms_are_active()  # transforms do not know checkpoints
         columns = zip(

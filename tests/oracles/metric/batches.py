@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from pytorch_metric_learning import distances as pml_distances
-from pytorch_metric_learning import miners as pml_miners
 from torch import Generator, Tensor
 
 from losses import Pairs, Triplets
+from losses.adapters.pytorch_metric_learning import distances as pml_distances
+from losses.adapters.pytorch_metric_learning import miners as pml_miners
 from tests.oracles.case import Answer, OracleBatch, normal, uniform
 
 EUCLIDEAN = pml_distances.LpDistance(normalize_embeddings=False, power=1)

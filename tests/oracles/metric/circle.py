@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pytorch_metric_learning import losses as pml_losses
 from torch import Generator, Tensor
 
 from losses import Pairs
+from losses.adapters.pytorch_metric_learning import losses as pml_losses
 from tests.oracles.case import Answer, OracleBatch, OracleCase, active
 from tests.oracles.metric.batches import (
     LABELLED,

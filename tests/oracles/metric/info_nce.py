@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pytorch_metric_learning import losses as pml_losses
 from torch import Generator, Tensor
 
 from losses import Pairs
+from losses.adapters.pytorch_metric_learning import losses as pml_losses
 from tests.oracles.case import Answer, OracleBatch, OracleCase, normal
 from tests.oracles.metric.batches import (
     LABELLED,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pytorch_metric_learning import losses as pml_losses
-from pytorch_metric_learning import miners as pml_miners
 from torch import Generator, Tensor, stack
 
+from losses.adapters.pytorch_metric_learning import losses as pml_losses
+from losses.adapters.pytorch_metric_learning import miners as pml_miners
 from tests.oracles.case import Answer, OracleBatch, OracleCase
 from tests.oracles.metric.batches import (
     LABELLED,

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pytorch_metric_learning import losses as pml_losses
-from pytorch_metric_learning import reducers as pml_reducers
 from torch import Generator, Tensor
 
 from losses import Triplets
+from losses.adapters.pytorch_metric_learning import losses as pml_losses
+from losses.adapters.pytorch_metric_learning import reducers as pml_reducers
 from tests.oracles.case import Answer, OracleBatch, OracleCase, active
 from tests.oracles.metric.batches import (
     LABELLED,

@@ -1,0 +1,1 @@
+"""Bridges to other libraries, one file for each; nothing else in this repository imports them."""

@@ -1,0 +1,56 @@
+"""How large blocks are: a setting that suits the machine, and that checks and tests make small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class BlockSizes:
+    """Up to which sizes something is done in one piece; results do not depend on it but by rounding."""
+
+    elements: int = 1 << 17
+    """Of a block on a CPU: a few of them fit into its cache."""
+    one_block: int = 1 << 18
+    """Elements up to which one block is best: its derivative can be added to its own transpose, and multiplied once."""
+    rows: int = 64
+    """Of a block at least: below that a matrix product is slow."""
+    rows_on_accelerator: int = 1024
+    """Likewise, where not a CPU computes."""
+    exact: int = 1 << 12
+    """Pairs up to which float64 costs less than to find out whether float32 would do."""
+    strip: int = 1 << 15
+    """Elements that stay in the nearest cache."""
+    group: int = 32
+    """Columns of which only the best takes part in a search."""
+    temporary: int = 1 << 22
+    """Elements of the largest temporary of a plain composition."""
+
+
+_sizes = BlockSizes()
+
+
+def sizes() -> BlockSizes:
+    """Return the sizes in force."""
+    return _sizes
+
+
+@contextmanager
+def block_sizes(**changes: int) -> Iterator[None]:
+    """Change some sizes for as long as the ``with`` statement lasts; on the way back from a loss they do not matter.
+
+    >>> with block_sizes(elements=64, one_block=0, rows=4):
+    ...     sizes().rows
+    4
+    >>> sizes().rows
+    64
+    """
+    global _sizes
+    former = _sizes
+    _sizes = replace(former, **changes)
+    try:
+        yield
+    finally:
+        _sizes = former
