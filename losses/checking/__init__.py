@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -105,7 +106,7 @@ def verdict(
         if clause.of_the_call and not case.keeps_the_call:
             return Verdict(clause.name, where, "not offered", clause.promise)
         try:
-            clause.run(Case(copy.deepcopy(case.loss), case.kind, case.oracle), precision)
+            clause.run(replace(case, loss=copy.deepcopy(case.loss)), precision)
             kept_on[str(case.kind)] = None
         except NotApplicable as reason:
             why = str(reason)

@@ -174,7 +174,8 @@ def each_pair_once(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the two indices of every unordered pair of a batch: (0, 1), (0, 2), ..., (1, 2), ..."""
     rows = torch.arange(size, device=device)
     if is_exporting():  # a program would not take batches of so few that there is one pair, or none
-        return (rows.unsqueeze(1) < rows).nonzero().unbind(1)
+        first, second = (rows.unsqueeze(1) < rows).nonzero().unbind(1)
+        return first, second
     later = size - 1 - rows  # how many come after each
     pairs = size * (size - 1) // 2
     first = rows.repeat_interleave(later, output_size=pairs)  # triu_indices would be compiled again for every size
