@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.compiler import is_exporting
 
 from losses.abstract.embedding import EmbeddingLoss, measured, measured_rowwise
 from losses.core.errors import InputError
@@ -122,7 +123,7 @@ def has_both(is_positive: Tensor, is_negative: Tensor) -> Tensor:
 
 def all_rows(values: Tensor, positive: Tensor, negative: Tensor, best: float) -> AnchorRows:
     """Return rows from the matrix of all values ``(N, M)`` and the masks of who is meant as what ``(N, M)``."""
-    if not values.shape[1]:
+    if is_exporting() or not values.shape[1]:  # a program takes the empty batch too
         values, positive, negative = (F.pad(part, (0, 1)) for part in (values, positive, negative))
     return AnchorRows(values.masked_fill(~positive, best), values.masked_fill(~negative, -best), positive, negative)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from torch import Tensor
+from torch import SymInt, Tensor
 
 from losses.core.loss import Loss
 from losses.core.reduction import Total
@@ -30,4 +30,7 @@ class ElementwiseLoss(Loss):
         return None if total is None else Total(total, output.numel())
 
     def fast_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
-        return self.fused(output, target, "mean") if output.numel() else None  # torch's mean of nothing is NaN
+        number = output.numel()
+        if not number or isinstance(number, SymInt):  # torch's mean of nothing is NaN
+            return None
+        return self.fused(output, target, "mean")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Never, Self
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from losses.abstract.readings import Readings, at_one_point, fraction, separation
 from losses.core.checks import require_nothing_more, shown
@@ -16,6 +17,7 @@ from losses.core.labelled import LabelledBatch, each_pair_once
 from losses.core.loss import Loss
 from losses.core.outputs import Pairs, Triplets
 from losses.core.reduction import Total
+from losses.core.torch_private import stepped_over
 from losses.ops.distances import cosine_similarity, pairwise_distance, rowwise_cosine, rowwise_distance
 from losses.ops.numerics.spectrum import effective_rank
 from losses.ops.tiles.whole_batch import Tiling, over_batch, tileable
@@ -85,6 +87,7 @@ class EmbeddingLoss(Loss):
         anchors = len(output.anchors) if isinstance(output, LabelledBatch) else 1
         return self._total(output, target, None).denominator, anchors
 
+    @stepped_over
     def forward(
         self,
         output: Any,
@@ -116,7 +119,11 @@ class EmbeddingLoss(Loss):
             InputError: the batch is not what the loss takes.
         """
         require_nothing_more(surplus, "reference=(embeddings, labels)")
-        return self._reduced(output, target, weight, normalizer, given(indices, reference))
+        context = given(indices, reference)
+        if is_compiling():  # somebody's function, and this as a part of it
+            return self._reduced(output, target, weight, normalizer, context)
+        value: Tensor = self._own.call(self, output, target, weight, normalizer, context)
+        return value
 
     def total(
         self,
@@ -166,12 +173,12 @@ class EmbeddingLoss(Loss):
             anchor, positive, negative_anchor, negative = output.pairs()
             first = output.anchors[torch.cat([anchor, negative_anchor])]
             second = output.others[torch.cat([positive, negative])]
-            same = torch.arange(len(first), device=first.device) < len(anchor)
+            same = torch.arange(first.shape[0], device=first.device) < anchor.shape[0]
             return ListedPairs(measured_rowwise(first, second, self.measure), same)
         values = measured(output.anchors, output.others, self.measure)
         if output.has_reference:
             return ListedPairs(values.flatten(), output.positive.flatten())
-        upper = each_pair_once(len(values), values.device)
+        upper = each_pair_once(values.shape[0], values.device)
         return ListedPairs(values[upper], output.positive[upper])
 
     def pair_weights(self, weight: Tensor, output: LabelledBatch | Pairs) -> Tensor:
@@ -182,8 +189,8 @@ class EmbeddingLoss(Loss):
             anchor, _, negative_anchor, _ = output.pairs()
             return weight[torch.cat([anchor, negative_anchor])]
         if output.has_reference:
-            return weight.repeat_interleave(len(output.others))
-        first, second = each_pair_once(len(output.anchors), weight.device)
+            return weight.repeat_interleave(output.others.shape[0])
+        first, second = each_pair_once(output.anchors.shape[0], weight.device)
         return (weight[first] + weight[second]) / 2
 
     @property
@@ -224,6 +231,7 @@ class EmbeddingLoss(Loss):
         return other
 
 
+@stepped_over
 def given(indices: Any, reference: Any) -> dict[str, Any] | None:
     """Return those of both that are given, if any."""
     if isinstance(indices, Tensor):
@@ -231,10 +239,9 @@ def given(indices: Any, reference: Any) -> dict[str, Any] | None:
             f"indices must be the tuple that a miner returns, got {shown(indices)}; if these are weights, pass them by "
             "name: weight=..."
         )
-    if indices is None and reference is None:
-        return None
-    context = {"indices": indices, "reference": reference}
-    return {name: value for name, value in context.items() if value is not None}
+    if indices is None:
+        return None if reference is None else {"reference": reference}
+    return {"indices": indices} if reference is None else {"indices": indices, "reference": reference}
 
 
 def measured(first: Tensor, second: Tensor, measure: str) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -113,7 +114,7 @@ def verdict(
             return Verdict(clause.name, where, "not offered", clause.promise)
         try:
             with settings_restored():  # or a loss that changes them would break the clauses that come after
-                clause.run(Case(copy.deepcopy(case.loss), case.kind, case.oracle), precision)
+                clause.run(replace(case, loss=copy.deepcopy(case.loss)), precision)
             kept_on[str(case.kind)] = None
         except NotApplicable as reason:
             why = str(reason)

@@ -59,6 +59,8 @@ class Case:
     kind: Kind
     oracle: Callable[[Any, Any], Tensor] | None = None
     """An independent way to the loss's reduced value."""
+    is_default: bool = True
+    """Whether the parameters are those of a loss that is given, or a class's defaults, and not another option."""
 
     @property
     def keeps_the_call(self) -> bool:
@@ -151,7 +153,7 @@ def cases_of(
         for kind in variant.spec.inputs if inputs is None else (inputs,):
             # objects of torch.distributions are no tensors to cast, permute or compile
             if kind is not DISTRIBUTION_OBJECTS:
-                yield Case(variant, kind, oracle)
+                yield Case(variant, kind, oracle, variant is variants[0])
 
 
 def options_of(parameters: Sequence[DeclaredParameter]) -> Iterator[dict[str, Any]]:

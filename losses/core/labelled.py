@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling, is_exporting
 
 from losses.core.checks import (
     beside,
@@ -40,7 +41,7 @@ class LabelledBatch(NamedTuple):
         same = ~self.negative
         if self.has_reference:
             return same
-        return same & ~torch.eye(len(self.labels), dtype=torch.bool, device=same.device)
+        return same & ~torch.eye(self.labels.shape[0], dtype=torch.bool, device=same.device)
 
     @property
     def negative(self) -> Tensor:
@@ -52,7 +53,8 @@ class LabelledBatch(NamedTuple):
         indices repeat it."""
         if self.indices is None:
             return self.positive.long(), self.negative.long()
-        nothing = torch.zeros(len(self.anchors), len(self.others), dtype=torch.long, device=self.anchors.device)
+        shape = self.anchors.shape[0], self.others.shape[0]
+        nothing = torch.zeros(shape, dtype=torch.long, device=self.anchors.device)
         anchor, positive, negative_anchor, negative = self.pairs()
         once = nothing.new_ones(())
         return (
@@ -99,7 +101,7 @@ def labelled_batch(embeddings: Tensor, labels: Tensor, indices: Any = None, refe
 
 def views_of(pairs: Pairs) -> LabelledBatch:
     """Return matching rows as one batch in which every sample is a class of two."""
-    labels = torch.arange(len(pairs.first), device=pairs.first.device).repeat(2)
+    labels = torch.arange(pairs.first.shape[0], device=pairs.first.device).repeat(2)
     return labelled_batch(torch.cat(pairs), labels)
 
 
@@ -160,7 +162,7 @@ def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[T
     for name, index in named.items():
         size = len(embeddings if name.endswith("anchor") else others)
         # an index out of range ends a CUDA process, so it is worth one look at the values
-        if index.numel() and not torch.compiler.is_compiling() and bool(((index < 0) | (index >= size)).any()):
+        if index.numel() and not is_compiling() and bool(((index < 0) | (index >= size)).any()):
             raise InputError(
                 f"indices: {name} runs from {int(index.min())} to {int(index.max())}, the batch it points into holds "
                 f"{size}"
@@ -171,6 +173,9 @@ def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[T
 def each_pair_once(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the two indices of every unordered pair of a batch: (0, 1), (0, 2), ..., (1, 2), ..."""
     rows = torch.arange(size, device=device)
+    if is_exporting():  # a program would not take batches of so few that there is one pair, or none
+        first, second = (rows.unsqueeze(1) < rows).nonzero().unbind(1)
+        return first, second
     later = size - 1 - rows  # how many come after each
     pairs = size * (size - 1) // 2
     first = rows.repeat_interleave(later, output_size=pairs)  # triu_indices would be compiled again for every size

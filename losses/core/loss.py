@@ -25,10 +25,11 @@ from losses.core.checks import (
 from losses.core.errors import ConfigError, InputError, Problem, quoted
 from losses.core.inputs.kind import Kind
 from losses.core.outputs import tensors_in
+from losses.core.own_code import OwnCode
 from losses.core.parameters import as_configuration, declared_parameters
 from losses.core.precision import widened
 from losses.core.reduction import Total, accepted_normalizer, total_of, weighted
-from losses.core.torch_private import any_autocast
+from losses.core.torch_private import any_autocast, stepped_over
 
 if TYPE_CHECKING:
     from losses.core.registry import Spec
@@ -70,6 +71,7 @@ class Loss(nn.Module, ABC):
         if not hasattr(type(self), "spec"):
             raise ConfigError(f"{type(self).__name__} does not say what it takes; decorate it with @losses.register")
         self._inspected = False
+        self._own = OwnCode(type(self)._reduced)
 
     @abstractmethod
     def items(self, output: Any, target: Any) -> Tensor:
@@ -96,6 +98,7 @@ class Loss(nn.Module, ABC):
         """Return what a batch tells beside its loss, by name: scalars without gradient."""
         return {}
 
+    @stepped_over
     def forward(
         self,
         output: Any,
@@ -119,7 +122,10 @@ class Loss(nn.Module, ABC):
             InputError: the batch is not what the loss takes.
         """
         require_nothing_more(surplus)
-        return self._reduced(output, target, weight, normalizer)
+        if is_compiling():  # somebody's function, and this as a part of it
+            return self._reduced(output, target, weight, normalizer)
+        value: Tensor = self._own.call(self, output, target, weight, normalizer)
+        return value
 
     def total(self, output: Any, target: Any = None, *surplus: Never, weight: Tensor | None = None) -> Total:
         """Return ``Total(sum, denominator)``: add totals over batches or ranks, and their ``.mean()`` is exactly that
@@ -205,13 +211,15 @@ class Loss(nn.Module, ABC):
         normalizer: Tensor | float | None,
         context: Mapping[str, Any] | None = None,
     ) -> Tensor:
+        """Return the loss of a batch: what :meth:`forward` calls, and torch.compile compiles."""
         if normalizer is not None:
             if self.reduction != "mean":
                 raise InputError(
                     f"normalizer replaces the denominator of a mean, "
                     f"this loss has reduction={self.reduction!r}; leave it out"
                 )
-            normalizer = accepted_normalizer(normalizer, inspect=self._inspection_is_due())
+            due = not is_compiling() and values_are_due(self._inspected)
+            normalizer = accepted_normalizer(normalizer, inspect=due)
             return self._on_accepted(self._total, output, target, weight, context).mean(normalizer)
         return self._on_accepted(self._value, output, target, weight, context)
 
@@ -251,7 +259,7 @@ class Loss(nn.Module, ABC):
     def _accepted(
         self, output: Any, target: Any, weight: Tensor | None, context: Mapping[str, Any] | None
     ) -> tuple[Any, Any, Tensor | None]:
-        due = self._inspection_is_due()
+        due = not is_compiling() and values_are_due(self._inspected)
         if due:
             require_dense(output=output, target=target)
         kind = kind_of(self, output)

@@ -64,6 +64,8 @@ class Total(NamedTuple):
         denominator: Tensor | float = self.denominator
         if normalizer is not None:
             denominator = accepted_normalizer(normalizer, inspect=False)
+        if isinstance(denominator, torch.SymInt):  # of an exported program, that takes the empty batch too
+            denominator = torch.full((), denominator, device=self.sum.device)
         smallest = torch.finfo(self.sum.dtype).tiny  # of a number that can be divided by
         if isinstance(denominator, Tensor):
             if denominator.ndim and denominator.shape != self.sum.shape:

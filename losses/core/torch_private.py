@@ -1,20 +1,29 @@
 """The few private parts of torch that the package asks, and what it does where a version of torch lacks one.
 
 Nothing else in the package names a private part. Where one is missing the answer is the careful one: the plain
-composition in place of blocks, no values read, the public operation in place of the inner one.
+composition in place of blocks, no values read, the public operation in place of the inner one, one function compiled
+for all losses, of which torch.compile compiles eight.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import FunctionType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _any_autocast = getattr(torch._C, "_is_any_autocast_enabled", None)
 _transforms_are_active = getattr(torch._C, "_are_functorch_transforms_active", None)
 _modes = getattr(torch._C, "_len_torch_dispatch_stack", None)
+_frames = getattr(getattr(torch._C, "_dynamo", None), "eval_frame", None)
+_set_execution = getattr(_frames, "set_code_exec_strategy", None)
+_execution = getattr(_frames, "_FrameExecStrategy", None)
+_action = getattr(_frames, "_FrameAction", None)
+_reset_code = getattr(_frames, "reset_code", None)
 
 
 def any_autocast() -> bool:
@@ -31,6 +40,20 @@ def transforms_are_active() -> bool:
 def is_dispatched_to_python() -> bool:
     """Return whether somebody records or replaces the operations that are called, or may do so."""
     return _modes is None or _modes() > 0
+
+
+def stepped_over(function: F) -> F:
+    """Have torch.compile run a function as it is and compile what it calls, where it begins with it; what others
+    compile takes the function in as ever."""
+    if _set_execution is not None and _execution is not None and _action is not None:
+        _set_execution(function.__code__, _execution(_action.SKIP, _action.DEFAULT))
+    return function
+
+
+def forget_compiled(function: FunctionType) -> None:
+    """Let go of what torch.compile made of a function, which would keep the function's code, and itself, for good."""
+    if _reset_code is not None:
+        _reset_code(function.__code__)
 
 
 def nll_loss_forward() -> Callable[..., Any] | None:

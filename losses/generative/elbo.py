@@ -136,15 +136,8 @@ class ELBOLoss(Loss):
         reconstruction, divergence = self._on_accepted(self._parts, output, target)
         return {"reconstruction": total_of(reconstruction).mean(), "divergence": total_of(divergence).mean()}
 
-    def forward(
-        self,
-        output: Any,
-        target: Any = None,
-        *surplus: Never,
-        weight: Tensor | None = None,
-        normalizer: Tensor | float | None = None,
-    ) -> Tensor:
-        value = super().forward(output, target, *surplus, weight=weight, normalizer=normalizer)
+    def _reduced(self, *batch: Any) -> Tensor:
+        value = super()._reduced(*batch)
         self._advance()
         return value
 

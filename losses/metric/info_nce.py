@@ -174,7 +174,7 @@ class InfoNCELoss(EmbeddingLoss):
     def _items_of_matches(self, pairs: Pairs) -> Tensor:
         """Return the loss of every row of the pairs, in one direction after the other."""
         across = cosine_similarity(*pairs)
-        itself = torch.eye(len(across), dtype=torch.bool, device=across.device)
+        itself = torch.eye(across.shape[0], dtype=torch.bool, device=across.device)
         ways = []
         for anchors, similarity in zip(pairs, (across, across.mT), strict=True):
             positive, negative = similarity.diagonal().unsqueeze(1), ~itself

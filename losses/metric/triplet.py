@@ -205,7 +205,7 @@ class TripletLoss(EmbeddingLoss):
             positive, negative, exists = tiled_hardest(*tiles_of(batch, measure))
         else:
             positive, negative, exists = hardest(self._compared(batch))
-        if not len(batch.others):
+        if not batch.others.shape[0]:
             return self._compared(batch).distances.sum(1), exists
         chosen = batch.others.index_select(0, positive), batch.others.index_select(0, negative)
         return self._of(batch.anchors, *chosen).masked_fill(~exists, 0), exists

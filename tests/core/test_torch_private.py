@@ -17,6 +17,8 @@ from losses.core import torch_private
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "losses"
 HIDE = {
+    "execution": "import torch._dynamo\ndel torch._C._dynamo.eval_frame.set_code_exec_strategy",
+    "reset": "import torch._dynamo\ndel torch._C._dynamo.eval_frame.reset_code",
     "autocast": "del torch._C._is_any_autocast_enabled",
     "transforms": "del torch._C._are_functorch_transforms_active",
     "modes": "del torch._C._len_torch_dispatch_stack",
@@ -64,7 +66,8 @@ for name in losses.available():
                     key = f"{{name}} {{options}} {{kind}} {{size}} {{weight is None}}"
                     numbers = [value, under_autocast, *gradients]
                     seen[key] = [number for tensor in numbers for number in tensor.detach().flatten().tolist()]
-there = [torch_private._any_autocast, torch_private._transforms_are_active, torch_private._modes]
+there = [torch_private._set_execution, torch_private._reset_code]
+there += [torch_private._any_autocast, torch_private._transforms_are_active, torch_private._modes]
 there += [torch_private.nll_loss_forward(), torch_private.dispatch_mode()]
 print(json.dumps([[part is not None for part in there], seen]))
 """
@@ -131,6 +134,22 @@ def test_memory_is_in_use_until_it_is_freed_and_nobody_claims_it_where_torch_doe
     monkeypatch.delattr("torch.multiprocessing.reductions.StorageWeakRef")
     assert not torch_private.storage_reference(kept := torch.zeros(3))()
     assert len(kept) == 3
+
+
+def test_without_them_a_loss_is_compiled_as_well() -> None:
+    script = f"""
+import torch
+{HIDE["execution"]}
+{HIDE["reset"]}
+import losses
+loss = losses.create("huber")
+print(torch.compile(loss, fullgraph=True, backend="eager")(torch.tensor([3.0]), torch.tensor([1.0])).item())
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    outcome = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment, check=True
+    )
+    assert (outcome.stdout.strip(), outcome.stderr) == ("1.5", "")
 
 
 PRIVATE = re.compile(r"\btorch(\.\w+)*\._\w+|\btorch\.ops\b|\bfunctorch\b")

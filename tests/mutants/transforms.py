@@ -22,6 +22,13 @@ class RowByRow(Squares):
         return torch.stack([row.square() for row in prediction - target])
 
 
+class CountingRows(Squares):
+    """Counts the samples as a Python number, which an exported program takes for a constant."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return super().items(prediction, target) * len(prediction) / target.shape[0]
+
+
 class OldFunction(Squares):
     """Has a derivative by hand in the style that torch.func does not take."""
 
@@ -49,6 +56,7 @@ MUTANTS = [
     Mutant("compiles", GraphBreaking(), "graph_break"),
     Mutant("compiles_once_for_all_sizes", RowByRow(), "compiled 3 times"),
     Mutant("exports", BranchingOnAValue(), "data-dependent|Data-dependent|guard"),
+    Mutant("exports_any_batch_size", CountingRows(), "Guard failed|specialized"),
     Mutant("func_grad", OldFunction(), "setup_context"),
     Mutant("func_grad", AssigningData(), r"\.data"),
     Mutant("func_vmap", FillingABuffer(), "broadcast shape"),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from losses.core.precision import accumulated
+from losses.ops.numerics.searching import searchsorted
 
 
 def moves(
@@ -55,7 +56,7 @@ def quantile_steps(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tens
 
 
 def at_quantile(points: Tensor, steps: Tensor, quantile: Tensor) -> Tensor:
-    index = torch.searchsorted(steps.detach().contiguous(), quantile.contiguous()).clamp(max=points.shape[-1] - 1)
+    index = searchsorted(steps.detach().contiguous(), quantile.contiguous()).clamp(max=points.shape[-1] - 1)
     return points.gather(-1, index)
 
 

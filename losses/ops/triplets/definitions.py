@@ -9,11 +9,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.compiler import is_exporting
 from torch.utils.checkpoint import checkpoint
 
 from losses.core.torch_private import transforms_are_active
 from losses.ops.numerics.log_space import softplus
+from losses.ops.numerics.searching import searchsorted
 from losses.ops.tiles.sizes import sizes
 
 
@@ -55,6 +58,9 @@ def items_of_all(compared: Compared, margin: float | None) -> Tensor:
     """Return the cost of every triplet, ordered by anchor, positive, negative: the definition of what is summed
     below."""
     distances, positive, negative, between = compared
+    if is_exporting():  # a program has no loop over rows
+        costs, exists = cube_of_all(distances, positive, negative, between, margin)
+        return costs[exists]
     rows = []
     for row, same, other in zip(distances, positive, negative, strict=True):
         far = row[other].expand(int(same.sum()), -1)
@@ -82,8 +88,8 @@ def hinge_of_all(compared: Compared, margin: float) -> AnchorSums:
     with torch.no_grad():
         thresholds = (distances + margin).masked_fill(~positive, -torch.inf)
         rivals = distances.masked_fill(~negative, torch.inf)
-        below = torch.searchsorted(rivals.sort(1).values, thresholds)
-        above = distances.shape[1] - torch.searchsorted(thresholds.sort(1).values, rivals, right=True)
+        below = searchsorted(rivals.sort(1).values, thresholds)
+        above = distances.shape[1] - searchsorted(thresholds.sort(1).values, rivals, right=True)
         centre = top(thresholds)
     centred = distances - centre
     gain = below.to(distances.dtype) * (centred + margin) - above.to(distances.dtype) * centred
@@ -96,9 +102,7 @@ def top(thresholds: Tensor) -> Tensor:
     Every anchor has as many c_ap as c_an, so a constant may be taken from its distances. From here no distance that
     counts is far: what is left to add up are small numbers, with small errors.
     """
-    if not thresholds.shape[1]:
-        return thresholds.new_zeros(len(thresholds), 1)
-    highest = thresholds.amax(1, keepdim=True)
+    highest = F.pad(thresholds, (0, 1), value=-torch.inf).amax(1, keepdim=True)
     return highest.masked_fill(highest == -torch.inf, 0)
 
 
@@ -110,19 +114,30 @@ def blocks_of_all(compared: Compared, margin: float | None) -> AnchorSums:
     distances, positive, negative, between = compared
 
     def block(near: Tensor, same: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-        far = near.unsqueeze(1) if between is None else torch.minimum(near.unsqueeze(1), between)
-        values = cost(near.unsqueeze(2) - far, margin) * (same.unsqueeze(2) & other.unsqueeze(1))
+        costs, exists = cube_of_all(near, same, other, between, margin)
+        values = costs * exists
         return values.sum((1, 2)), (values > 0).sum((1, 2))
 
-    rows = max(1, sizes().temporary // max(1, distances.shape[1] ** 2))
-    parts = zip(*(torch.split(part, rows) for part in (distances, positive, negative)), strict=True)
-    again = not transforms_are_active()  # transforms do not know checkpoints
-    columns = zip(
-        *(checkpoint(block, *part, use_reentrant=False) if again else block(*part) for part in parts), strict=True
-    )
-    sums, active = (torch.cat(column) for column in columns)
+    if is_exporting():  # nor blocks, as their number depends on the batch
+        sums, active = block(distances, positive, negative)
+    else:
+        rows = max(1, sizes().temporary // max(1, distances.shape[1] ** 2))
+        parts = zip(*(torch.split(part, rows) for part in (distances, positive, negative)), strict=True)
+        again = not transforms_are_active()  # transforms do not know checkpoints
+        columns = zip(
+            *(checkpoint(block, *part, use_reentrant=False) if again else block(*part) for part in parts), strict=True
+        )
+        sums, active = (torch.cat(column) for column in columns)
     count = positive.sum(1) * negative.sum(1)
     return AnchorSums(sums, count if margin is None else active, count)
+
+
+def cube_of_all(
+    near: Tensor, same: Tensor, other: Tensor, between: Tensor | None, margin: float | None
+) -> tuple[Tensor, Tensor]:
+    """Return what every triplet of some anchors costs ``(N, M, M)``, by positive and negative, and which exist."""
+    far = near.unsqueeze(1) if between is None else torch.minimum(near.unsqueeze(1), between)
+    return cost(near.unsqueeze(2) - far, margin), same.unsqueeze(2) & other.unsqueeze(1)
 
 
 def sums_of_mined(values: Tensor, exists: Tensor, active: Tensor) -> AnchorSums:
@@ -134,12 +149,9 @@ def sums_of_mined(values: Tensor, exists: Tensor, active: Tensor) -> AnchorSums:
 def hardest(compared: Compared) -> Chosen:
     """Return for every anchor ``(N,)`` its farthest positive and its nearest negative."""
     distances, positive, negative, _ = compared
-    if distances.shape[1] == 0:
-        nothing = torch.zeros(len(distances), dtype=torch.long, device=distances.device)
-        return Chosen(nothing, nothing, nothing.bool())
-    return Chosen(
-        distances.masked_fill(~positive, -torch.inf).argmax(1),
-        distances.masked_fill(~negative, torch.inf).argmin(1),
+    return Chosen(  # a column at least to choose from
+        F.pad(distances.masked_fill(~positive, -torch.inf), (0, 1), value=-torch.inf).argmax(1),
+        F.pad(distances.masked_fill(~negative, torch.inf), (0, 1), value=torch.inf).argmin(1),
         positive.any(1) & negative.any(1),
     )
 
@@ -150,7 +162,7 @@ def semi_hard(compared: Compared) -> Chosen:
     negative."""
     distances, positive, negative, _ = compared
     rivals, order = distances.masked_fill(~negative, torch.inf).sort(1)
-    farther = torch.searchsorted(rivals, just_beyond(distances), right=True)
+    farther = searchsorted(rivals, just_beyond(distances), right=True)
     last = negative.sum(1, keepdim=True) - 1
     chosen = torch.minimum(farther, last).clamp(min=0)
     itself = torch.arange(distances.shape[1], device=distances.device).expand_as(order)
