@@ -141,11 +141,11 @@ def cases_of(
     else:
         cls = type(build(loss)) if isinstance(loss, str) else loss
         variants = [cls(**options) for options in options_of(declared_parameters(cls.__init__))]
-    for variant in variants:
+    for place, variant in enumerate(variants):
         for kind in variant.spec.inputs if inputs is None else (inputs,):
             # objects of torch.distributions are no tensors to cast, permute or compile
             if kind is not DISTRIBUTION_OBJECTS:
-                yield Case(variant, kind, oracle)
+                yield Case(variant, kind, oracle if place == 0 else None)  # which knows no parameters
 
 
 def require_checkable(loss: object, inputs: Kind | None) -> None:
