@@ -54,6 +54,8 @@ class Trial:
         first, second = self.observed(one), self.observed(other)
         if first is None or second is None:
             return None
+        if self.name == "reduction" and {one, other} == {"mean", "sum"} and self.makes_one_item():
+            return True  # whose mean is its sum
         same_setting = setting_of(first.loss, self.name) == setting_of(second.loss, self.name) and one is not other
         if (same_setting and self.values.losses) or first.differs_from(second):
             return True
@@ -63,6 +65,11 @@ class Trial:
                 return True
         self.unseen = f"{self.name}={one!r} and {self.name}={other!r} make no difference"
         return False
+
+    def makes_one_item(self) -> bool:
+        """Return whether the loss makes a single item of a whole batch."""
+        items = self.case.with_reduction("none")(*self.case.batch())
+        return bool(items.shape == (1,))
 
     def integers(self) -> bool | None:
         """Return whether some integer makes a difference."""

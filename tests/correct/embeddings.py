@@ -14,13 +14,13 @@ from losses.extend import (
     TRIPLETS,
     AnchorLoss,
     AnchorRows,
-    Count,
     EmbeddingLoss,
     LabelledBatch,
     Loss,
     NonNegative,
     Pairs,
     Positive,
+    Probability,
     Reduction,
     Triplets,
     checked,
@@ -41,7 +41,7 @@ class CosineEmbedding(Loss):
     """One minus the cosine of what is the same, the cosine beyond a margin of what is not."""
 
     @checked
-    def __init__(self, *, margin: NonNegative = 0.2, reduction: Reduction = "mean") -> None:
+    def __init__(self, *, margin: Probability = 0.2, reduction: Reduction = "mean") -> None:
         super().__init__()
         self.margin = margin
         self.reduction = reduction
@@ -262,10 +262,9 @@ class TwoViews(Loss):
     """NT-Xent of both views against all others; an item is a pair."""
 
     @checked
-    def __init__(self, *, temperature: Positive = 0.5, skip: Count = 0, reduction: Reduction = "mean") -> None:
+    def __init__(self, *, temperature: Positive = 0.5, reduction: Reduction = "mean") -> None:
         super().__init__()
         self.temperature = temperature
-        self.skip = skip
         self.reduction = reduction
 
     def items(self, pairs: Pairs, target: None) -> Tensor:

@@ -165,7 +165,7 @@ class ConstantFocus(ElementwiseLoss):
     """Cross-entropy times how wrong the model is, which is a constant in the gradient."""
 
     exemptions: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("first_derivative", "gradient_everywhere", "second_derivative"),
+        ("first_derivative", "gradient_everywhere", "second_derivative", "target_derivative"),
         "how wrong the model is counts as a constant in the gradient, by definition",
     )
 

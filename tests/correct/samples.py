@@ -124,7 +124,8 @@ class Moments(Kind):
                 f"moments has shape {tuple(output.shape)}, and must have {(*target.shape, 2)}; "
                 "stack mean and log-variance in the last dimension"
             )
-        return Batch(widened(output), widened(target))
+        output = widened(output)
+        return Batch(output, target.to(output.dtype))
 
     def mask(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
         _, target = super().mask(loss, target, target, weight)
