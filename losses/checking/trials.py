@@ -63,6 +63,11 @@ class Trial:
             drawn = batches_for(Case(chosen.loss, self.case.kind))
             if Observed(first.loss, drawn).differs_from(Observed(second.loss, drawn)):
                 return True
+        if None in (one, other) and self.values.integers:  # an index that no batch holds is as good as none
+            without = first if one is None else second
+            others = [self.observed(value) for value in self.values.integers]
+            if any(each is not None and without.differs_from(each) for each in others):
+                return True
         self.unseen = f"{self.name}={one!r} and {self.name}={other!r} make no difference"
         return False
 
