@@ -26,8 +26,9 @@ from losses.checking.case import (
 )
 from losses.checking.clauses import clause
 from losses.core.errors import InputError
-from losses.core.inputs import POINTWISE, TRANSPORT, Batch, Pointwise
+from losses.core.inputs import POINTWISE, TRANSPORT, Batch
 from losses.core.inputs.kind import TIES
+from losses.core.inputs.predictions import Pointwise
 from losses.core.outputs import map_floating, tensors_in
 
 EDGES = {

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.core.inputs import Pointwise
+from losses.core.inputs.predictions import Pointwise
 from losses.extend import (
     DISTRIBUTIONS,
     NON_NEGATIVE,
