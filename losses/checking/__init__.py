@@ -56,7 +56,8 @@ def check_loss(
         clauses: names of the clauses to run, from ``losses.checking.CLAUSES``; by default all.
         inputs: what a module takes that is no :class:`Loss`, one of ``losses.core.inputs``; of a loss, to check one
             kind only.
-        oracle: an independent function of output and target for the loss's reduced value, in torch.
+        oracle: an independent function of output and target for the loss's reduced value, in torch; of a class or name,
+            for its default parameters.
         exemptions: clauses that it cannot keep, each with the reason; the same as an attribute ``exemptions`` of its
             class, for modules that are not yours.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from losses.core.building import build
-from losses.core.errors import ConfigError
+from losses.core.errors import ConfigError, quoted
 from losses.core.inputs import DISTRIBUTION_OBJECTS, EMBEDDINGS, MATCHES, PAIRS, TRIPLETS, Batch, Kind
 from losses.core.loss import Loss
 from losses.core.outputs import map_floating, map_tensors, tensors_in
@@ -137,23 +137,32 @@ def cases_of(
 ) -> Iterator[Case]:
     """Return the cases a loss is checked on: every kind of input, and of a class or name every option of every
     parameter."""
-    if isinstance(loss, Loss):
+    require_checkable(loss, inputs)
+    if isinstance(loss, nn.Module):
         variants: list[Any] = [loss]
-    elif isinstance(loss, nn.Module):
-        if inputs is None:
-            raise ConfigError(
-                f"{type(loss).__name__} does not say what it takes: pass inputs=, one of losses.core.inputs such as "
-                "POINTWISE"
-            )
-        variants = [loss]
     else:
         cls = type(build(loss)) if isinstance(loss, str) else loss
         variants = [cls(**options) for options in options_of(declared_parameters(cls.__init__))]
-    for variant in variants:
+    for place, variant in enumerate(variants):
         for kind in variant.spec.inputs if inputs is None else (inputs,):
             # objects of torch.distributions are no tensors to cast, permute or compile
             if kind is not DISTRIBUTION_OBJECTS:
-                yield Case(variant, kind, oracle, variant is variants[0])
+                # an oracle knows no parameters
+                yield Case(variant, kind, oracle if place == 0 else None, place == 0)
+
+
+def require_checkable(loss: object, inputs: Kind | None) -> None:
+    """Raise a ConfigError for what is no loss, or does not say what it takes."""
+    if isinstance(loss, str) or (isinstance(loss, type) and issubclass(loss, Loss)):
+        return
+    if not isinstance(loss, nn.Module):
+        fix = f"give an instance: {loss.__name__}()" if isinstance(loss, type) else "give a module, a class or a name"
+        raise ConfigError(f"a loss to check is a Loss, its class or its name, or a module; got {quoted(loss)}; {fix}")
+    if inputs is None and not isinstance(loss, Loss):
+        raise ConfigError(
+            f"{type(loss).__name__} does not say what it takes: pass inputs=, one of losses.core.inputs such as "
+            "POINTWISE"
+        )
 
 
 def options_of(parameters: Sequence[DeclaredParameter]) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from losses.checking.case import (
+    EXACT,
     PRECISIONS,
     TOGETHER,
     Broken,
@@ -27,6 +28,7 @@ from losses.checking.clauses import clause
 from losses.core.errors import InputError
 from losses.core.inputs import POINTWISE, TRANSPORT, Batch
 from losses.core.inputs.kind import TIES
+from losses.core.inputs.predictions import Pointwise
 from losses.core.outputs import map_floating, tensors_in
 
 EDGES = {
@@ -34,7 +36,7 @@ EDGES = {
     "near_duplicates": "where points are 1e-4 apart, value and gradient are finite",
     "zero_vectors": "at vectors of zeros, value and gradient are finite",
     "extreme_values": "at logits, scores, predictions or samples of +-1e4, value and gradient are finite, unless the "
-    "loss itself exceeds every number on the way there",
+    "loss itself exceeds every number on the way there, or a result what its dtype can hold",
     "infinite_logits": "where logits of -inf say that an outcome is impossible, value and gradient are finite",
     "one_hot_and_disjoint": "at one-hot and disjoint distributions, value and gradient are finite",
     "extreme_log_variance": "at a log-variance of +-1e4, value and gradient are finite",
@@ -53,7 +55,9 @@ def finite_at(edge: str) -> Callable[[Case, Precision], None]:
             try:
                 require_finite(*case.run(batch, precision))
             except Broken as seen:
-                if edge == "extreme_values" and exceeds_any_number(case, drawn[number - 1]):
+                if edge == "extreme_values" and (
+                    exceeds_any_number(case, drawn[number - 1]) or exceeds_its_dtype(case, batch, precision)
+                ):
                     continue
                 raise Broken(f"{seen}, batch {number} of {len(batches)}{which}") from None
 
@@ -63,11 +67,29 @@ def finite_at(edge: str) -> Callable[[Case, Precision], None]:
 def exceeds_any_number(case: Case, batch: Batch) -> bool:
     """Return whether a loss grows on the way to an edge so that it must be infinite there, as that of a count by its
     logarithm does."""
-    ways = [map_floating(batch.output, partial(torch.mul, other=part)) for part in (0.01, 0.03, 0.05, 1.0)]
-    values = [abs(float(case.loss(output, batch.target).detach().sum())) for output in ways]
-    return (
-        any(1e100 < value < math.inf for value in values[:-1]) or torch.finfo(torch.float32).max < values[-1] < math.inf
+
+    def at(part: float, *, of_both: bool) -> float:
+        output, target = (map_floating(each, partial(torch.mul, other=part)) for each in batch)
+        return abs(float(case.loss(output, target if of_both else batch.target).detach().sum()))
+
+    # a residual stays as large as its target while the prediction alone becomes smaller
+    ways = (False, True)[: 1 + isinstance(case.kind, Pointwise)]
+    near = [at(part, of_both=of_both) for part in (0.01, 0.03, 0.05) for of_both in ways]
+    return any(1e100 < value < math.inf for value in near) or (
+        torch.finfo(torch.float32).max < at(1.0, of_both=False) < math.inf
     )
+
+
+def exceeds_its_dtype(case: Case, batch: Batch, precision: Precision) -> bool:
+    """Return whether everything that is infinite at an edge is larger than its dtype can hold, as the gradient of a
+    cube is in float16."""
+    exact, exact_gradients = case.run(in_precision(batch, EXACT))
+    value, gradients = case.run(batch, precision)
+    for got, right in zip((value, *gradients), (exact, *exact_gradients), strict=True):
+        too_large = right.isfinite() & (right.abs() > torch.finfo(got.dtype).max) & (got.double() == right * torch.inf)
+        if not bool((got.isfinite() | too_large).all()):
+            return False
+    return True
 
 
 def numbers_of(output: Any) -> str:

@@ -54,6 +54,8 @@ class Trial:
         first, second = self.observed(one), self.observed(other)
         if first is None or second is None:
             return None
+        if self.name == "reduction" and {one, other} == {"mean", "sum"} and self.makes_one_item():
+            return True  # whose mean is its sum
         same_setting = setting_of(first.loss, self.name) == setting_of(second.loss, self.name) and one is not other
         if (same_setting and self.values.losses) or first.differs_from(second):
             return True
@@ -61,8 +63,18 @@ class Trial:
             drawn = batches_for(Case(chosen.loss, self.case.kind))
             if Observed(first.loss, drawn).differs_from(Observed(second.loss, drawn)):
                 return True
+        if None in (one, other) and self.values.integers:  # an index that no batch holds is as good as none
+            without = first if one is None else second
+            others = [self.observed(value) for value in self.values.integers]
+            if any(each is not None and without.differs_from(each) for each in others):
+                return True
         self.unseen = f"{self.name}={one!r} and {self.name}={other!r} make no difference"
         return False
+
+    def makes_one_item(self) -> bool:
+        """Return whether the loss makes a single item of a whole batch."""
+        items = self.case.with_reduction("none")(*self.case.batch())
+        return bool(items.shape == (1,))
 
     def integers(self) -> bool | None:
         """Return whether some integer makes a difference."""

@@ -170,3 +170,30 @@ def test_settings_that_a_loss_changes_are_put_back(mutant: Mutant, clause: str) 
     before = settings()
     check_loss(mutant.loss, clauses=[clause])
     assert settings() == before
+
+
+def test_what_a_dtype_cannot_hold_is_forgiven_and_what_overflows_on_the_way_is_not() -> None:
+    class Cubes(Squares):
+        def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+            return (prediction - target).abs() ** 3  # its gradient at 1e4 exceeds float16
+
+    class Overflowing(Squares):
+        def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+            residual = (prediction - target) * 1e30
+            return residual.square() / 1e60  # exceeds float32, where the result does not
+
+    class Infinite(Squares):
+        def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+            return super().items(prediction, target) / (prediction.abs() < 5e3)
+
+    assert not check_loss(Cubes(), clauses=["extreme_values"]).failures
+    assert {each.precision for each in check_loss(Overflowing(), clauses=["extreme_values"]).failures} >= {"float32"}
+    assert "float64" in {each.precision for each in check_loss(Infinite(), clauses=["extreme_values"]).failures}
+
+
+def test_a_residual_that_costs_an_exponential_may_exceed_every_number() -> None:
+    class Exponential(Squares):
+        def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+            return torch.expm1(3 * (target - prediction)) + prediction - target
+
+    assert not check_loss(Exponential(), clauses=["extreme_values"]).failures

@@ -13,6 +13,7 @@ import losses
 ROOT = Path(__file__).parents[2]
 OURS = losses.available()
 GOOD = '''
+import torch.nn.functional as F
 from torch import Tensor
 
 from losses.extend import POINTWISE, ElementwiseLoss, Positive, Reduction, checked, register
@@ -34,8 +35,8 @@ class OurCoshLoss(ElementwiseLoss):
         self.reduction = reduction
 
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
-        residual = ((prediction - target) / self.width).abs()
-        return residual + (-2 * residual).exp().log1p() - 0.6931471805599453
+        residual = (prediction - target) / self.width
+        return residual + F.softplus(-2 * residual) - 0.6931471805599453
 '''
 SILENT = (
     GOOD.replace('"""Logarithm', '""" """\n    text = """Logarithm')

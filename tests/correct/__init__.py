@@ -1,0 +1,1 @@
+"""Correct losses of other authors, as unlike each other as can be: the contract has to let all of them pass."""
