@@ -219,7 +219,7 @@ def require_near(what: str, got: Tensor, expected: Tensor, tolerance: float = 1e
     """Raise :class:`Broken` unless two results agree as numbers of their size do."""
     got, expected = got.detach().double(), expected.detach().double()
     size = float(expected.abs().amax()) if expected.numel() else 0.0
-    if got.shape != expected.shape or not torch.allclose(got, expected, rtol=0, atol=tolerance * size + 1e-15):
+    if got.shape != expected.shape or not torch.allclose(got, expected, rtol=0, atol=tolerance * size + 1e-13):
         raise Broken(f"{what}: {shortened(got)}, expected {shortened(expected)}")
 
 

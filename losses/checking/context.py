@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.checking.case import SIZE, Case, NotApplicable, leaves_of, require_near, rows_of, several_blocks
+from losses.checking.case import LARGE, SIZE, Case, NotApplicable, leaves_of, require_near, rows_of, several_blocks
 from losses.checking.clauses import clause
 from losses.checking.slopes import require_between_slopes
 from losses.core.inputs import EMBEDDINGS, Batch
@@ -28,6 +28,9 @@ def indices_say_what_is_compared(case: Case) -> None:
         require_alike("all pairs", case, batch, {"indices": everything}, {})
     anchor, positive, negative = triplets
     require_alike("triplets", case, batch, {"indices": triplets}, {"indices": (anchor, positive, anchor, negative)})
+    some_pairs = tuple(index[-3:] for index in everything)
+    others_first = (some_pairs[0].flip(0), some_pairs[1].flip(0), *some_pairs[2:])
+    require_alike("as many positive as negative pairs", case, batch, {"indices": others_first}, {"indices": some_pairs})
     require_alike(
         "another order", case, batch, {"indices": tuple(index.flip(0) for index in triplets)}, {"indices": triplets}
     )
@@ -65,12 +68,24 @@ def reference_is_compared_with(case: Case) -> None:
         require_near("itself as reference", case.loss(*batch, **itself), case.loss(*batch))
     turned = (reference[0].flip(0), labels.flip(0))
     require_alike("another order", case, batch, {"reference": turned}, {"reference": reference})
+    place = SIZE - 1 - torch.arange(SIZE)
+    anchors, positive, others_of, negative = all_pairs(labels)
+    there = {"reference": reference, "indices": (anchors, positive, others_of, negative)}
+    back = {"reference": turned, "indices": (anchors, place[positive], others_of, place[negative])}
+    require_alike("another order, which indices follow", case, batch, back, there)
     whole, (gradient,) = case.total(batch, reference=reference)
     renamed, _ = case.total(Batch(batch.output, 2**33 - batch.target), reference=(reference[0], 2**33 - labels))
     require_near("other names", renamed.sum.sum(), whole.sum.sum())
     parts = [case.total(rows_of(batch, rows), reference=reference) for rows in (slice(4), slice(4, None))]
     require_near("sum of anchors in two calls", parts[0][0].sum.sum() + parts[1][0].sum.sum(), whole.sum.sum())
     require_near("gradients of anchors in two calls", torch.cat([part for _, (part,) in parts]), gradient, 1e-7)
+    many = case.batch(LARGE)
+    few = [case.total(rows_of(many, rows), reference=reference)[0] for rows in (slice(40), slice(40, None))]
+    require_near(
+        "sum of many anchors in two calls",
+        few[0].sum.sum() + few[1].sum.sum(),
+        case.total(many, reference=reference)[0].sum.sum(),
+    )
     denominators = [torch.as_tensor(part.denominator) for part in (whole, *(part for part, _ in parts))]
     require_near("denominators of anchors in two calls", denominators[1] + denominators[2], denominators[0])
 

@@ -26,6 +26,7 @@ from losses.checking.slopes import require_between_slopes
 from losses.core.checks import checks
 from losses.core.inputs import DISTRIBUTIONS, TRANSPORT, Batch
 from losses.core.inputs.kind import TIES
+from losses.core.loss import Loss
 from losses.core.outputs import tensors_in
 
 ON_SIMPLEX = (DISTRIBUTIONS, TRANSPORT)
@@ -146,6 +147,20 @@ def target_derivative(case: Case) -> None:
             slope = (4 * value_at(STEP) - 3 * value_at(0) - value_at(2 * STEP)) / (2 * STEP)
         along = torch.stack([(part * way).sum() for part, way in zip(gradients, ways, strict=True)]).sum()
         require_same("gradient by the target", along, slope, 1e-5)
+        if case.keeps_the_call:
+            weighted_target_derivative(case, Batch(batch.output, rebuild(leaves)), leaves)
+
+
+def weighted_target_derivative(case: Case, batch: Batch, leaves: Sequence[Tensor]) -> None:
+    """Raise :class:`Broken` unless with weights too the gradient by the target is that of the definition."""
+    try:
+        weight = case.weights(torch.linspace(0.5, 2, len(leaves[0]), dtype=torch.float64))
+    except NotApplicable:
+        return
+    total = case.loss.total(*batch, weight=weight).sum.sum()
+    by_definition = Loss.definition_total(case.loss, *case.kind.accept(case.loss, *batch), weight).sum.sum()
+    for gradient, right in zip(gradients_of(total, leaves), gradients_of(by_definition, leaves), strict=True):
+        require_same("gradient by the target, with weights", gradient, right)
 
 
 def slopes_agree(case: Case, name: str, batch: Batch) -> None:

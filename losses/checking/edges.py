@@ -12,7 +12,9 @@ import torch
 
 from losses.checking.case import (
     EXACT,
+    LARGE,
     PRECISIONS,
+    SINGLE,
     TOGETHER,
     Broken,
     Case,
@@ -161,7 +163,8 @@ def zero_histogram_is_refused(case: Case) -> None:
 def rounding(case: Case, precision: Precision) -> None:
     """value and gradient are as exact as their dtype allows: no farther from the exact ones than those rounded to it,
     for numbers of any size, in one block and in several"""
-    for name, drawn in case.regimes().items():
+    many = {f"{LARGE} samples": case.batch(LARGE)} if precision is SINGLE and case.kind not in TOGETHER else {}
+    for name, drawn in {**case.regimes(), **many}.items():
         batch = in_precision(drawn, precision)
         exact, exact_gradients = case.run(type(batch)(*(map_floating(part, lambda t: t.double()) for part in batch)))
         for blocks in (contextlib.nullcontext, several_blocks)[: 1 + (case.kind in TOGETHER)]:

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from losses.checking.case import (
     EXACT,
+    LARGE,
     SINGLE,
     SIZE,
     Broken,
@@ -32,10 +33,11 @@ DISPATCH_MODE = dispatch_mode()
 
 @clause()
 def order_of_the_batch(case: Case) -> None:
-    """the order of the samples does not matter"""
-    batch = case.batch()
-    order = torch.randperm(SIZE, generator=torch.Generator().manual_seed(1))
-    require_same("permuted", case.loss(*rows_of(batch, order)), case.loss(*batch))
+    """the order of the samples does not matter, be they ten or hundreds"""
+    for size in (SIZE, LARGE):
+        batch = case.batch(size)
+        order = torch.randperm(size, generator=torch.Generator().manual_seed(1))
+        require_near(f"{size} samples permuted", case.loss(*rows_of(batch, order)), case.loss(*batch))
 
 
 @clause()
@@ -51,7 +53,7 @@ def labels_are_names(case: Case) -> None:
         "from 1": places + 1,
         "from -5": places - 5,
         "beyond float64": 2**62 + places,
-        "far apart": places * 2**33 - 2**35,
+        "far apart": places * 1000 * 2**32 - 2**45,  # so that no hash of them, nor its last digits, tells them apart
         "as many as int8 holds": 127 - places * 60,
     }.items():
         value, gradients = case.run(Batch(batch.output, renamed))
@@ -69,11 +71,17 @@ def memory_layout(case: Case) -> None:
         apart = torch.stack([tensor, tensor], -1)[..., 0]
         return apart.mT.contiguous().mT if tensor.ndim > 1 else apart
 
-    value, gradients = case.run(Batch(*(map_tensors(part, strided) for part in batch)))
+    output, target = (map_tensors(part, strided) for part in batch)
     expected, others = case.run(batch)
-    require_same("not contiguous", value, expected)
-    for gradient, other in zip(gradients, others, strict=True):
-        require_same("gradient, not contiguous", gradient, other)
+    for which, apart in {
+        "not contiguous": Batch(output, target),
+        "output not contiguous": Batch(output, batch.target),
+        "target not contiguous": Batch(batch.output, target),
+    }.items():
+        value, gradients = case.run(apart)
+        require_same(which, value, expected)
+        for gradient, other in zip(gradients, others, strict=True):
+            require_same(f"gradient, {which}", gradient, other)
     first = rows_of(batch, slice(0, 1))
     expanded = Batch(*(map_tensors(part, lambda t: t.detach().expand(3, *t.shape[1:])) for part in first))
     copied = Batch(*(map_tensors(part, lambda t: t.detach().clone()) for part in expanded))

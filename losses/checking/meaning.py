@@ -71,7 +71,8 @@ def keeps_its_laws(case: Case) -> None:
 def definition_equals_fast_path(case: Case) -> None:
     """the total that is computed is the sum over items, the definition, and so is its gradient: for numbers of any
     size, at ties, in one block and in several"""
-    for name, batch in {**case.regimes(), f"{LARGE} samples": case.batch(LARGE)}.items():
+    sizes = {f"{size} samples": case.batch(size) for size in (1, 2, LARGE)}
+    for name, batch in {**case.regimes(), **sizes}.items():
         by_definition, expected = case.definition(batch)
         if not bool(by_definition.sum.isfinite().all()):
             continue  # which values are finite is a matter of the edges

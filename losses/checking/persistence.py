@@ -44,3 +44,8 @@ def state_dict(case: Case) -> None:
     restored.load_state_dict(torch.load(file, weights_only=True))
     batch = case.batch()
     require_same("value of the restored loss", restored(*batch), case.loss(*batch), 0)
+    with torch.no_grad():
+        for tensor in (*restored.buffers(), *restored.parameters()):
+            tensor.mul_(2).add_(1)
+    restored.load_state_dict(copy.deepcopy(case.loss.state_dict()))
+    require_same("value where every buffer was another", restored(*batch), case.loss(*batch), 0)

@@ -15,7 +15,7 @@ from losses.checking.case import SIZE, Broken, Case, rows_of
 from losses.checking.clauses import clause
 from losses.core.checks import checks
 from losses.core.errors import ConfigError, InputError
-from losses.core.inputs import Batch
+from losses.core.inputs import CLASS_INDICES, EMBEDDINGS, LOGITS, Batch
 from losses.core.outputs import map_floating, map_tensors, tensors_in
 from losses.core.parameters import declared_parameters
 
@@ -50,9 +50,27 @@ def excluded_by(annotation: Any) -> Iterator[object]:
 
 @clause()
 def bad_batches_are_refused(case: Case) -> None:
-    """NaN on the first batch, integers, complex numbers, wrong ranks and lengths raise an InputError"""
-    for name, bad in wrong_batches(case.batch()).items():
+    """NaN on the first batch, integers, complex numbers, wrong ranks and lengths, labels that are no integers and
+    classes that do not exist raise an InputError"""
+    for name, bad in {**wrong_batches(case.batch()), **wrong_labels(case)}.items():
         refusal(case, name, bad)
+
+
+@clause(of_the_call=True)
+def unknown_arguments_are_refused(case: Case) -> None:
+    """a third argument by position, which is a weight elsewhere, and a keyword that is misspelt are refused"""
+    batch = case.batch()
+    weight = torch.ones(SIZE, dtype=torch.float64)
+    for name, positional, keywords in (
+        ("a weight by position", (weight,), {}),
+        ("wieght=", (), {"wieght": weight}),
+        ("normaliser=", (), {"normaliser": 2.0}),
+    ):
+        try:
+            copy.deepcopy(case.loss)(*batch, *positional, **keywords)
+        except (InputError, TypeError):
+            continue
+        raise Broken(f"{name} is accepted")
 
 
 @clause(of_the_call=True)
@@ -116,6 +134,22 @@ def wrong_batches(batch: Batch) -> dict[str, Batch]:
         if batch.target is not None
         else Batch(type(batch.output)(*batch.output[:-1], rows_of(batch, slice(0, 1)).output[-1]), None),
         **narrow,
+    }
+
+
+def wrong_labels(case: Case) -> dict[str, Batch]:
+    """Return batches whose labels or class indices are wrong in one way each; other libraries take what they like."""
+    output, target = case.batch()
+    if not case.keeps_the_call:
+        return {}
+    if case.kind is EMBEDDINGS:
+        return {"labels of floating point": Batch(output, target + 0.25)}
+    if case.kind not in (LOGITS, CLASS_INDICES) or target.dtype.is_floating_point:
+        return {}
+    classes = output.shape[1]
+    return {
+        "a class beyond the logits": Batch(output, target.index_fill(0, torch.tensor([2]), classes)),
+        "a class below 0": Batch(output, target.index_fill(0, torch.tensor([2]), -classes - 1)),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import inspect
 import pickle
 import random
 import sys
@@ -19,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from losses.checking.case import Broken, Case, NotApplicable, gradients_of, leaves_of, require_same
+from losses.checking.case import SIZE, Broken, Case, NotApplicable, gradients_of, leaves_of, require_same
 from losses.checking.clauses import clause
-from losses.core.inputs import Batch
+from losses.core.inputs import EMBEDDINGS, Batch
 from losses.core.outputs import map_tensors, tensors_in
 from losses.core.torch_private import storage_reference, transforms_are_active
 
@@ -64,6 +65,25 @@ def modes_agree(case: Case) -> None:
                 raise Broken(f"the result has a graph under {name}")
         require_same_results(f"after {name}", fresh.run(batch), expected)
     require_same("value where nothing requires grad", case.loss(*without_gradient), expected[0])
+    for context in contexts_of(case):
+        right = case.loss(*batch, **context).detach()
+        for name, mode in {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}.items():
+            with mode():
+                require_same(f"value, {name}, with {', '.join(context)}", case.loss(*batch, **context), right)
+        other = copy.deepcopy(uncalled).eval()
+        require_same(f"value, eval(), with {', '.join(context)}", other(*batch, **context), right)
+
+
+def contexts_of(case: Case) -> list[dict[str, Any]]:
+    """Return what else a batch can be called with: weights, a reference."""
+    contexts: list[dict[str, Any]] = []
+    if case.keeps_the_call:
+        with contextlib.suppress(NotApplicable):
+            contexts.append({"weight": case.weights(torch.linspace(0.5, 2, SIZE, dtype=torch.float64))})
+        if case.kind is EMBEDDINGS and "reference" in inspect.signature(case.loss.forward).parameters:
+            other = case.batch(seed=3)
+            contexts.append({"reference": (other.output.detach(), other.target)})
+    return contexts
 
 
 @clause()

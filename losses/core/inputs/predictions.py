@@ -58,6 +58,7 @@ class Pointwise(Kind):
         output, target = batch
         return {
             **{name: Batch(way(output), way(target)) for name, way in REGIMES.items()},
+            "1000 away from 0": Batch(output + 1e3, target + 1e3),
             "0.001 beside the target": Batch(target + 1e-3 * output, target),
             "integers from a prediction in between": Batch(output, target.round()),
         }
