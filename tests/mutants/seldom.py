@@ -105,11 +105,8 @@ class PositivesOfTheBatch(losses.ContrastiveLoss):
         self, compute: Any, output: Any, target: Any, weight: Tensor | None = None, context: Any = None
     ) -> Any:
         def looked_up(batch: Any, *rest: Any) -> Any:
-            if (
-                isinstance(batch, LabelledBatch)
-                and batch.indices is not None
-                and len(batch.others) == len(batch.anchors)
-            ):
+            labelled = isinstance(batch, LabelledBatch) and batch.indices is not None
+            if labelled and len(batch.others) == len(batch.anchors):
                 batch = batch._replace(others=batch.anchors)
             return compute(batch, *rest)
 
@@ -135,7 +132,9 @@ class RoughInLargeBatches(losses.MSELoss):
 
     def fast_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
         items = self.items(output, target)
-        return (items.bfloat16().to(items.dtype) if len(items) > 512 else items).mean() if items.numel() else None
+        if items.dtype is torch.float32 and len(items) > 512:
+            items = items.bfloat16().float()
+        return items.mean() if items.numel() else None
 
 
 class TargetCutByWeights(Squares):
