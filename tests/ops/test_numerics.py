@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from losses.ops.numerics import log_one_plus_sum as module
+from losses.ops.numerics import searching
 from losses.ops.numerics.log_one_plus_sum import definition, log_one_plus_sum
 from losses.ops.numerics.log_space import masked_log_sum
 
@@ -69,3 +70,15 @@ def test_a_sum_of_nothing_is_zero_without_a_gradient() -> None:
     torch.testing.assert_close(result, torch.stack(expected))
     assert torch.autograd.gradcheck(lambda values: masked_log_sum(values, mask), logits)
     assert torch.autograd.gradgradcheck(lambda values: masked_log_sum(values, mask), logits)
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_a_program_finds_what_a_search_finds_at_ties_and_at_infinity(
+    right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = torch.tensor([[-torch.inf, 0.0, 0.0, 1.0, torch.inf], [1.0, 1.0, 1.0, 1.0, 1.0]])
+    values = torch.tensor([[0.0, 1.0, -torch.inf, torch.inf, 0.5, -3.0], [1.0, 0.0, 2.0, 1.0, -torch.inf, torch.inf]])
+    found = searching.searchsorted(rows, values, right=right)
+    monkeypatch.setattr(searching, "is_exporting", lambda: True)
+    assert torch.equal(searching.searchsorted(rows, values, right=right), found)
+    assert searching.searchsorted(rows[:, :0], values).sum() == 0
