@@ -66,6 +66,9 @@ def reference_is_compared_with(case: Case) -> None:
     itself = {"reference": (batch.output.detach().clone(), batch.target), "indices": all_pairs(batch.target)}
     if not getattr(case.loss, "mines", False):
         require_near("itself as reference", case.loss(*batch, **itself), case.loss(*batch))
+    same = {"reference": (batch.output, batch.target)}
+    copied = {"reference": (batch.output.detach().clone(), batch.target.clone())}
+    require_near("the batch, or a copy, as reference", case.loss(*batch, **same), case.loss(*batch, **copied))
     turned = (reference[0].flip(0), labels.flip(0))
     require_alike("another order", case, batch, {"reference": turned}, {"reference": reference})
     place = SIZE - 1 - torch.arange(SIZE)

@@ -8,6 +8,7 @@ import torch
 
 from losses.checking.case import (
     LARGE,
+    OF_EMBEDDINGS,
     SIZE,
     TOGETHER,
     Broken,
@@ -19,7 +20,11 @@ from losses.checking.case import (
     several_blocks,
 )
 from losses.checking.clauses import clause
+from losses.core.inputs import CLASS_INDICES, LOGITS, Batch
 from losses.core.inputs.kind import TIES
+from losses.core.outputs import map_floating
+
+WIDTH = 300  # dimensions or classes
 
 
 @clause()
@@ -54,6 +59,38 @@ def equals_its_oracle(case: Case) -> None:
         for gradient, right in zip(gradients, others, strict=True):
             if name not in TIES:
                 require_near(f"gradient of {name}", gradient, right, tolerance)
+
+
+@clause()
+def width_does_not_matter(case: Case) -> None:
+    """of embeddings with hundreds of dimensions every one counts, and of hundreds of classes the index of each"""
+    if case.kind in OF_EMBEDDINGS:
+        output, target = case.batch()
+        wide = map_floating(output, lambda tensor: tensor.detach() @ spread_over(WIDTH, tensor.shape[1]))
+        for gradient in case.run(Batch(wide, target))[1]:
+            reached = (gradient != 0).any(0)
+            if bool(reached.any()) and not bool(reached.all()):
+                first = int((~reached).nonzero()[0])
+                raise Broken(f"with {WIDTH} dimensions dimension {first} has no gradient")
+        return
+    if case.kind not in (LOGITS, CLASS_INDICES):
+        raise NotApplicable("it has neither embeddings nor class indices")
+    logits = torch.linspace(-1, 1, WIDTH, dtype=torch.float64).repeat(2, 1).requires_grad_()
+    results = {}
+    for index in (WIDTH - 1, WIDTH - 1 - 256, WIDTH - 1 - 128, WIDTH - 1 - 200):
+        try:
+            results[index] = case.run(Batch(logits, torch.tensor([index, 7])))[1][0]
+        except Exception as error:
+            raise NotApplicable(f"it takes no {WIDTH} classes: {type(error).__name__}") from None
+    for index, gradient in list(results.items())[1:]:
+        if torch.allclose(gradient, results[WIDTH - 1], rtol=1e-9, atol=1e-15):
+            raise Broken(f"of {WIDTH} classes, {WIDTH - 1} and {index} have the same gradient")
+
+
+def spread_over(width: int, dimensions: int) -> torch.Tensor:
+    """Return a random matrix that takes embeddings to more dimensions."""
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(dimensions, width, generator=generator, dtype=torch.float64) / width**0.5
 
 
 @clause()

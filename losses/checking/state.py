@@ -86,6 +86,24 @@ def contexts_of(case: Case) -> list[dict[str, Any]]:
     return contexts
 
 
+@clause(of_the_call=True)
+def readings_only_tell(case: Case) -> None:
+    """readings are finite scalars without a graph, of any batch, and the loss is the same after them"""
+    batch = case.batch()
+    expected = case.run(batch)
+    batches = {"usual": batch, "empty": case.batch(0), "of one": case.batch(1)}
+    for edge in ("one_class", "every_label_different", "equal_points"):
+        with contextlib.suppress(NotApplicable):
+            batches[edge] = case.edge(edge)[0]
+    for which, each in batches.items():
+        for name, reading in case.loss.readings(*each).items():
+            if not isinstance(reading, Tensor) or reading.ndim or reading.requires_grad:
+                raise Broken(f"{name} is no scalar without a graph")
+            if not bool(reading.isfinite()):
+                raise Broken(f"{name} is {reading.item()} on a batch that is {which}")
+    require_same_results("after readings", case.run(batch), expected)
+
+
 @clause()
 def calls_do_not_mix(case: Case) -> None:
     """calls may overlap: results stay right until they are differentiated, in any order, where one batch comes twice,

@@ -137,6 +137,45 @@ class RoughInLargeBatches(losses.MSELoss):
         return items.mean() if items.numel() else None
 
 
+class SixtyFourDimensions(losses.SupervisedContrastiveLoss):
+    """Compares the first 64 dimensions."""
+
+    def _accepted(self, output: Any, *batch: Any) -> Any:
+        return super()._accepted(output[:, :64] if isinstance(output, Tensor) else output, *batch)
+
+
+class ClassesInEightBits(losses.CrossEntropyLoss):
+    """Keeps the last eight bits of a class index."""
+
+    def _accepted(self, output: Any, target: Any, *context: Any) -> Any:
+        indices = isinstance(target, Tensor) and not target.dtype.is_floating_point
+        return super()._accepted(output, target % 256 if indices else target, *context)
+
+
+class ReadingsOfNothing(losses.SupervisedContrastiveLoss):
+    """Reads a mean of negatives, of which there may be none."""
+
+    def batch_readings(self, output: Any, target: Tensor) -> dict[str, Tensor]:
+        return {"negatives": output.negative.double()[output.negative].mean()}
+
+
+class ReadingsThatChange(losses.SupervisedContrastiveLoss):
+    """Cools down whenever somebody reads."""
+
+    def batch_readings(self, output: Any, target: Tensor) -> dict[str, Tensor]:
+        self.temperature = self.temperature / 2
+        return super().batch_readings(output, target)
+
+
+class ReferenceIsTheBatch(WithContext):
+    """Takes a reference that is the batch, in memory, for none."""
+
+    def context(self, output: Any, target: Any, **given: Any) -> dict[str, Any]:
+        if "reference" in given and given["reference"][0] is output:
+            del given["reference"]
+        return given
+
+
 class TargetCutByWeights(Squares):
     """Lets no gradient into the target where there are weights."""
 
@@ -160,5 +199,10 @@ MUTANTS = [
     Mutant("definition_equals_fast_path", OneSampleSummed(), "mean that is returned with 1 samples"),
     Mutant("rounding", ExpandedSquare(), "value with 1000 away"),
     Mutant("rounding", RoughInLargeBatches(), "value with 530 samples"),
+    Mutant("width_does_not_matter", SixtyFourDimensions(), "dimension 64 has no gradient"),
+    Mutant("width_does_not_matter", ClassesInEightBits(), "299 and 43 have the same gradient"),
+    Mutant("readings_only_tell", ReadingsOfNothing(), "negatives is nan"),
+    Mutant("readings_only_tell", ReadingsThatChange(), "after readings"),
+    Mutant("reference_is_compared_with", ReferenceIsTheBatch(), "the batch, or a copy"),
     Mutant("target_derivative", TargetCutByWeights(), "gradient by the target, with weights"),
 ]
