@@ -28,7 +28,8 @@ from losses.checking.case import (
     rows_of,
 )
 from losses.checking.clauses import clause
-from losses.core.inputs import Batch
+from losses.core.errors import InputError
+from losses.core.inputs import CLASS_INDICES, LOGITS, Batch
 from losses.core.outputs import map_floating, tensors_in
 
 MANY, MANY_PAIRS, MANY_TRIPLETS = 66_000, 368, 128
@@ -90,6 +91,44 @@ def zero_weight_hides(case: Case) -> None:
     for gradient, expected in zip(others, gradients, strict=True):
         require_same("gradient with NaN at weight 0", gradient, expected)
         require_same("gradient of what has weight 0", gradient[2], torch.zeros_like(gradient[2]))
+
+
+@clause(of_the_call=True)
+def items_are_of_samples(case: Case) -> None:
+    """with reduction "none" items begin with the samples, one sample alone has the items that it has among others, and
+    where there are positions mean and total are still those of the definition, ignored ones or not"""
+    case.weights(torch.ones(SIZE, dtype=torch.float64))
+    if case.kind in TOGETHER:
+        raise NotApplicable("its items are made from the whole batch")
+    for name, batch in {"usual": case.batch(), **positions_of(case)}.items():
+        items, samples = case.with_reduction("none")(*batch), tensors_in(batch.output)[0].shape[0]
+        if not items.ndim or items.shape[0] != samples:
+            raise Broken(f"{name}: {samples} samples have items of shape {tuple(items.shape)}")
+        alone = case.with_reduction("none")(*rows_of(batch, slice(0, 1)))
+        require_same(f"{name}: items of one sample alone", alone, items[:1])
+        if name == "usual":
+            continue  # another clause looks at its mean
+        by_definition, _ = case.definition(batch)
+        require_same(f"{name}: mean", case.with_reduction("mean")(*batch), by_definition.mean())
+        require_same(f"{name}: mean of the total", case.loss.total(*batch).mean(), by_definition.mean())
+
+
+def positions_of(case: Case) -> dict[str, Batch]:
+    """Return class indices at several positions of a sample, some ignored, where a loss takes them."""
+    if case.kind not in (LOGITS, CLASS_INDICES):
+        return {}
+    logits, indices = case.batch()
+    half = len(indices) // 2
+    batch = Batch(logits.detach().reshape(2, half, -1).movedim(-1, 1).requires_grad_(), indices.reshape(2, half))
+    try:
+        case.loss(*batch)
+    except InputError:
+        return {}
+    if getattr(case.loss, "ignore_index", None) is None:
+        return {"positions": batch}
+    ignored = batch.target.clone()
+    ignored[0, : half - 1] = case.loss.ignore_index
+    return {"positions": batch, "positions, some ignored": Batch(batch.output, ignored)}
 
 
 @clause(precisions=PRECISIONS, of_the_call=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 import losses
+from losses import Loss
 from losses.core.labelled import LabelledBatch
 from losses.core.reduction import Total
 from losses.extend import NonNegativeVector, checked
@@ -176,6 +177,35 @@ class ReferenceIsTheBatch(WithContext):
         return given
 
 
+class ItemsInOneRow(losses.CrossEntropyLoss):
+    """Gives items without the shape of samples and positions."""
+
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
+
+    def items(self, logits: Tensor, target: Tensor) -> Tensor:
+        return super().items(logits, target).flatten()
+
+    def denominators(self, items: Tensor, logits: Tensor, target: Tensor) -> None:
+        return None
+
+
+class OneSampleSqueezed(Squares):
+    """Drops the dimension of the batch where there is one sample."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return super().items(prediction, target).squeeze(0)
+
+
+class MeanOfPositions(losses.CrossEntropyLoss):
+    """Takes the mean over samples of the mean over their positions."""
+
+    def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
+        if logits.ndim == 2 or target.dtype.is_floating_point or not logits.numel():
+            return None
+        kept = (target != self.ignore_index).flatten(1).sum(1)
+        return (self.items(logits, target).flatten(1).sum(1) / kept.clamp(min=1)).mean()
+
+
 class TargetCutByWeights(Squares):
     """Lets no gradient into the target where there are weights."""
 
@@ -204,5 +234,8 @@ MUTANTS = [
     Mutant("readings_only_tell", ReadingsOfNothing(), "negatives is nan"),
     Mutant("readings_only_tell", ReadingsThatChange(), "after readings"),
     Mutant("reference_is_compared_with", ReferenceIsTheBatch(), "the batch, or a copy"),
+    Mutant("items_are_of_samples", ItemsInOneRow(), r"positions: 2 samples have items of shape \(10,\)"),
+    Mutant("items_are_of_samples", OneSampleSqueezed(), "items of one sample alone"),
+    Mutant("items_are_of_samples", MeanOfPositions(), "positions, some ignored: mean"),
     Mutant("target_derivative", TargetCutByWeights(), "gradient by the target, with weights"),
 ]
