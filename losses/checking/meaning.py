@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 
 import torch
@@ -90,7 +91,8 @@ def width_does_not_matter(case: Case) -> None:
 def spread_over(width: int, dimensions: int) -> torch.Tensor:
     """Return a random matrix that takes embeddings to more dimensions."""
     generator = torch.Generator().manual_seed(2)
-    return torch.randn(dimensions, width, generator=generator, dtype=torch.float64) / width**0.5
+    matrix = torch.randn(dimensions, width, generator=generator, dtype=torch.float64)
+    return matrix / math.sqrt(width)
 
 
 @clause()
