@@ -122,7 +122,7 @@ class EmbeddingLoss(Loss):
         context = given(indices, reference)
         if is_compiling():  # somebody's function, and this as a part of it
             return self._reduced(output, target, weight, normalizer, context)
-        value: Tensor = self._own.call(self, output, target, weight, normalizer, context)
+        value: Tensor = self._own_code.call(self, output, target, weight, normalizer, context)
         return value
 
     def total(

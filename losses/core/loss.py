@@ -71,7 +71,7 @@ class Loss(nn.Module, ABC):
         if not hasattr(type(self), "spec"):
             raise ConfigError(f"{type(self).__name__} does not say what it takes; decorate it with @losses.register")
         self._inspected = False
-        self._own = OwnCode(type(self)._reduced)
+        self._own_code = OwnCode(type(self)._reduced)
 
     @abstractmethod
     def items(self, output: Any, target: Any) -> Tensor:
@@ -124,7 +124,7 @@ class Loss(nn.Module, ABC):
         require_nothing_more(surplus)
         if is_compiling():  # somebody's function, and this as a part of it
             return self._reduced(output, target, weight, normalizer)
-        value: Tensor = self._own.call(self, output, target, weight, normalizer)
+        value: Tensor = self._own_code.call(self, output, target, weight, normalizer)
         return value
 
     def total(self, output: Any, target: Any = None, *surplus: Never, weight: Tensor | None = None) -> Total:

@@ -109,7 +109,7 @@ def test_what_was_compiled_goes_with_the_loss() -> None:
     compiler, codes = Compiler(), []
     for step in range(12):
         loss = losses.HuberLoss(delta=1.0 + step)
-        codes.append(weakref.ref(loss._own.call.__code__))
+        codes.append(weakref.ref(loss._own_code.call.__code__))
         torch.compile(loss, fullgraph=True, backend=compiler)(torch.randn(5), torch.randn(5))
     del loss
     gc.collect()
