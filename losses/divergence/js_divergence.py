@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from losses.extend import (
@@ -18,13 +17,13 @@ from losses.extend import (
     checked,
     register,
 )
-from losses.ops.numerics.log_space import floored, log_probabilities, relative_entropy
+from losses.ops.numerics.log_space import floored, log_of_sum, log_probabilities, relative_entropy
 
 
 def js_divergence(log_probs: Tensor, target_log_probs: Tensor, *, mixture: float = 0.5) -> Tensor:
     """Return the Jensen-Shannon divergence along the last dimension, from log-probabilities; see
     :class:`JSDivergenceLoss`."""
-    middle = torch.logaddexp(floored(log_probs) + math.log1p(-mixture), floored(target_log_probs) + math.log(mixture))
+    middle = log_of_sum(floored(log_probs) + math.log1p(-mixture), floored(target_log_probs) + math.log(mixture))
     of_output, of_target = (
         relative_entropy(log_probs, middle).sum(-1),
         relative_entropy(target_log_probs, middle).sum(-1),

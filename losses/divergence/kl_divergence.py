@@ -21,7 +21,7 @@ from losses.extend import (
     register,
     widened,
 )
-from losses.ops.numerics.log_space import log_probabilities, relative_entropy
+from losses.ops.numerics.log_space import floored_beside, log_probabilities, relative_entropy
 
 
 def kl_divergence(
@@ -51,9 +51,16 @@ class KLDivergenceLoss(Loss):
         \qquad
         \text{reverse: } \mathrm{KL}(o \,\|\, t)
 
-    KL is the divergence, :math:`o` the output, :math:`t` the target, :math:`k` an outcome, and :math:`0 \log 0 = 0`.
-    A probability of 0 where the other distribution has some counts as the smallest normal number of the dtype, so that
-    the divergence stays finite.
+    KL is the divergence, :math:`o` the output, :math:`t` the target, :math:`k` an outcome and :math:`T` the temperature.
+    :math:`0 \log 0 = 0`: a probability of 0 in the distribution that weighs, :math:`t` in forward, costs nothing, and
+    no temperature makes it more than 0. A probability of 0 in the other one, where the first has some, counts as the
+    smallest normal number of the dtype that is computed in (float32 for half precision), with gradient 0, so that the
+    divergence stays finite. Temperature is applied after that: at :math:`T` it counts as that number to the power
+    :math:`1 / T`, so what was rounded to 0 lies near what just was not.
+
+    The gradient of a probability is of the size of :math:`1 / p`, and is held at the reciprocal of the smallest normal
+    number of its own dtype: 1.2e-38 (float32, bfloat16), 6.1e-5 (float16), 2.2e-308 (float64). So behind a softmax the
+    gradient at :math:`T = 1` is right down to there, and from there fades to 0; logits have no such limit.
 
     Args:
         output_form: what the output holds, ``"logits"``, ``"log_probs"`` or ``"probs"``.
@@ -108,6 +115,10 @@ class KLDivergenceLoss(Loss):
             log_probabilities(target, self.target_form),
         )
         if self.temperature != 1:
+            if self.direction == "forward":
+                log_probs = floored_beside(log_probs, target_log_probs)
+            else:
+                target_log_probs = floored_beside(target_log_probs, log_probs)
             log_probs, target_log_probs = (
                 (part / self.temperature).log_softmax(-1) for part in (log_probs, target_log_probs)
             )

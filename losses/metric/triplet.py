@@ -21,10 +21,11 @@ from losses.extend import (
     Tiling,
     Total,
     Triplets,
+    accumulated,
     checked,
     register,
 )
-from losses.ops.distances import pairwise_distance, rowwise_distance
+from losses.ops.distances import just_beyond, pairwise_distance, rowwise_distance, squares_of_anchors
 from losses.ops.eager import may_read
 from losses.ops.tiles.whole_batch import tileable, tiles_of
 from losses.ops.triplets.definitions import (
@@ -82,7 +83,8 @@ class TripletLoss(EmbeddingLoss):
         distance: ``"euclidean"``, ``"squared_euclidean"`` or ``"cosine"`` (1 - cosine).
         mining: which triplets of a labelled batch count: ``"all"``; ``"hard"``, for each anchor the farthest positive
             with the nearest negative; ``"semi_hard"``, for each positive the nearest negative farther away than it,
-            else the farthest negative. Triplets that are given explicitly all count.
+            else the farthest negative (distances are told apart in float64, and are equal if they differ by no more
+            than that is rounded). Triplets that are given explicitly all count.
         average: the mean is over triplets that still cost something (``"active"``) or over ``"all"``.
         swap: the negative counts at its distance to the anchor or to the positive, whichever is less.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one triplet, ordered by anchor, positive, negative.
@@ -179,7 +181,8 @@ class TripletLoss(EmbeddingLoss):
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         average, margin, reads = self.average, self._limit, may_read(batch.anchors)
         if self.mining == "semi_hard":
-            return None if self.swap else Tiling(partial(tiled_semi_hard, margin=margin, average=average))
+            semi_hard = partial(tiled_semi_hard, margin=margin, average=average)
+            return None if self.swap else Tiling(semi_hard, precise=True)
         if self.mining == "hard":
             return None  # they are few enough as they are
         if self.swap:
@@ -199,7 +202,8 @@ class TripletLoss(EmbeddingLoss):
     def _mined(self, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
         """Return the values of mined triplets, ``(N,)`` or ``(N, M)``, and which of them exist."""
         if self.mining == "semi_hard":
-            return semi_hard_costs(self._compared(batch), self._limit)
+            values, exists = semi_hard_costs(self._precisely_compared(batch), self._limit)
+            return values.to(batch.anchors.dtype), exists
         if tileable(batch):  # squares are in the same order, and roots take time
             measure = "cosine" if self.distance == "cosine" else "squared_euclidean"
             positive, negative, exists = tiled_hardest(*tiles_of(batch, measure))
@@ -214,3 +218,12 @@ class TripletLoss(EmbeddingLoss):
         between = pairwise_distance(batch.others, batch.others, self.distance) if self.swap else None
         distances = pairwise_distance(batch.anchors, batch.others, self.distance)
         return Compared(distances, batch.positive, batch.negative, between)
+
+    def _precisely_compared(self, batch: LabelledBatch) -> Compared:
+        """Return what is compared in the precision of the accumulation, for choices that rounding must not make."""
+        batch = batch._replace(anchors=accumulated(batch.anchors), others=accumulated(batch.others))
+        compared = self._compared(batch)
+        with torch.no_grad():
+            squares = squares_of_anchors(batch.anchors, batch.others, self.distance)
+            beyond = just_beyond(compared.distances, squares, batch.anchors.shape[1], self.distance)
+        return compared._replace(beyond=beyond)

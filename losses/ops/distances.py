@@ -68,6 +68,32 @@ def squared_distances(first: Tensor, second: Tensor) -> Tensor:
     return squared.masked_fill(squared <= rounding, 0)
 
 
+def just_beyond(distances: Tensor, squares: Tensor, dimension: int, distance: str = "euclidean") -> Tensor:
+    """Return the distances that another one has to exceed to be farther, and not only rounded to something larger.
+
+    A squared distance from a matrix product is off by up to (D + 4) eps of the squared lengths of both points. Equal
+    distances may therefore differ by that much, and which of them comes out larger would depend on the order in which
+    a product happens to be added up.
+
+    Args:
+        distances: ``(N, M)`` or ``(N, P)``, in the precision of the accumulation.
+        squares: squared length of the first point of each, from the centre of the points ``(N, 1)``.
+        dimension: of the points, D.
+        distance: which one.
+    """
+    squared = {"euclidean": distances.square(), "squared_euclidean": distances, "cosine": 2 * distances}[distance]
+    # the second point of each, and of a rival as far away, are no longer than the first and the distance together
+    limit = squared + 2 * (dimension + 4) * torch.finfo(distances.dtype).eps * (squares + squared)
+    return limit.sqrt() if distance == "euclidean" else limit / 2 if distance == "cosine" else limit
+
+
+def squares_of_anchors(first: Tensor, second: Tensor, distance: str = "euclidean") -> Tensor:
+    """Return the squared length of every row of ``first`` from the centre of ``second`` ``(N, 1)``; 1 of angles."""
+    if distance == "cosine" or not second.shape[0]:
+        return accumulated(torch.ones_like(first[:, :1]))
+    return (accumulated(first) - accumulated(second).mean(0)).square().sum(1, keepdim=True)
+
+
 def root(squared: Tensor) -> Tensor:
     """Return the square root with gradient 0, not infinity, at 0."""
     zero = squared <= 0

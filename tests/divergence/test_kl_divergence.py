@@ -19,9 +19,10 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(EDGES, EDGES)))
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_zeros_are_finite_in_every_form(first: str, second: str, direction: str, dtype: torch.dtype) -> None:
-    lowest = -5e-3 if dtype is torch.bfloat16 else -1e-6  # log-probabilities rounded to 8 bits sum to 1 within 0.4 %
+    # log-probabilities rounded to 8 bits sum to 1 within 0.4 %, to 11 bits within 0.05 %
+    lowest = {torch.bfloat16: -5e-3, torch.float16: -5e-4}.get(dtype, -1e-6)
     for output, target in itertools.product(FORMS, FORMS):
         for temperature in (1.0, 2.0):
             loss = losses.create(

@@ -106,9 +106,7 @@ def test_near_duplicates_in_single_precision_keep_value_and_direction(
 ) -> None:
     random = torch.Generator().manual_seed(1)
     embeddings = torch.randn(12, dimension, generator=random)
-    # a pair within a class and a pair across two, but to semi-hard mining a negative as far as the positive, up to
-    # rounding, is not farther
-    for row in (0,) if case.parameters.get("mining") == "semi_hard" else (0, 4):
+    for row in (0, 4):  # a pair within a class and a pair across two
         embeddings[row + 1] = embeddings[row] + apart * torch.randn(dimension, generator=random)
     compare_with_definition(case, embeddings, torch.tensor([0, 0, 1, 1, 2, 0, 1, 2, 2, 0, 1, 2]), TOLERANCES[apart])
 
@@ -141,9 +139,7 @@ def test_two_tight_clusters_in_single_precision_equal_exact_distances(case: Tile
     centres = torch.tensor([[1.0, 0.0, 0.5, 0.0], [-1.0, 0.4, 0.0, 2.0]])
     embeddings = centres.repeat_interleave(10, 0) + 1e-4 * torch.randn(20, 4, generator=random)
     compare_with_definition(case, embeddings, torch.arange(20) // 10, 1e-5)
-    # to which a negative as far as the positive, up to rounding, is not farther
-    if case.parameters.get("mining") != "semi_hard":
-        compare_with_definition(case, embeddings, torch.arange(20) % 2, 1e-5)
+    compare_with_definition(case, embeddings, torch.arange(20) % 2, 1e-5)
 
 
 @pytest.mark.parametrize("power", [-25, 25])

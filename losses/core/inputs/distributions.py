@@ -16,7 +16,7 @@ from losses.core.errors import InputError
 from losses.core.inputs.kind import REGIMES, Asked, Batch, Form, Kind, filled, halved, normal
 from losses.core.outputs import Samples, map_tensors
 from losses.core.parameters import DistributionForm
-from losses.core.precision import matched, widened
+from losses.core.precision import matched, widened, widened_probabilities
 from losses.core.reduction import expanded
 
 FORMS: tuple[DistributionForm, ...] = get_args(DistributionForm)
@@ -44,7 +44,10 @@ class Distributions(Kind):
             )
         check.require_same_shape(output=output, target=target)
         check.require_floating(output=output, target=target)
-        output = widened(output)
+        output, target = (
+            widened_probabilities(tensor) if form == "probs" else widened(tensor)
+            for tensor, form in zip((output, target), self.forms(loss), strict=True)
+        )
         return Batch(output, matched(target, output))
 
     def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:

@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from losses.core.parameters import DistributionForm
 
@@ -18,7 +19,14 @@ def log_probabilities(values: Tensor, form: DistributionForm) -> Tensor:
     if form == "log_probs":
         return values
     zero = values <= 0
-    return values.masked_fill(zero, 1).log().masked_fill(zero, -torch.inf)
+    some = values.masked_fill(zero, 1)
+    if not values.requires_grad:
+        return some.log().masked_fill(zero, -torch.inf)
+    # as log, whose second derivative is formed of 1 / p^2 and leaves the range of the dtype where p does not
+    here = some.detach()
+    # compiled, nobody else holds a gradient that overflows
+    scale = here.clamp(min=torch.finfo(here.dtype).tiny) if is_compiling() else here
+    return here.log().masked_fill(zero, -torch.inf) + ((some - here) / scale).log1p()
 
 
 def floored(log_probs: Tensor) -> Tensor:
@@ -27,11 +35,23 @@ def floored(log_probs: Tensor) -> Tensor:
     return log_probs.masked_fill(log_probs == -torch.inf, math.log(torch.finfo(log_probs.dtype).tiny))
 
 
+def floored_beside(log_probs: Tensor, log_other: Tensor) -> Tensor:
+    """Return log-probabilities :func:`floored` where another distribution has some; what neither has stays -inf."""
+    return torch.where(log_other == -torch.inf, log_probs, floored(log_probs))
+
+
 def relative_entropy(log_probs: Tensor, log_other: Tensor) -> Tensor:
     """Return p (log p - log q) of every outcome, with 0 log 0 = 0 in value and in gradient."""
     absent = log_probs == -torch.inf
     present = log_probs.masked_fill(absent, 0)
     return (present.exp() * (present - floored(log_other))).masked_fill(absent, 0)
+
+
+def log_of_sum(first: Tensor, second: Tensor) -> Tensor:
+    """Return log(exp(first) + exp(second)) of finite numbers; the second derivative of ``torch.logaddexp`` is NaN where
+    they are so far apart that the exponential of their difference overflows."""
+    top = torch.maximum(first.detach(), second.detach())
+    return top + ((first - top).exp() + (second - top).exp()).log()
 
 
 def masked_log_sum(logits: Tensor, mask: Tensor) -> Tensor:

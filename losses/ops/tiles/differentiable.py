@@ -25,7 +25,14 @@ Definition = Callable[..., Tensor]
 
 
 def over_tiles(
-    function: TiledFunction, definition: Definition, first: Tensor, second: Tensor | None, measure: str, **options: Any
+    function: TiledFunction,
+    definition: Definition,
+    first: Tensor,
+    second: Tensor | None,
+    measure: str,
+    *,
+    precise: bool = False,
+    **options: Any,
 ) -> tuple[Tensor, Tensor]:
     """Return the sums of a tiled function ``(K,)``, differentiable, and their denominators ``(K,)``, in float64.
 
@@ -36,9 +43,12 @@ def over_tiles(
         first: ``(N, D)``.
         second: ``(M, D)``; ``None`` compares the first with itself.
         measure: and further options: see :class:`losses.ops.tiles.blocks.Tiles`.
+        precise: whether the tiles are in the precision of the accumulation whatever their size.
     """
     wanted = torch.is_grad_enabled()  # inside of a Function it never is
-    outputs: tuple[Tensor, Tensor] = Blockwise.apply(function, definition, measure, options, wanted, first, second)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    outputs: tuple[Tensor, Tensor] = Blockwise.apply(
+        function, definition, measure, options, precise, wanted, first, second
+    )  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
     return outputs
 
 
@@ -52,13 +62,15 @@ class Blockwise(torch.autograd.Function):
         definition: Definition,
         measure: str,
         options: Any,
+        precise: bool,
         wanted: bool,
         first: Tensor,
         second: Tensor | None,
     ) -> Any:
         *_, of_first, of_second = ctx.needs_input_grad
         others = first if second is None else second
-        dtype = accumulation_dtype(first) if len(first) * len(others) <= sizes().exact else first.dtype
+        precise = precise or len(first) * len(others) <= sizes().exact
+        dtype = accumulation_dtype(first) if precise else first.dtype
         points = first.to(dtype), None if second is None else second.to(dtype)
         tiles = Tiles(*points, measure, differentiable=(wanted and of_first, wanted and of_second), **options)
         sums, denominators = (torch.stack(list(column)) for column in function(tiles))
@@ -79,7 +91,7 @@ class Blockwise(torch.autograd.Function):
             of_points = [next(results) if point.requires_grad else None for point in points]
         else:
             of_points = [None if part is None else chained(gradient, part) for part in (of_first, of_second)]
-        return None, None, None, None, None, of_points[0], None if ctx.itself else of_points[1]
+        return None, None, None, None, None, None, of_points[0], None if ctx.itself else of_points[1]
 
 
 def chained(gradient: Tensor, parts: Tensor) -> Tensor:

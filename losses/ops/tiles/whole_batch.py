@@ -28,6 +28,7 @@ class Tiling(NamedTuple):
         upper: every pair of a set with itself comes once.
         outputs: how many sums there are.
         whole_classes: a block holds all anchors of a class.
+        precise: the blocks are in the precision of the accumulation, for choices that rounding must not make.
     """
 
     function: ClassFunction
@@ -35,6 +36,7 @@ class Tiling(NamedTuple):
     upper: bool = False
     outputs: int = 1
     whole_classes: bool = False
+    precise: bool = False
 
 
 def tileable(batch: LabelledBatch | Pairs, weight: Tensor | None = None) -> bool:
@@ -89,6 +91,7 @@ def over_batch(
         scale=tiling.scale,
         upper=tiling.upper,
         outputs=tiling.outputs,
+        precise=tiling.precise,
     )
     return sums, denominators.round().long() if weight is None else denominators.to(sums.dtype)
 

@@ -24,12 +24,15 @@ class Compared(NamedTuple):
     """All distances of a labelled batch ``(N, M)`` and who is of the same and of another class.
 
     ``between`` are the distances among the others ``(M, M)``; with them a negative counts at min(d_an, d_pn).
+    ``beyond`` are the distances ``(N, M)`` that a negative has to exceed to be farther than each, by default they
+    themselves.
     """
 
     distances: Tensor
     positive: Tensor
     negative: Tensor
     between: Tensor | None = None
+    beyond: Tensor | None = None
 
 
 class AnchorSums(NamedTuple):
@@ -57,7 +60,7 @@ def cost(difference: Tensor, margin: float | None) -> Tensor:
 def items_of_all(compared: Compared, margin: float | None) -> Tensor:
     """Return the cost of every triplet, ordered by anchor, positive, negative: the definition of what is summed
     below."""
-    distances, positive, negative, between = compared
+    distances, positive, negative, between, _ = compared
     if is_exporting():  # a program has no loop over rows
         costs, exists = cube_of_all(distances, positive, negative, between, margin)
         return costs[exists]
@@ -84,7 +87,7 @@ def hinge_of_all(compared: Compared, margin: float) -> AnchorSums:
     threshold of p, and c_an the number of thresholds above the negative n, the sum over all triplets is
     sum(c_ap (d_ap + margin)) - sum(c_an d_an): linear in the distances, so the counts are also the gradient.
     """
-    distances, positive, negative, _ = compared
+    distances, positive, negative, *_ = compared
     with torch.no_grad():
         thresholds = (distances + margin).masked_fill(~positive, -torch.inf)
         rivals = distances.masked_fill(~negative, torch.inf)
@@ -111,7 +114,7 @@ def blocks_of_all(compared: Compared, margin: float | None) -> AnchorSums:
 
     Blocks are computed again in backward, so that only one is ever in memory.
     """
-    distances, positive, negative, between = compared
+    distances, positive, negative, between, _ = compared
 
     def block(near: Tensor, same: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         costs, exists = cube_of_all(near, same, other, between, margin)
@@ -148,7 +151,7 @@ def sums_of_mined(values: Tensor, exists: Tensor, active: Tensor) -> AnchorSums:
 @torch.no_grad()
 def hardest(compared: Compared) -> Chosen:
     """Return for every anchor ``(N,)`` its farthest positive and its nearest negative."""
-    distances, positive, negative, _ = compared
+    distances, positive, negative, *_ = compared
     return Chosen(  # a column at least to choose from
         F.pad(distances.masked_fill(~positive, -torch.inf), (0, 1), value=-torch.inf).argmax(1),
         F.pad(distances.masked_fill(~negative, torch.inf), (0, 1), value=torch.inf).argmin(1),
@@ -160,9 +163,9 @@ def hardest(compared: Compared) -> Chosen:
 def semi_hard(compared: Compared) -> Chosen:
     """Return for every anchor and positive ``(N, M)`` the nearest negative farther away than it, else the farthest
     negative."""
-    distances, positive, negative, _ = compared
+    distances, positive, negative, _, beyond = compared
     rivals, order = distances.masked_fill(~negative, torch.inf).sort(1)
-    farther = searchsorted(rivals, just_beyond(distances), right=True)
+    farther = searchsorted(rivals, distances if beyond is None else beyond, right=True)
     last = negative.sum(1, keepdim=True) - 1
     chosen = torch.minimum(farther, last).clamp(min=0)
     itself = torch.arange(distances.shape[1], device=distances.device).expand_as(order)
@@ -180,8 +183,3 @@ def semi_hard_costs(compared: Compared, margin: float | None) -> tuple[Tensor, T
     if between is not None:
         far = torch.minimum(far, between[positive, negative])
     return cost(distances - far, margin).masked_fill(~exists, 0), exists
-
-
-def just_beyond(distances: Tensor) -> Tensor:
-    """Return distances that are farther by more than rounding: a negative as near as the positive is not farther."""
-    return distances + 32 * torch.finfo(distances.dtype).eps * distances.abs()

@@ -7,22 +7,27 @@ import torch
 from torch import Tensor
 
 from losses.core.parameters import Average
+from losses.ops.distances import just_beyond
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
 from losses.ops.tiles.rows import anchor_blocks
-from losses.ops.triplets.definitions import cost, just_beyond
+from losses.ops.triplets.definitions import cost
 from losses.ops.triplets.hardest import lowest
 from losses.ops.triplets.sums import no_triplets
 
-SEARCHED_ONE_BY_ONE = 100  # positives of an anchor above which sorting all negatives is faster than a search for each
+SEARCHED_ONE_BY_ONE = 20  # positives of an anchor above which sorting all negatives is faster than a search for each
 
 
 def tiled_semi_hard(
     tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin: float | None, average: Average
 ) -> TileSums:
     """Return the sums over the triplets of :func:`losses.ops.triplets.definitions.semi_hard`, weighted by anchor, over
-    blocks of anchors."""
+    blocks of anchors.
+
+    The blocks have to be precise: of negatives that lie about as far as a positive, rounding would choose one, and with
+    it the gradient of three points.
+    """
     totals = no_triplets(classes, weight, classes.negatives.clamp(max=1))
     for block in anchor_blocks(tiles, classes, weight):
         if not block.column.numel():
@@ -31,7 +36,9 @@ def tiled_semi_hard(
         negatives = classes.negatives[block.rows].unsqueeze(1)
         distances = block.fill_own(torch.inf)
         exists = block.exists & (negatives > 0)
-        chosen = semi_hard_columns(distances, just_beyond(positives), negatives)
+        squares = tiles.first_norm[block.rows].unsqueeze(1)
+        beyond = just_beyond(positives, squares, tiles.first.shape[1], tiles.measure)
+        chosen = semi_hard_columns(distances, beyond, negatives)
         difference = (positives - distances.gather(1, chosen)).masked_fill_(~exists, 0)
         values = cost(difference, margin).masked_fill_(~exists, 0)
         active = exists if margin is None else values > 0

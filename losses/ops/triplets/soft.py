@@ -4,7 +4,8 @@ Of one anchor, sum over p of log(1 + exp(d_ap - v)) is a smooth function of v al
 coefficients through r points equals it on the range of the anchor's negatives to within rounding, where r is about a
 dozen for embeddings of length 1: the function is analytic up to a distance of pi from the real axis, so the error falls
 like rho^-r with rho = pi / h + sqrt(1 + (pi / h)^2) on a range of width 2 h. The sum over all negatives then needs r
-passes over the distances, however many positives there are.
+passes over the distances, however many positives there are. Where distances range so widely that r is in the hundreds,
+:mod:`losses.ops.triplets.soft_wide` takes over.
 
 Source: L. N. Trefethen, Approximation Theory and Approximation Practice, 2013, theorem 8.2.
 """
@@ -22,9 +23,20 @@ from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
 from losses.ops.tiles.rows import AnchorBlock, anchor_blocks
+from losses.ops.triplets.soft_wide import (
+    NODES,
+    POINTS,
+    REACHES,
+    RowSlopes,
+    by_cells,
+    by_neighbours,
+    cell_degrees,
+    cell_number,
+    neighbours,
+)
 from losses.ops.triplets.sums import no_triplets
 
-WORTH = 5  # degrees whose passes cost as much as the pass of one positive
+NARROW = 16  # degrees of a polynomial beside which nothing else is worth trying
 
 
 def tiled_soft(tiles: Tiles, classes: Classes, weight: Tensor | None) -> TileSums:
@@ -34,13 +46,7 @@ def tiled_soft(tiles: Tiles, classes: Classes, weight: Tensor | None) -> TileSum
         if not block.column.numel():
             continue
         positives = block.positives.masked_fill(~block.exists, -torch.inf)  # log(1 + exp(-inf)) = 0
-        lowest, half = ranges(block)
-        degrees = degrees_for(half)
-        if degrees < WORTH * positives.shape[1]:
-            cost, of_negatives, of_positives = by_polynomial(block, positives, lowest, half, degrees)
-        else:
-            block.fill_own(torch.inf)
-            cost, of_negatives, of_positives = by_positive(block, positives)
+        cost, of_negatives, of_positives = row_slopes(block, positives)
         totals.cost.add_(block.total(cost))
         if tiles.differentiable:
             block.restore_own()
@@ -48,7 +54,51 @@ def tiled_soft(tiles: Tiles, classes: Classes, weight: Tensor | None) -> TileSum
     return totals.over("all")  # a soft margin always costs something
 
 
-def by_positive(block: AnchorBlock, positives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def row_slopes(block: AnchorBlock, positives: Tensor) -> RowSlopes:
+    """Return the cost of every row and its derivatives in the way that takes the least time; the positives are -inf
+    where none exists."""
+    lowest, half = ranges(block)
+    degrees = degrees_for(half)
+    highest = torch.minimum(lowest + 2 * half, positives.amax(1, keepdim=True) + REACHES[half.dtype]).maximum(lowest)
+    way = quickest(block, positives, degrees, float((highest - lowest).amax()))
+    if way == "polynomial":
+        return by_polynomial(block, positives, lowest, half, degrees)
+    if way == "cells":
+        return by_cells(block, positives, lowest, highest)
+    if way == "neighbours":
+        block.fill_own(torch.finfo(positives.dtype).max)
+        return by_neighbours(block, positives)
+    block.fill_own(torch.inf)
+    return by_positive(block, positives)
+
+
+def quickest(block: AnchorBlock, positives: Tensor, degrees: int, extent: float) -> str:
+    """Return which way takes the least time, as it was measured on a CPU, in nanoseconds.
+
+    Args:
+        block: of distances, finite at the anchor's own class.
+        positives: ``(B, P)``, -inf where none exists.
+        degrees: that a polynomial needs.
+        extent: of the negatives that matter.
+    """
+    (rows, columns), each, operation = block.values.shape, positives.shape[1], 4000
+    times = {
+        "positive": each * (20 * columns * rows + 5 * operation),
+        "polynomial": degrees * ((4 * columns + 10 * each) * rows + 9 * operation),
+    }
+    if degrees > NARROW and math.isfinite(extent):
+        points, number = cell_degrees(positives.dtype), cell_number(extent, positives.dtype)
+        parts = max(1, rows * columns / POINTS, rows * number * points / NODES)
+        within, between = 12 * points * (columns + each) * rows, 100 * points * number * rows
+        times["cells"] = within + between + parts * (100 + 10 * points) * operation
+        if min(times.values()) > 600 * columns * rows + 100 * operation:
+            block.fill_own(torch.finfo(positives.dtype).max)
+            near = neighbours(block, positives.sort(1).values)[1].sum()
+            times["neighbours"] = 300 * columns * rows + 80 * int(near) + 100 * operation
+    return min(times, key=times.__getitem__)
+
+
+def by_positive(block: AnchorBlock, positives: Tensor) -> RowSlopes:
     """Return the cost of every row ``(B, 1)`` and its derivatives by the distances and by the positives: a pass for
     each positive."""
     cost, slope = positives.new_zeros(len(positives), 1), block.scratch(1).zero_()
@@ -61,9 +111,7 @@ def by_positive(block: AnchorBlock, positives: Tensor) -> tuple[Tensor, Tensor, 
     return cost, slope, of_positives
 
 
-def by_polynomial(
-    block: AnchorBlock, positives: Tensor, lowest: Tensor, half: Tensor, degrees: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def by_polynomial(block: AnchorBlock, positives: Tensor, lowest: Tensor, half: Tensor, degrees: int) -> RowSlopes:
     """Return what :func:`by_positive` does, by polynomials of so many degrees on [lowest, lowest + 2 half]: a pass for
     each degree."""
     degree = torch.arange(degrees, dtype=half.dtype, device=half.device)
