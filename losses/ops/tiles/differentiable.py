@@ -59,8 +59,12 @@ class Blockwise(torch.autograd.Function):
         *_, of_first, of_second = ctx.needs_input_grad
         others = first if second is None else second
         dtype = accumulation_dtype(first) if len(first) * len(others) <= sizes().exact else first.dtype
-        points = first.to(dtype), None if second is None else second.to(dtype)
-        tiles = Tiles(*points, measure, differentiable=(wanted and of_first, wanted and of_second), **options)
+        tiles = Tiles(
+            *(first, second, measure),
+            dtype=dtype,
+            differentiable=(wanted and of_first, wanted and of_second),
+            **options,
+        )
         sums, denominators = (torch.stack(list(column)) for column in function(tiles))
         ctx.definition = definition
         ctx.itself = second is None

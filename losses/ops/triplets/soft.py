@@ -36,7 +36,8 @@ def tiled_soft(tiles: Tiles, classes: Classes, weight: Tensor | None) -> TileSum
         positives = block.positives.masked_fill(~block.exists, -torch.inf)  # log(1 + exp(-inf)) = 0
         lowest, half = ranges(block)
         degrees = degrees_for(half)
-        if degrees < WORTH * positives.shape[1]:
+        endless = block.tile.exact is not None and bool((positives == torch.inf).any())
+        if degrees < WORTH * positives.shape[1] and not endless:
             cost, of_negatives, of_positives = by_polynomial(block, positives, lowest, half, degrees)
         else:
             block.fill_own(torch.inf)
@@ -55,6 +56,8 @@ def by_positive(block: AnchorBlock, positives: Tensor) -> tuple[Tensor, Tensor, 
     of_positives, difference = torch.empty_like(positives), block.scratch(2)
     for place in range(positives.shape[1]):
         torch.sub(positives[:, place : place + 1], block.values, out=difference)
+        if block.tile.exact is not None:  # where a positive can be infinitely far too
+            block.fill_own(-torch.inf, difference)
         cost += softplus(difference).sum(1, keepdim=True)
         of_positives[:, place] = difference.sigmoid_().sum(1)
         slope -= difference
