@@ -38,7 +38,8 @@ def separation(
     if target is None:
         return separation(views_of(output), target, active, distance, gap)
     distances, same = rowwise_distance(output.first, output.second, distance), target > 0
-    return apart((distances * same).sum(), same.sum(), (distances * ~same).sum(), (~same).sum(), active, 1)
+    sums = (distances.masked_fill(~mask, 0).sum() for mask in (same, ~same))  # for infinity times 0 is NaN
+    return apart(next(sums), same.sum(), next(sums), (~same).sum(), active, 1)
 
 
 def separated(batch: LabelledBatch, distance: str, gap: float) -> Readings:
@@ -49,7 +50,8 @@ def separated(batch: LabelledBatch, distance: str, gap: float) -> Readings:
     farthest = torch.cat([distances.masked_fill(positive == 0, -torch.inf), -none], 1).amax(1)
     nearest = torch.cat([distances.masked_fill(negative == 0, torch.inf), none], 1).amin(1)
     has_both = (positive > 0).any(1) & (negative > 0).any(1)
-    sums = (distances * positive).sum(), positive.sum(), (distances * negative).sum(), negative.sum()
+    within, between = ((distances.masked_fill(times == 0, 0) * times).sum() for times in (positive, negative))
+    sums = within, positive.sum(), between, negative.sum()
     return apart(*sums, ((farthest + gap >= nearest) & has_both).sum(), has_both.sum())
 
 
@@ -59,7 +61,7 @@ def separation_in_blocks(batch: LabelledBatch, distance: str, gap: float) -> Rea
     within, between, violations = torch.zeros(3, dtype=torch.float64, device=batch.anchors.device)
     has_both = (classes.positives > 0) & (classes.negatives > 0)
     for tile in tiles:
-        block = AnchorBlock(tile, classes)
+        block = AnchorBlock(tile, classes, values=None if tile.exact is None else tile.exact.values)
         within += exact_sum(block.positives.masked_fill(~block.exists, 0))
         between += exact_sum(block.fill_own(0))
         if block.positives.shape[1]:

@@ -51,7 +51,7 @@ class KLDivergenceLoss(Loss):
         \qquad
         \text{reverse: } \mathrm{KL}(o \,\|\, t)
 
-    KL is the divergence, :math:`o` the output, :math:`t` the target, :math:`k` an outcome and :math:`T` the temperature.
+    KL is the divergence, :math:`o` the output, :math:`t` the target, :math:`k` an outcome, :math:`T` the temperature.
     :math:`0 \log 0 = 0`: a probability of 0 in the distribution that weighs, :math:`t` in forward, costs nothing, and
     no temperature makes it more than 0. A probability of 0 in the other one, where the first has some, counts as the
     smallest normal number of the dtype that is computed in (float32 for half precision), with gradient 0, so that the

@@ -128,7 +128,7 @@ class ContrastiveLoss(EmbeddingLoss):
         return self._of(self.pairs(output, target))
 
     def denominators(self, items: Tensor, output: LabelledBatch | Pairs, target: Tensor) -> Tensor | None:
-        return None if self.average == "all" else (items > 0).to(items.dtype)
+        return None if self.average == "all" else (items != 0).to(items.dtype)  # a NaN costs something too
 
     def item_weights(self, weight: Tensor, output: LabelledBatch | Pairs, target: Tensor) -> Tensor:
         return self.pair_weights(weight, output)
@@ -145,7 +145,10 @@ class ContrastiveLoss(EmbeddingLoss):
         items = self._of(pairs)
         weight = None if weight is None else self.pair_weights(weight, output)
         sums, denominators = zip(
-            *(total_of(items * side, weight, (items > 0).to(items.dtype) * side) for side in (pairs.same, ~pairs.same)),
+            *(
+                total_of(items.masked_fill(~side, 0), weight, ((items != 0) & side).to(items.dtype))
+                for side in (pairs.same, ~pairs.same)
+            ),
             strict=True,
         )
         return Total(torch.stack(sums), torch.stack(denominators))

@@ -32,7 +32,7 @@ from losses.ops.pairs.info_nce import tiled_info_nce, tiled_matches, tiled_views
 from losses.ops.pairs.log_sums import MODEST
 from losses.ops.pairs.supervised_contrastive import tiled_supervised_contrastive
 from losses.ops.tiles.differentiable import over_tiles
-from losses.ops.tiles.whole_batch import classes_of, over_batch, tileable
+from losses.ops.tiles.whole_batch import classes_of, normalised, over_batch, tileable
 
 
 def info_nce(positive: Tensor, similarity: Tensor, negative: Tensor, *, temperature: float = 0.1) -> Tensor:
@@ -191,11 +191,13 @@ class InfoNCELoss(EmbeddingLoss):
         other."""
         both, scale = self.direction == "both", 1 / self.temperature
 
+        relative, greatest = normalised(weight)
+
         def plain_sum(*points: Tensor) -> Tensor:
             given = points if len(points) == 2 else points[0].chunk(2)
-            return self.definition_total(Pairs(*given), None, weight).sum.unsqueeze(0)
+            return self.definition_total(Pairs(*given), None, relative).sum.unsqueeze(0)
 
-        row_weight = pairs.first.new_ones(len(pairs.first)) if weight is None else weight
+        row_weight = pairs.first.new_ones(len(pairs.first)) if relative is None else relative
         of_views = torch.cat([row_weight, row_weight if both else torch.zeros_like(row_weight)])
         if self.negatives == "second":
             matches = partial(tiled_matches, row_weight=row_weight.unsqueeze(1), both=both)
@@ -207,4 +209,6 @@ class InfoNCELoss(EmbeddingLoss):
             tiling = Tiling(tiled_supervised_contrastive, scale=scale)
             batch = views_of(pairs)
             sums, _ = over_batch(tiling, lambda batch: plain_sum(batch.anchors), batch, "similarity", of_views)
-        return Total(sums[0], (2 if both else 1) * (len(row_weight) if weight is None else row_weight.sum()))
+        if weight is None:
+            return Total(sums[0], (2 if both else 1) * len(row_weight))
+        return Total(sums[0] * greatest, (2 if both else 1) * weight.sum())

@@ -24,6 +24,7 @@ from losses.extend import (
     accumulated,
     checked,
     register,
+    weighted,
 )
 from losses.ops.distances import just_beyond, pairwise_distance, rowwise_distance, squares_of_anchors
 from losses.ops.eager import may_read
@@ -31,6 +32,7 @@ from losses.ops.tiles.whole_batch import tileable, tiles_of
 from losses.ops.triplets.definitions import (
     Compared,
     cost,
+    farthest_told,
     hardest,
     items_of_all,
     semi_hard_costs,
@@ -57,7 +59,7 @@ def triplet(
     near, far = rowwise_distance(anchor, positive, distance), rowwise_distance(anchor, negative, distance)
     if swap:
         far = torch.minimum(far, rowwise_distance(positive, negative, distance))
-    return cost(near - far, margin)
+    return cost(near - farthest_told(far), margin)
 
 
 @register(
@@ -153,7 +155,7 @@ class TripletLoss(EmbeddingLoss):
 
     def denominators(self, items: Tensor, output: LabelledBatch | Triplets, target: Tensor | None) -> Tensor | None:
         # a soft margin is never free, even where it is too small for the dtype
-        return (items > 0).to(items.dtype) if self.average == "active" and self._limit is not None else None
+        return (items != 0).to(items.dtype) if self.average == "active" and self._limit is not None else None
 
     def item_weights(self, weight: Tensor, output: LabelledBatch | Triplets, target: Tensor | None) -> Tensor:
         if isinstance(output, Triplets):
@@ -172,11 +174,11 @@ class TripletLoss(EmbeddingLoss):
             sums = sums_of_all(self._compared(output), self._limit)
         else:
             values, exists = self._mined(output)
-            sums = sums_of_mined(values, exists, exists if self._limit is None else values > 0)
+            sums = sums_of_mined(values, exists, exists if self._limit is None else values != 0)
         counted = sums.active if self.average == "active" else sums.triplets
         if weight is None:
             return Total(sums.sum.sum(), counted.sum())
-        return Total((sums.sum * weight).sum(), (counted * weight).sum())
+        return Total(weighted(sums.sum, weight).sum(), (counted * weight).sum())
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         average, margin, reads = self.average, self._limit, may_read(batch.anchors)

@@ -1,9 +1,11 @@
 """Distances between embeddings: exact where it matters, with gradient 0 at distance 0.
 
 Distances between all pairs come from one matrix product. The identity |a - b|^2 = |a|^2 + |b|^2 - 2ab loses everything
-for points that nearly coincide, so the data is centred first and the product accumulates in float64; what is left below
-the rounding of that product, about 1e-8 sqrt(D + 4) of the extent of the data, is a distance of exactly 0. These are
-the readable definitions; :mod:`losses.ops.tiles` measures the same in blocks.
+for points that nearly coincide, so the data is first moved to a centre amid most of it and the product accumulates in
+float64; what is left below the rounding of that product, about 1e-8 sqrt(D + 4) of how far two points lie from there,
+is a distance of exactly 0. A square beyond the range of float64 is an infinite distance, never a small one. These are
+the readable definitions; :mod:`losses.ops.tiles` measures the same in blocks, and there takes differences where a
+product cannot tell.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from torch import Tensor
 
 from losses.core.precision import accumulated, accumulation_dtype
 
+ASKED = 15  # points whose median is the centre of all
+
 
 def pairwise_distance(first: Tensor, second: Tensor, distance: str = "euclidean") -> Tensor:
     """Return the distance of every row of ``first`` ``(N, D)`` to every row of ``second`` ``(M, D)``, as ``(N, M)``."""
     if distance == "cosine":
-        units = unit(accumulated(first)), unit(accumulated(second))
+        units = unit(first), unit(second)
         # half the squared distance of vectors of length 1 is 1 - cosine, and exactly 0 for equal ones
         return (squared_distances(*units) / 2 + (absent(units[0]).unsqueeze(1) + absent(units[1])) / 2).to(first.dtype)
     squared = squared_distances(first, second)
@@ -27,7 +31,7 @@ def pairwise_distance(first: Tensor, second: Tensor, distance: str = "euclidean"
 def rowwise_distance(first: Tensor, second: Tensor, distance: str = "euclidean") -> Tensor:
     """Return the distance of each row of ``first`` ``(N, D)`` to the same row of ``second``, as ``(N,)``."""
     if distance == "cosine":
-        units = unit(accumulated(first)), unit(accumulated(second))
+        units = unit(first), unit(second)
         return (rowwise_squared(*units) / 2 + (absent(units[0]) + absent(units[1])) / 2).to(first.dtype)
     squared = rowwise_squared(first, second)
     return (squared if distance == "squared_euclidean" else root(squared)).to(first.dtype)
@@ -40,13 +44,12 @@ def absent(units: Tensor) -> Tensor:
 
 def cosine_similarity(first: Tensor, second: Tensor) -> Tensor:
     """Return the cosine between every row of ``first`` and every row of ``second``; 0 for a vector of zeros."""
-    first_unit, second_unit = (unit(accumulated(side)) for side in (first, second))
-    return (first_unit @ second_unit.mT).to(first.dtype)
+    return (unit(first) @ unit(second).mT).to(first.dtype)
 
 
 def rowwise_cosine(first: Tensor, second: Tensor) -> Tensor:
     """Return the cosine between each row of ``first`` and the same row of ``second``; 0 for a vector of zeros."""
-    return (unit(accumulated(first)) * unit(accumulated(second))).sum(-1).to(first.dtype)
+    return (unit(first) * unit(second)).sum(-1).to(first.dtype)
 
 
 def rowwise_squared(first: Tensor, second: Tensor) -> Tensor:
@@ -57,15 +60,40 @@ def rowwise_squared(first: Tensor, second: Tensor) -> Tensor:
 
 def squared_distances(first: Tensor, second: Tensor) -> Tensor:
     """Return all squared Euclidean distances ``(N, M)`` in the precision of the accumulation."""
-    dtype = accumulation_dtype(first)
+    dtype, may_overflow = accumulation_dtype(first), squares_may_overflow(first)
     first, second = first.to(dtype), second.to(dtype)
     # a translation changes no distance, so it needs no gradient
-    centre = second.detach().mean(0) if second.shape[0] else 0
-    first, second = first - centre, second - centre
-    first_norm, second_norm = first.square().sum(-1, keepdim=True), second.square().sum(-1, keepdim=True).mT
-    squared = first_norm + second_norm - 2 * first @ second.mT
-    rounding = (first.shape[-1] + 4) * torch.finfo(dtype).eps * (first_norm + second_norm)
-    return squared.masked_fill(squared <= rounding, 0)
+    middle = centre(second) if second.shape[0] else 0
+    first, second = first - middle, second - middle
+    first_norm, second_norm = first.square().sum(-1, keepdim=True), second.square().sum(-1, keepdim=True)
+    if may_overflow:
+        first, second = bounded(first, first_norm), bounded(second, second_norm)
+    lengths = first_norm + second_norm.mT
+    squared = lengths - 2 * first @ second.mT
+    rounding = (first.shape[-1] + 4) * torch.finfo(dtype).eps * lengths
+    return squared.masked_fill(squared < rounding, 0)
+
+
+def squares_may_overflow(points: Tensor) -> bool:
+    """Return whether squares of these numbers can leave the range of the precision they are added up in."""
+    return points.dtype is accumulation_dtype(points)
+
+
+def bounded(points: Tensor, squares: Tensor) -> Tensor:
+    """Return points ``(N, D)`` with 0 in the place of those whose squared length ``(N, 1)`` overflows: that alone then
+    makes all their distances infinite, where infinity less infinity were NaN."""
+    return points.masked_fill(squares == torch.inf, 0)
+
+
+def centre(points: Tensor) -> Tensor:
+    """Return a constant ``(1, D)`` amid most of M > 0 points ``(M, D)``: in every coordinate the median of a few.
+
+    A product tells distances apart to within 1e-8 of how far the points lie from the centre, so those that lie far off
+    must not draw it to them, as they do a mean.
+    """
+    spread = torch.arange(ASKED, device=points.device) * points.shape[0] // ASKED
+    # not median(), which is not deterministic on every device
+    return points.detach().index_select(0, spread).sort(0).values[ASKED // 2].unsqueeze(0)
 
 
 def just_beyond(distances: Tensor, squares: Tensor, dimension: int, distance: str = "euclidean") -> Tensor:
@@ -101,6 +129,26 @@ def root(squared: Tensor) -> Tensor:
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Return the rows at length 1; a row of zeros stays as it is, with a gradient of size 1 and not 1 / eps."""
+    """Return the rows at length 1, in the precision of the accumulation; a row of zeros stays as it is, with a gradient
+    of size 1 and not 1 / eps."""
+    if squares_may_overflow(vectors):
+        vectors = vectors / largest(vectors.detach())  # a constant, as any factor is to a direction
+    vectors = accumulated(vectors)
     length = root(vectors.square().sum(-1, keepdim=True))
     return vectors / length.masked_fill(length == 0, 1)
+
+
+def length(vectors: Tensor) -> Tensor:
+    """Return the lengths ``(N, 1)`` of the rows ``(N, D)`` in the precision of the accumulation, in whatever range."""
+    scale = largest(vectors) if squares_may_overflow(vectors) else None
+    scaled = vectors if scale is None else vectors / scale
+    lengths: Tensor = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True, dtype=accumulation_dtype(vectors))
+    return lengths if scale is None else lengths * scale
+
+
+def largest(vectors: Tensor) -> Tensor:
+    """Return the largest magnitude in every row ``(N, 1)``; 1 for a row of zeros."""
+    if not vectors.shape[-1]:
+        return vectors.new_ones(*vectors.shape[:-1], 1)
+    magnitude = vectors.abs().amax(-1, keepdim=True)
+    return magnitude.masked_fill(magnitude == 0, 1)

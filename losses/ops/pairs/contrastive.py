@@ -44,15 +44,21 @@ def tiled_contrastive(
         pair_weight = None
         if weight is not None:
             pair_weight = (of_rows[tile.rows] + of_rows[tile.columns].mT) / 2 if tiles.itself else of_rows[tile.rows]
+            if tile.exact is not None:  # where distances can be infinite, and infinity times 0 is NaN
+                excess.masked_fill_(pair_weight == 0, 0)
         if average != "all":
-            add_parts(counts, (excess > 0).to(excess.dtype), pair_weight, own, band)
-        items = excess if power == 1 else torch.mul(excess, excess, out=tile.scratch(2)).mul_(0.5)
-        add_parts(sums, items, pair_weight, own, band)
+            active = (excess != 0).to(excess.dtype)  # a NaN is active too
+            add_parts(counts, active if pair_weight is None else active.mul_(pair_weight), own, band)
+        # weighted before it is squared, as a square can overflow
+        weighted = excess if pair_weight is None else torch.mul(excess, pair_weight, out=tile.scratch(3))
+        items = weighted if power == 1 else torch.mul(weighted, excess, out=tile.scratch(2)).mul_(0.5)
+        add_parts(sums, items, own, band)
         if tiles.differentiable:
-            slope = (torch.sign if power == 1 else torch.neg)(excess, out=tile.scratch(2))
-            slope = slope.neg_() if power == 1 else slope
-            if pair_weight is not None:
-                slope *= pair_weight
+            if power == 1:
+                slope = torch.sign(excess, out=tile.scratch(2)).neg_()
+                slope = slope if pair_weight is None else slope.mul_(pair_weight)
+            else:
+                slope = torch.neg(weighted, out=tile.scratch(2))
             within = slope[:, band]
             if average == "balanced":
                 of_within = within.neg().masked_fill_(~own, 0)
@@ -69,13 +75,12 @@ def tiled_contrastive(
     return TileSums(list(sums), list(counts))
 
 
-def add_parts(totals: Tensor, items: Tensor, weight: Tensor | None, own: Tensor, band: slice) -> None:
-    """Add the items of a block, weighted, to one total; or to two, of those in the band that are a row's own and of the
-    others."""
-    if weight is not None:
-        items = items * weight
+def add_parts(totals: Tensor, items: Tensor, own: Tensor, band: slice) -> None:
+    """Add the items of a block to one total; or to two, of those in the band that are a row's own and of the others."""
     if len(totals) == 1:
         totals += exact_sum(items)
         return
-    totals[0] += exact_sum(items[:, band] * own)
-    totals[1] += exact_sum(items[:, band] * ~own) + exact_sum(items[:, : band.start]) + exact_sum(items[:, band.stop :])
+    within = items[:, band]  # masked, for infinity times 0 is NaN
+    totals[0] += exact_sum(within.masked_fill(~own, 0))
+    totals[1] += exact_sum(within.masked_fill(own, 0))
+    totals[1] += exact_sum(items[:, : band.start]) + exact_sum(items[:, band.stop :])

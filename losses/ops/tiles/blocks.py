@@ -6,8 +6,8 @@ a matrix, sums what the loss sums and hands every block's derivative back with :
 :mod:`losses.ops.tiles.differentiable` makes the result differentiable. Memory is that of the points and of a few
 blocks.
 
-Distances are exact where it matters: see :mod:`losses.ops.distances`. Blocks in which points nearly coincide are
-computed again in float64, forward and backward.
+Distances are exact where it matters: see :mod:`losses.ops.distances`. Blocks in which points nearly coincide, or whose
+squares overflow, are computed again, forward and backward: see :mod:`losses.ops.tiles.exact`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from losses.core.precision import accumulation_dtype
+from losses.ops.distances import length
 from losses.ops.eager import may_read
+from losses.ops.tiles.exact import TOO_CLOSE, ExactBlock, ExactPoints, at_diagonal, augmented, measured
 from losses.ops.tiles.sizes import sizes
 
 BUFFERS = 5  # of the size of a block, that a tiled function may ask for
@@ -43,6 +45,7 @@ class Tiles:
         columns: order to take the columns in.
         blocks: of rows; by default of a size that suits the machine.
         outputs: how many sums are made.
+        dtype: to compute in; by default that of the first.
         differentiable: whether the gradients of the first and of the second will be asked for.
     """
 
@@ -58,6 +61,7 @@ class Tiles:
         columns: Tensor | None = None,
         blocks: Sequence[slice] | None = None,
         outputs: int = 1,
+        dtype: torch.dtype | None = None,
         differentiable: tuple[bool, bool] = (False, False),
     ) -> None:
         self.itself, self.measure, self.scale, self.upper = second is None, measure, scale, upper
@@ -65,9 +69,10 @@ class Tiles:
         self.follows = (True, True) if self.itself else differentiable
         self.row_order, self.column_order = rows, columns
         self._given = first, second
-        self.first, self.lengths = self._taken(first, rows, first.dtype)
+        dtype = dtype or first.dtype
+        self.first, self.lengths = self._taken(first, rows, dtype)
         self.second, self.other_lengths = (
-            (self.first, self.lengths) if second is None else self._taken(second, columns, first.dtype)
+            (self.first, self.lengths) if second is None else self._taken(second, columns, dtype)
         )
         self.reads = may_read(first)
         self.height, self.width = len(self.first), len(self.second)
@@ -78,7 +83,9 @@ class Tiles:
             step = max(1, self.height)
         self.blocks = blocks or [slice(start, min(start + step, self.height)) for start in range(0, self.height, step)]
         self.rows = max((block.stop - block.start for block in self.blocks), default=0)
+        self.outputs = outputs
         self._memory: Tensor | None = None
+        self._exact_points: ExactPoints | None = None
         if measure == "similarity":
             self.left, self.right = self.first, self.second
             self.ahead, self.behind = self.second, self.first
@@ -86,9 +93,8 @@ class Tiles:
             self._prepare_distances()
         if self.differentiable:
             widths = self.ahead.shape[1], self.behind.shape[1]
-            self.of_first = first.new_zeros(outputs, self.height, widths[0])
-            self.of_second = self.of_first if self.itself else first.new_zeros(outputs, self.width, widths[1])
-            self._exactly: tuple[Tensor, Tensor] | None = None
+            self.of_first = self.first.new_zeros(outputs, self.height, widths[0])
+            self.of_second = self.of_first if self.itself else self.first.new_zeros(outputs, self.width, widths[1])
 
     @property
     def is_one_block(self) -> bool:
@@ -111,7 +117,7 @@ class Tiles:
         itself."""
         if not self.differentiable:
             return None, None
-        exactly = self._exactly or (None, None)
+        exactly = (None, None) if self._exact_points is None else self._exact_points.gradients()
         of_first = self._gradient(self.of_first, self.first, self.lengths, exactly[0], self.row_order)
         if self.itself:
             return of_first, None
@@ -138,7 +144,7 @@ class Tiles:
         points = points if order is None else points.index_select(0, order)
         if self.measure.endswith("euclidean"):
             return points.to(dtype), None
-        lengths = torch.linalg.vector_norm(points, dim=1, keepdim=True, dtype=accumulation_dtype(points))
+        lengths = length(points)
         lengths = lengths.masked_fill_(lengths == 0, 1).to(dtype)
         return points / lengths, lengths
 
@@ -149,46 +155,27 @@ class Tiles:
             centre = self.second.mean(0, dtype=accumulation_dtype(self.second)).to(self.second.dtype)
             moved = self.first - centre
             self.first, self.second = moved, moved if self.itself else self.second - centre
-        self.left, self.right = self._augmented(self.first, self.second)
+        self.left, self.right = augmented(self.first, None if self.itself else self.second, self.measure)
         self.ahead = self.right[:, :-1]  # [1, b]
         if self.itself:
             self.first = self.second = self.ahead[:, 1:]  # the same numbers, once
         self.behind = self.ahead if self.itself else torch.cat([self.left[:, -1:], self.first], 1)
         self.first_norm, self.second_norm = self.left[:, 0], self.right[:, -1]
-        self.closeness = (
-            CLOSE
-            if self.left.dtype is not accumulation_dtype(self.left)
-            else (self.first.shape[1] + 4) * torch.finfo(self.left.dtype).eps
-        )
+        self.closeness = TOO_CLOSE if self.left.dtype is accumulation_dtype(self.left) else CLOSE
         self.longest = self.second_norm.amax() if self.width else self.second_norm.sum()
-        self._wide: tuple[Tensor, Tensor] | None = None
 
-    def exact_sides(self) -> tuple[Tensor, Tensor]:
-        """Return the two matrices in the precision of exact blocks."""
-        if self.left.dtype is accumulation_dtype(self.left):
-            return self.left, self.right
-        if self._wide is None:
+    def exact_points(self) -> ExactPoints:
+        """Return the points in the precision of exact blocks."""
+        if self._exact_points is None:
             first, second = self._given  # and not what is left of them after float32 has taken their centre away
             dtype = accumulation_dtype(first)
             first, _ = self._taken(first, self.row_order, dtype)
-            second = first if second is None else self._taken(second, self.column_order, dtype)[0]
-            if self.width and self.measure != "cosine":
-                centre = second.mean(0)
-                first, second = first - centre, second - centre
-            self._wide = self._augmented(first, second)
-        return self._wide
-
-    def _augmented(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Return [|a|^2, -2a, 1] and [1, b, |b|^2]; where angles are meant the squares of rows of zeros are 1 too."""
-        squares, ones = self._squares(first)
-        other_squares, other_ones = (squares, ones) if second is first else self._squares(second)
-        return torch.cat([squares, -2 * first, ones], 1), torch.cat([other_ones, second, other_squares], 1)
-
-    def _squares(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        squares = torch.linalg.vecdot(points, points).unsqueeze(1)
-        if self.measure == "cosine":
-            squares = squares.masked_fill(squares == 0, 1)
-        return squares, torch.ones_like(squares)
+            second = None if second is None else self._taken(second, self.column_order, dtype)[0]
+            sides = (self.left, self.right) if self.left.dtype is dtype else None
+            self._exact_points = ExactPoints(
+                first, second, self.measure, outputs=self.outputs, reads=self.reads, sides=sides
+            )
+        return self._exact_points
 
 
 class Tile:
@@ -198,6 +185,7 @@ class Tile:
     def __init__(self, tiles: Tiles, rows: slice) -> None:
         self.tiles, self.rows = tiles, rows
         self.columns = slice(rows.start if tiles.upper else 0, tiles.width)
+        self._diagonal = rows.start - self.columns.start if tiles.itself else None
         left, right = tiles.left[rows], tiles.right[self.columns]
         self.values = tiles.scratch(0, len(left), len(right))
         # a matrix that is symmetric is multiplied out above its diagonal and copied below
@@ -208,8 +196,7 @@ class Tile:
             torch.addmm(strip, left[start : start + step], right[known:].mT, beta=0, alpha=tiles.scale, out=strip)
             if tiles.is_one_block:
                 self.values[start + step :, start : start + step].copy_(strip[:, step:].mT)
-        self.exact: Tensor | None = None
-        self.may_be_zero = False
+        self.exact: ExactBlock | None = None
         if tiles.measure == "similarity":
             self.at_itself(self.values, -torch.inf)
         else:
@@ -221,9 +208,7 @@ class Tile:
 
     def at_itself(self, values: Tensor, value: float) -> None:
         """Set the entries of a block where a point of a set meets itself."""
-        if self.tiles.itself:
-            start = self.rows.start - self.columns.start
-            values[:, start : start + len(values)].fill_diagonal_(value)
+        at_diagonal(values, self._diagonal, value)
 
     def accumulate_gradient(
         self, gradient: Tensor, output: int = 0, columns: slice | None = None, *, symmetric: bool = False
@@ -243,11 +228,10 @@ class Tile:
         if self.exact is not None:
             if symmetric:
                 gradient.triu_()
-            self._accumulate_exactly(gradient, output, columns, there)
+            self.exact.accumulate_gradient(gradient, output, columns)
             return
         if tiles.measure == "euclidean":
-            distances = self.values[:, columns]
-            gradient.div_(distances.masked_fill(distances == 0, torch.inf) if self.may_be_zero else distances)
+            gradient.div_(self.values[:, columns])
         elif tiles.measure == "squared_euclidean":
             gradient *= 2
         if tiles.itself and gradient.shape == (tiles.width, tiles.height):
@@ -263,31 +247,15 @@ class Tile:
             tiles.of_second[output, there].addmm_(gradient.mT, tiles.behind[rows])
 
     def _measure(self) -> None:
-        """Turn squared distances into distances, in float64 where some of them are too small for the precision at
-        hand."""
+        """Turn squared distances into distances, exactly where some of them are too small or too large for the
+        precision at hand."""
         tiles = self.tiles
         self.at_itself(self.values, torch.inf)
         if tiles.reads and not self._holds_close_pairs():
-            self._root(self.values)
+            measured(self.values, tiles.measure)
             return
-        exact = self.values
-        left, right = tiles.exact_sides()
-        if left.dtype is not exact.dtype:
-            exact = left[self.rows] @ right[self.columns].mT
-            self.at_itself(exact, torch.inf)
-        rounding = (tiles.first.shape[1] + 4) * torch.finfo(exact.dtype).eps
-        exact.masked_fill_(exact <= torch.add(left[self.rows, :1], right[self.columns, -1]).mul_(rounding), 0)
-        self._root(exact)
-        if exact is not self.values:
-            self.exact = exact
-            self.values.copy_(exact)
-        self.may_be_zero = True
-
-    def _root(self, squared: Tensor) -> Tensor:
-        """Turn squared distances into what is measured, in place."""
-        if self.tiles.measure == "euclidean":
-            return squared.sqrt_()
-        return squared.mul_(0.5) if self.tiles.measure == "cosine" else squared
+        self.exact = ExactBlock(tiles.exact_points(), self.rows, self.columns, self._diagonal)
+        self.values.copy_(self.exact.values)
 
     def _holds_close_pairs(self) -> bool:
         tiles, norm = self.tiles, self.tiles.first_norm[self.rows]
@@ -301,23 +269,3 @@ class Tile:
             .add_(SMALLEST)
         )
         return not bool((self.values > limits).all())  # asked so that a NaN, from squares that overflow, is close too
-
-    def _accumulate_exactly(self, gradient: Tensor, output: int, columns: slice, there: slice) -> None:
-        tiles = self.tiles
-        assert self.exact is not None
-        weights = gradient.to(self.exact.dtype)
-        if tiles.measure == "euclidean":
-            distances = self.exact[:, columns]
-            weights.div_(distances.masked_fill(distances == 0, torch.inf))
-        elif tiles.measure == "squared_euclidean":
-            weights *= 2
-        left, right = tiles.exact_sides()
-        first, second = left[self.rows, 1:-1] / -2, right[there, 1:-1]
-        if tiles._exactly is None:
-            of_first = tiles.of_first.new_zeros(len(tiles.of_first), tiles.height, first.shape[1])
-            tiles._exactly = (
-                of_first,
-                of_first if tiles.itself else of_first.new_zeros(len(of_first), tiles.width, first.shape[1]),
-            )
-        tiles._exactly[0][output, self.rows] += weights.sum(1, keepdim=True) * first - weights @ second
-        tiles._exactly[1][output, there] += weights.sum(0).unsqueeze(1) * second - weights.mT @ first

@@ -71,8 +71,12 @@ class Blockwise(torch.autograd.Function):
         others = first if second is None else second
         precise = precise or len(first) * len(others) <= sizes().exact
         dtype = accumulation_dtype(first) if precise else first.dtype
-        points = first.to(dtype), None if second is None else second.to(dtype)
-        tiles = Tiles(*points, measure, differentiable=(wanted and of_first, wanted and of_second), **options)
+        tiles = Tiles(
+            *(first, second, measure),
+            dtype=dtype,
+            differentiable=(wanted and of_first, wanted and of_second),
+            **options,
+        )
         sums, denominators = (torch.stack(list(column)) for column in function(tiles))
         ctx.definition = definition
         ctx.itself = second is None

@@ -30,7 +30,8 @@ class AnchorBlock:
         values: of the block, if not those of the tile.
 
     ``values`` ``(B, M)`` are the distances or similarities to everyone, ``positives`` ``(B, P)`` a copy of those within
-    the class, of which those that ``exists`` ``(B, P)`` are meant.
+    the class, of which those that ``exists`` ``(B, P)`` are meant. A positive beyond the range of the dtype is
+    infinitely far, a negative as far as can be told: the difference is infinite, where it would be NaN.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class AnchorBlock:
         self.values = tile.values if values is None else values
         self.column, self.exists = classes.positive_columns(tile)
         self.positives = self.values.gather(1, self.column)
+        if tile.exact is not None:  # where distances can be infinite
+            self.values.clamp_(max=torch.finfo(self.values.dtype).max)
 
     @cached_property
     def band(self) -> slice:
@@ -52,10 +55,11 @@ class AnchorBlock:
         """Which entries of the band are of the anchor's own class, itself included."""
         return self.classes.own(self.tile, self.band)
 
-    def fill_own(self, value: float) -> Tensor:
+    def fill_own(self, value: float, values: Tensor | None = None) -> Tensor:
         """Set the entries of the anchor's own class, itself included, and return the block: of negatives, and this."""
-        self.values[:, self.band].masked_fill_(self.own, value)
-        return self.values
+        values = self.values if values is None else values
+        values[:, self.band].masked_fill_(self.own, value)
+        return values
 
     def restore_own(self) -> None:
         """Write the positives back into the block; the anchor itself gets some finite number, as its derivative is

@@ -74,10 +74,11 @@ def over_batch(
         weight: of every anchor ``(N,)``.
     """
     classes = classes_of(batch)
-    weight = classes.sorted(weight)
+    relative, greatest = normalised(weight)
+    weight = classes.sorted(relative)
 
     def of_points(first: Tensor, second: Tensor | None = None) -> Tensor:
-        return definition(batch._replace(anchors=first, others=first if second is None else second))
+        return definition(batch._replace(anchors=first, others=first if second is None else second)) / greatest
 
     sums, denominators = over_tiles(
         lambda tiles: tiling.function(tiles, classes, weight),
@@ -93,7 +94,20 @@ def over_batch(
         outputs=tiling.outputs,
         precise=tiling.precise,
     )
-    return sums, denominators.round().long() if weight is None else denominators.to(sums.dtype)
+    if weight is None:
+        return sums, denominators.round().long()
+    return sums * greatest, (denominators * greatest).to(sums.dtype)
+
+
+def normalised(weight: Tensor | None) -> tuple[Tensor | None, Tensor | float]:
+    """Return weights with a largest of 1, and by what they were divided.
+
+    A derivative times a weight of 1e-20 would lose its digits in float32 before the mean divides it by as little.
+    """
+    if weight is None or not len(weight):
+        return weight, 1.0
+    greatest = weight.amax().clamp_(min=torch.finfo(weight.dtype).tiny)
+    return weight / greatest, greatest
 
 
 def classes_of(batch: LabelledBatch) -> Classes:

@@ -57,6 +57,12 @@ def cost(difference: Tensor, margin: float | None) -> Tensor:
     return softplus(difference) if margin is None else (difference + margin).relu()
 
 
+def farthest_told(distances: Tensor) -> Tensor:
+    """Return distances of negatives with the largest number in place of infinity: a positive infinitely far away is
+    farther still, where the difference would be NaN."""
+    return distances.clamp(max=torch.finfo(distances.dtype).max)
+
+
 def items_of_all(compared: Compared, margin: float | None) -> Tensor:
     """Return the cost of every triplet, ordered by anchor, positive, negative: the definition of what is summed
     below."""
@@ -66,7 +72,7 @@ def items_of_all(compared: Compared, margin: float | None) -> Tensor:
         return costs[exists]
     rows = []
     for row, same, other in zip(distances, positive, negative, strict=True):
-        far = row[other].expand(int(same.sum()), -1)
+        far = farthest_told(row[other]).expand(int(same.sum()), -1)
         if between is not None:
             far = torch.minimum(far, between[same][:, other])
         rows.append(cost(row[same].unsqueeze(1) - far, margin).flatten())
@@ -88,15 +94,16 @@ def hinge_of_all(compared: Compared, margin: float) -> AnchorSums:
     sum(c_ap (d_ap + margin)) - sum(c_an d_an): linear in the distances, so the counts are also the gradient.
     """
     distances, positive, negative, *_ = compared
+    told, triplets = farthest_told(distances), positive.sum(1) * negative.sum(1)
     with torch.no_grad():
         thresholds = (distances + margin).masked_fill(~positive, -torch.inf)
-        rivals = distances.masked_fill(~negative, torch.inf)
+        rivals = told.masked_fill(~negative, torch.inf)
         below = searchsorted(rivals.sort(1).values, thresholds)
         above = distances.shape[1] - searchsorted(thresholds.sort(1).values, rivals, right=True)
         centre = top(thresholds)
-    centred = distances - centre
+    centred = told - centre
     gain = below.to(distances.dtype) * (centred + margin) - above.to(distances.dtype) * centred
-    return AnchorSums(gain.sum(1), below.sum(1), positive.sum(1) * negative.sum(1))
+    return AnchorSums(*endless(gain.sum(1), below.sum(1), triplets), triplets)
 
 
 def top(thresholds: Tensor) -> Tensor:
@@ -109,6 +116,13 @@ def top(thresholds: Tensor) -> Tensor:
     return highest.masked_fill(highest == -torch.inf, 0)
 
 
+def endless(sums: Tensor, active: Tensor, triplets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sums of anchors, and how many of their triplets cost something, with those that came out as NaN infinite
+    and all their triplets active: a threshold is infinite, or what is added and what is taken off overflow both."""
+    endless = sums.isnan() & (triplets > 0)
+    return torch.where(endless, torch.inf, sums.masked_fill(triplets == 0, 0)), torch.where(endless, triplets, active)
+
+
 def blocks_of_all(compared: Compared, margin: float | None) -> AnchorSums:
     """Return the sums of :func:`cost` over all triplets where counting cannot give them, block by block of anchors.
 
@@ -118,8 +132,8 @@ def blocks_of_all(compared: Compared, margin: float | None) -> AnchorSums:
 
     def block(near: Tensor, same: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         costs, exists = cube_of_all(near, same, other, between, margin)
-        values = costs * exists
-        return values.sum((1, 2)), (values > 0).sum((1, 2))
+        values = costs.masked_fill(~exists, 0)
+        return values.sum((1, 2)), (values != 0).sum((1, 2))
 
     if is_exporting():  # nor blocks, as their number depends on the batch
         sums, active = block(distances, positive, negative)
@@ -139,7 +153,8 @@ def cube_of_all(
     near: Tensor, same: Tensor, other: Tensor, between: Tensor | None, margin: float | None
 ) -> tuple[Tensor, Tensor]:
     """Return what every triplet of some anchors costs ``(N, M, M)``, by positive and negative, and which exist."""
-    far = near.unsqueeze(1) if between is None else torch.minimum(near.unsqueeze(1), between)
+    far = farthest_told(near).unsqueeze(1)
+    far = far if between is None else torch.minimum(far, between)
     return cost(near.unsqueeze(2) - far, margin), same.unsqueeze(2) & other.unsqueeze(1)
 
 
@@ -154,7 +169,7 @@ def hardest(compared: Compared) -> Chosen:
     distances, positive, negative, *_ = compared
     return Chosen(  # a column at least to choose from
         F.pad(distances.masked_fill(~positive, -torch.inf), (0, 1), value=-torch.inf).argmax(1),
-        F.pad(distances.masked_fill(~negative, torch.inf), (0, 1), value=torch.inf).argmin(1),
+        F.pad(farthest_told(distances).masked_fill(~negative, torch.inf), (0, 1), value=torch.inf).argmin(1),
         positive.any(1) & negative.any(1),
     )
 
@@ -164,7 +179,7 @@ def semi_hard(compared: Compared) -> Chosen:
     """Return for every anchor and positive ``(N, M)`` the nearest negative farther away than it, else the farthest
     negative."""
     distances, positive, negative, _, beyond = compared
-    rivals, order = distances.masked_fill(~negative, torch.inf).sort(1)
+    rivals, order = farthest_told(distances).masked_fill(~negative, torch.inf).sort(1)
     farther = searchsorted(rivals, distances if beyond is None else beyond, right=True)
     last = negative.sum(1, keepdim=True) - 1
     chosen = torch.minimum(farther, last).clamp(min=0)
@@ -179,7 +194,7 @@ def semi_hard_costs(compared: Compared, margin: float | None) -> tuple[Tensor, T
     if distances.shape[1] == 0:
         return distances, compared.positive
     positive, negative, exists = semi_hard(compared)
-    far = distances.gather(1, negative)
+    far = farthest_told(distances.gather(1, negative))
     if between is not None:
         far = torch.minimum(far, between[positive, negative])
     return cost(distances - far, margin).masked_fill(~exists, 0), exists

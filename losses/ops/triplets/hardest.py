@@ -17,7 +17,7 @@ def tiled_hardest(tiles: Tiles, classes: Classes) -> Chosen:
     """Return the choice of :func:`losses.ops.triplets.definitions.hardest`, over blocks of anchors."""
     positive, negative = (torch.zeros_like(classes.rows) for _ in range(2))
     for tile in tiles:
-        block = AnchorBlock(tile, classes, values=tile.exact)
+        block = AnchorBlock(tile, classes, values=None if tile.exact is None else tile.exact.values)
         if block.column.numel():
             farthest = block.positives.masked_fill_(~block.exists, -torch.inf).argmax(1, keepdim=True)
             positive[block.rows] = block.column.gather(1, farthest).squeeze(1)

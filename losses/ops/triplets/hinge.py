@@ -10,7 +10,7 @@ from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
 from losses.ops.tiles.rows import AnchorBlock, anchor_blocks
-from losses.ops.triplets.definitions import top
+from losses.ops.triplets.definitions import endless, top
 from losses.ops.triplets.sums import no_triplets
 
 COMPARED_ONE_BY_ONE = 150  # positives of an anchor above which sorting them is faster than comparing with each
@@ -19,7 +19,7 @@ COMPARED_ONE_BY_ONE = 150  # positives of an anchor above which sorting them is 
 def tiled_hinge(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin: float, average: Average) -> TileSums:
     """Return the sums of :func:`losses.ops.triplets.definitions.hinge_of_all`, weighted by anchor, over blocks of
     anchors."""
-    totals = no_triplets(classes, weight)
+    totals, triplets = no_triplets(classes, weight), (classes.positives * classes.negatives).unsqueeze(1)
     for block in anchor_blocks(tiles, classes, weight):
         positives = block.positives
         distances = block.fill_own(torch.inf)
@@ -29,11 +29,15 @@ def tiled_hinge(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin
         centre = top(thresholds)
         gain = (below * (positives - centre + margin)).masked_fill_(~block.exists, 0).sum(1, keepdim=True)
         gain -= torch.sub(distances, centre, out=block.scratch(2)).mul_(above).sum(1, keepdim=True)
+        active = below.sum(1, keepdim=True, dtype=torch.float64)
+        if block.tile.exact is not None:  # where a positive can be infinitely far
+            gain, active = endless(gain, active, triplets[block.rows])
         totals.cost.add_(block.total(gain))
-        totals.active.add_(block.total(below.sum(1, keepdim=True, dtype=torch.float64)))
+        totals.active.add_(block.total(active))
         if tiles.differentiable:
             block.accumulate_gradient(above.neg_(), below)
-    return totals.over(average)
+    # where what is added and what is taken off overflow both
+    return totals._replace(cost=totals.cost.nan_to_num(nan=torch.inf, posinf=torch.inf)).over(average)
 
 
 def counts(distances: Tensor, thresholds: Tensor, block: AnchorBlock) -> tuple[Tensor, Tensor]:

@@ -41,7 +41,7 @@ def tiled_semi_hard(
         chosen = semi_hard_columns(distances, beyond, negatives)
         difference = (positives - distances.gather(1, chosen)).masked_fill_(~exists, 0)
         values = cost(difference, margin).masked_fill_(~exists, 0)
-        active = exists if margin is None else values > 0
+        active = exists if margin is None else values != 0
         slope = difference.sigmoid() if margin is None else active.to(values.dtype)
         slope.masked_fill_(~exists, 0)
         totals.cost.add_(block.total(values))

@@ -60,7 +60,8 @@ def row_slopes(block: AnchorBlock, positives: Tensor) -> RowSlopes:
     lowest, half = ranges(block)
     degrees = degrees_for(half)
     highest = torch.minimum(lowest + 2 * half, positives.amax(1, keepdim=True) + REACHES[half.dtype]).maximum(lowest)
-    way = quickest(block, positives, degrees, float((highest - lowest).amax()))
+    endless = block.tile.exact is not None and bool((positives == torch.inf).any())
+    way = "positive" if endless else quickest(block, positives, degrees, float((highest - lowest).amax()))
     if way == "polynomial":
         return by_polynomial(block, positives, lowest, half, degrees)
     if way == "cells":
@@ -105,6 +106,8 @@ def by_positive(block: AnchorBlock, positives: Tensor) -> RowSlopes:
     of_positives, difference = torch.empty_like(positives), block.scratch(2)
     for place in range(positives.shape[1]):
         torch.sub(positives[:, place : place + 1], block.values, out=difference)
+        if block.tile.exact is not None:  # where a positive can be infinitely far too
+            block.fill_own(-torch.inf, difference)
         cost += softplus(difference).sum(1, keepdim=True)
         of_positives[:, place] = difference.sigmoid_().sum(1)
         slope -= difference

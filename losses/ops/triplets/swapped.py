@@ -35,13 +35,15 @@ def tiled_swapped(
             far = torch.index_select(distances, 0, rows, out=block.scratch(2))
             nearer = torch.lt(far, distances, out=block.scratch(3))
             difference = torch.sub(thresholds[:, place : place + 1], torch.minimum(far, distances, out=far), out=far)
+            if block.tile.exact is not None:  # where a positive can be infinitely far too
+                block.fill_own(-torch.inf, difference)
             if margin is None:
                 cost += softplus(difference).sum(1, keepdim=True)
                 slope = difference.sigmoid_()
             else:
                 cost += difference.clamp_(min=0).sum(1, keepdim=True)
+                active += (difference != 0).sum(1, keepdim=True)  # a NaN is active too
                 slope = difference.sign_()
-                active += slope.sum(1, keepdim=True)
             if tiles.differentiable:
                 slope = slope if block.weight is None else slope.mul_(block.weight)
                 of_positives[:, place] = slope.sum(1)
