@@ -119,7 +119,7 @@ def squares_of_anchors(first: Tensor, second: Tensor, distance: str = "euclidean
     """Return the squared length of every row of ``first`` from the centre of ``second`` ``(N, 1)``; 1 of angles."""
     if distance == "cosine" or not second.shape[0]:
         return accumulated(torch.ones_like(first[:, :1]))
-    return (accumulated(first) - accumulated(second).mean(0)).square().sum(1, keepdim=True)
+    return (accumulated(first) - centre(accumulated(second))).square().sum(1, keepdim=True)
 
 
 def root(squared: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from losses.core.precision import accumulation_dtype
-from losses.ops.distances import length
+from losses.ops.distances import length, squares_of_anchors
 from losses.ops.eager import may_read
 from losses.ops.tiles.exact import TOO_CLOSE, ExactBlock, ExactPoints, at_diagonal, augmented, measured
 from losses.ops.tiles.sizes import sizes
@@ -111,6 +111,12 @@ class Tiles:
         if self._memory is None:
             self._memory = self.first.new_empty(BUFFERS, self.rows * self.width)
         return self._memory[number, : rows * columns].view(rows, columns)
+
+    def squares_of_rows(self) -> Tensor:
+        """Return the squared length of every row from the centre of most columns ``(N, 1)``; 1 of angles."""
+        first, second = self._given
+        squares = squares_of_anchors(first, first if second is None else second, self.measure)
+        return squares if self.row_order is None else squares.index_select(0, self.row_order)
 
     def gradients(self) -> tuple[Tensor | None, Tensor | None]:
         """Return the gradients ``(K, N, D)`` and ``(K, M, D)`` of the sums; the second is ``None`` where a set met

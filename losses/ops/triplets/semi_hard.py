@@ -29,15 +29,17 @@ def tiled_semi_hard(
     it the gradient of three points.
     """
     totals = no_triplets(classes, weight, classes.negatives.clamp(max=1))
+    squares = tiles.squares_of_rows()
     for block in anchor_blocks(tiles, classes, weight):
         if not block.column.numel():
             continue
         positives = block.positives
+        # a negative infinitely far away is farther than any positive, and is told from what is no negative
+        block.values.clamp_(max=torch.finfo(positives.dtype).max)
         negatives = classes.negatives[block.rows].unsqueeze(1)
         distances = block.fill_own(torch.inf)
         exists = block.exists & (negatives > 0)
-        squares = tiles.first_norm[block.rows].unsqueeze(1)
-        beyond = just_beyond(positives, squares, tiles.first.shape[1], tiles.measure)
+        beyond = just_beyond(positives, squares[block.rows], tiles.first.shape[1], tiles.measure)
         chosen = semi_hard_columns(distances, beyond, negatives)
         difference = (positives - distances.gather(1, chosen)).masked_fill_(~exists, 0)
         values = cost(difference, margin).masked_fill_(~exists, 0)
