@@ -11,7 +11,9 @@ product cannot tell.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.compiler import is_exporting
 
 from losses.core.precision import accumulated, accumulation_dtype
 
@@ -91,9 +93,12 @@ def centre(points: Tensor) -> Tensor:
     A product tells distances apart to within 1e-8 of how far the points lie from the centre, so those that lie far off
     must not draw it to them, as they do a mean.
     """
-    spread = torch.arange(ASKED, device=points.device) * points.shape[0] // ASKED
+    chosen = torch.arange(ASKED, device=points.device) * points.shape[0] // ASKED
+    points = points.detach()
+    if is_exporting():  # for the empty batch that a program may be given
+        points = F.pad(points, (0, 0, 0, 1))
     # not median(), which is not deterministic on every device
-    return points.detach().index_select(0, spread).sort(0).values[ASKED // 2].unsqueeze(0)
+    return points.index_select(0, chosen).sort(0).values[ASKED // 2].unsqueeze(0)
 
 
 def just_beyond(distances: Tensor, squares: Tensor, dimension: int, distance: str = "euclidean") -> Tensor:
@@ -140,7 +145,11 @@ def unit(vectors: Tensor) -> Tensor:
 
 def length(vectors: Tensor) -> Tensor:
     """Return the lengths ``(N, 1)`` of the rows ``(N, D)`` in the precision of the accumulation, in whatever range."""
-    scale = largest(vectors) if squares_may_overflow(vectors) else None
+    scale = None
+    if squares_may_overflow(vectors):
+        range_ = torch.finfo(vectors.dtype)
+        scale = largest(vectors)  # which a usual length needs not, and a division would round
+        scale = scale.masked_fill((scale > range_.tiny**0.25) & (scale < range_.max**0.25), 1)
     scaled = vectors if scale is None else vectors / scale
     lengths: Tensor = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True, dtype=accumulation_dtype(vectors))
     return lengths if scale is None else lengths * scale

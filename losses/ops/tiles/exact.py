@@ -160,9 +160,9 @@ class ExactBlock:
         moving = torch.nonzero(slopes).squeeze(1)
         slopes, row, column = slopes[moving].unsqueeze(1), row[moving], column[moving]
         for strip, differences in self._differences(row, column + start):
-            pull = differences.mul_(slopes[strip])
-            of_first.index_add_(0, row[strip], pull)
-            of_second.index_add_(0, column[strip], pull, alpha=-1)
+            moves = differences.mul_(slopes[strip])
+            of_first.index_add_(0, row[strip], moves)
+            of_second.index_add_(0, column[strip], moves, alpha=-1)
 
     def _differences(self, row: Tensor, column: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Yield a strip of pairs of the block at a time, and their differences."""
