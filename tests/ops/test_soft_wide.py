@@ -52,16 +52,20 @@ def assert_as_defined(points: Tensor, labels: Tensor, *, rows: bool = True, **op
         assert_near(answers(points.to(dtype), labels, **given), expected, tolerance, rows=rows)
 
 
-@each_way
-@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("classes", [2, 12])
-@pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean"])
+@pytest.mark.parametrize(
+    ("distance", "scale", "way"),
+    [
+        (distance, scale, way)
+        for distance, power in (("euclidean", 1), ("squared_euclidean", 2))
+        for scale in SCALES
+        for way in ("quickest", "cells", "neighbours")
+        if way != "cells" or scale**power < 1e4  # beyond, nobody takes cells: there are as many as the range is wide
+    ],
+)
 def test_at_any_scale_value_and_gradient_are_those_of_the_definition(
     distance: str, classes: int, scale: float, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reach = scale**2 if distance == "squared_euclidean" else scale
-    if way == "cells" and reach > 1e3:
-        pytest.skip("as many cells as the range is wide: nobody takes them there")
     force(way, monkeypatch)
     assert_as_defined(*drawn(72, scale, classes), distance=distance)
 
@@ -144,7 +148,7 @@ def test_two_large_classes_take_little_more_work_than_many_small_ones(
     monkeypatch.setattr(soft, "quickest", lambda *_: "positive")
     with small:
         answers(points, torch.arange(1200) // 32)
-    assert large.elements < 7.5 * small.elements  # each in a third of the time, or less: few of them are exponentials
+    assert large.elements < 5 * small.elements  # none of which costs more than a softplus and a sigmoid
 
 
 def test_memory_grows_with_the_points_and_not_with_pairs_or_with_the_range(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,9 +87,10 @@ class Grid:
 
     def _faded(self, sums: Tensor, way: int) -> Tensor:
         """Return the sums ``(n, B, C)`` of all cells from the second next one on, each faded by how far it is away."""
-        result = shifted(sums, 2 * way) * self.fading
+        result = shifted(sums, 2 * way).mul_(self.fading)
         for power in (1, 2, 4, 8):  # (1 + f)(1 + f^2)(1 + f^4)(1 + f^8) = 1 + f + ... + f^15, and there is no more
-            result = result + shifted(result, power * way) * self.fading**power
+            left = result[: math.ceil(len(result) / power)]  # of later terms, so far away, nothing is left
+            left += shifted(left, power * way).mul_(self.fading[: len(left)] ** power)
         return result
 
     def moments(self, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,7 +124,8 @@ class Placed:
         sums = self.place.new_zeros(self.grid.degrees, len(self.place), self.number + 1)
         for total, term in zip(sums, self._terms(), strict=True):
             total.scatter_add_(1, self.cell, term)
-        return torch.tensordot(self.grid.transform.mT, sums[:, :, :-1], 1)
+        weights: Tensor = torch.tensordot(self.grid.transform.mT, sums[:, :, :-1], 1)
+        return weights
 
     def interpolated(self, values: Tensor) -> Tensor:
         """Return what is known at the points of cells ``(r, B, C)`` at these points ``(B, K)``; 0 where left out."""
@@ -194,12 +196,11 @@ def shifted(values: Tensor, places: int) -> Tensor:
     return F.pad(values[..., values.shape[-1] - kept :], (0, values.shape[-1] - kept))
 
 
-def neighbours(block: AnchorBlock, ordered: Tensor) -> tuple[Tensor, Tensor]:
-    """Return from which on the sorted positives ``(B, P)`` lie within reach of every distance, and how many do."""
-    reach = REACHES[ordered.dtype]
-    start = torch.searchsorted(ordered, torch.sub(block.values, reach, out=block.scratch(2)))
-    stop = torch.searchsorted(ordered, torch.add(block.values, reach, out=block.scratch(2)), right=True)
-    return start, stop - start
+def neighbours(negatives: Tensor, ordered: Tensor) -> tuple[Tensor, Tensor]:
+    """Return from which on the sorted positives ``(B, P)`` lie within reach of every negative ``(B, M)``, and how many
+    do."""
+    start = torch.searchsorted(ordered, negatives - REACHES[ordered.dtype])
+    return start, torch.searchsorted(ordered, negatives + REACHES[ordered.dtype], right=True) - start
 
 
 def by_neighbours(block: AnchorBlock, positives: Tensor) -> RowSlopes:
@@ -215,7 +216,7 @@ def by_neighbours(block: AnchorBlock, positives: Tensor) -> RowSlopes:
     cost = (below * (finite - centre)).sum(1, keepdim=True, dtype=torch.float64)
     cost -= torch.sub(block.values, centre, out=block.scratch(2)).mul_(above).sum(1, keepdim=True, dtype=torch.float64)
     ordered, order = positives.sort(1)
-    start, near = neighbours(block, ordered)
+    start, near = neighbours(block.values, ordered)
     excess = torch.zeros_like(ordered)
     step = max(1, PAIRS // max(1, int(near.sum(1).amax())))
     for first in range(0, len(ordered), step):
