@@ -19,7 +19,7 @@ COMPARED_ONE_BY_ONE = 150  # positives of an anchor above which sorting them is 
 def tiled_hinge(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin: float, average: Average) -> TileSums:
     """Return the sums of :func:`losses.ops.triplets.definitions.hinge_of_all`, weighted by anchor, over blocks of
     anchors."""
-    totals, triplets = no_triplets(classes, weight), (classes.positives * classes.negatives).unsqueeze(1)
+    totals = no_triplets(classes, weight)
     for block in anchor_blocks(tiles, classes, weight):
         positives = block.positives
         distances = block.fill_own(torch.inf)
@@ -31,7 +31,8 @@ def tiled_hinge(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin
         gain -= torch.sub(distances, centre, out=block.scratch(2)).mul_(above).sum(1, keepdim=True)
         active = below.sum(1, keepdim=True, dtype=torch.float64)
         if block.tile.exact is not None:  # where a positive can be infinitely far
-            gain, active = endless(gain, active, triplets[block.rows])
+            triplets = (classes.positives * classes.negatives)[block.rows].unsqueeze(1)
+            gain, active = endless(gain, active, triplets)
         totals.cost.add_(block.total(gain))
         totals.active.add_(block.total(active))
         if tiles.differentiable:
