@@ -168,7 +168,9 @@ def by_cells(block: AnchorBlock, positives: Tensor, lowest: Tensor, highest: Ten
         # farther out a positive costs what it is farther
         beyond = (positives[rows] - near).clamp_(min=0).sum(1, keepdim=True, dtype=torch.float64)
         cost[rows] += beyond * (~own).sum(1, keepdim=True)
-        of_negatives[rows] = negatives.interpolated(on_negatives).neg_()
+        # farther out the derivative by a negative fades: a squared distance multiplies it by how far away it is
+        fading = torch.sub(highest[rows], block.values[rows]).clamp_(max=0).exp_()
+        of_negatives[rows] = negatives.interpolated(on_negatives).neg_().mul_(fading)
         of_positives[rows] = others.interpolated(on_others)
     return cost, of_negatives, of_positives
 
