@@ -44,14 +44,20 @@ def gives_a_loss(case: Case) -> None:
 
 @clause()
 def equals_its_oracle(case: Case) -> None:
-    """value and gradient equal an independent oracle's, for batches and numbers of any size, as far as it is finite"""
+    """value and gradient equal an independent oracle's, for batches and numbers of any size, as far as it has an answer
+    and is finite"""
     if case.oracle is None:
         raise NotApplicable("no oracle was given")
     usual = {f"{size} samples": case.batch(size, seed=size) for size in (SIZE, 1, 2, 33)}
     for name, batch in {**usual, **case.regimes()}.items():
         leaves, rebuild = leaves_of(batch.output)
-        expected = case.oracle(rebuild(leaves), batch.target)
-        others = gradients_of(expected, leaves)
+        try:
+            expected = case.oracle(rebuild(leaves), batch.target)
+            others = gradients_of(expected, leaves)
+        except Exception:  # a batch of one has no pairs, which an oracle may not know how to add up
+            if name == f"{SIZE} samples":
+                raise
+            continue
         if not all(bool(part.isfinite().all()) for part in (expected, *others)):
             continue  # an oracle is right, and need not be stable
         value, gradients = case.run(batch)
