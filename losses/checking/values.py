@@ -127,7 +127,7 @@ def integers_in(bounds: Range) -> tuple[int, ...]:
 
 
 def bounds_in(bounds: Range, kind: type) -> tuple[float, ...]:
-    ends = (bounds.low, bounds.with_low), (bounds.high, bounds.with_high), (0, bounds.low < 0 < bounds.high)
+    ends = (bounds.low, bounds.with_low), (bounds.high, bounds.with_high)
     return tuple(kind(end) for end, included in ends if included and abs(end) <= WIDE)
 
 

@@ -73,6 +73,13 @@ class Loss(nn.Module, ABC):
         self._inspected = False
         self._own_code = OwnCode(type(self)._reduced)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_own_code"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self._own_code = OwnCode(type(self)._reduced)
+
     @abstractmethod
     def items(self, output: Any, target: Any) -> Tensor:
         """Return the value of every item: the definition of the loss."""
@@ -297,7 +304,7 @@ class Loss(nn.Module, ABC):
 def beside_items(weight: Tensor, output: Any) -> Tensor:
     """Return a weight in the dtype of an accepted output: no result is wider for its weights."""
     first = first_of(output)
-    return weight.to(torch.float32 if first is None else widened(first).dtype)
+    return weight if first is None else weight.to(widened(first).dtype)
 
 
 def kind_of(loss: Loss, output: object) -> Kind:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
+from losses.core.torch_private import functions_can_be_applied
+
 BUFFER_DTYPE = torch.get_default_dtype() if torch.backends.mps.is_available() else torch.float64
 """Dtype of buffers made from lists: what was written, for losses in float64 too; Apple's GPUs have no float64."""
 
@@ -33,7 +35,8 @@ def widened_probabilities(probs: Tensor) -> Tensor:
     wide = widened(probs)
     if not (probs.requires_grad and torch.is_grad_enabled()):
         return wide
-    if is_compiling():  # which knows no derivative by hand: a slope is held, but not a multiple of it from above
+    # no derivative by hand is known there: a slope is held, but not a multiple of it from above
+    if is_compiling() or not functions_can_be_applied():
         if wide is probs:
             return wide  # whose logarithm holds it
         slope = (wide.detach() / torch.finfo(probs.dtype).tiny).clamp(max=1)

@@ -37,6 +37,11 @@ def transforms_are_active() -> bool:
     return _transforms_are_active is None or bool(_transforms_are_active())
 
 
+def functions_can_be_applied() -> bool:
+    """Return whether ``torch.autograd.Function`` can be used: it asks for what is asked for here."""
+    return _transforms_are_active is not None
+
+
 def is_dispatched_to_python() -> bool:
     """Return whether somebody records or replaces the operations that are called, or may do so."""
     return _modes is None or _modes() > 0

@@ -239,7 +239,7 @@ class AlignmentUniformity(Plain):
     """Views are near each other, and everything fills the sphere; one item for the batch."""
 
     def items(self, pairs: Pairs, target: None) -> Tensor:
-        first, second = (unit(part) for part in pairs)
+        first, second = (unit(part).to(part.dtype) for part in pairs)
         number = max(1, len(first))
         alignment = (first - second).square().sum() / number
         closeness = (4 * first @ first.mT - 4).exp().sum() / number**2
@@ -268,7 +268,7 @@ class TwoViews(Loss):
         self.reduction = reduction
 
     def items(self, pairs: Pairs, target: None) -> Tensor:
-        rows = torch.cat([unit(part) for part in pairs])
+        rows = torch.cat([unit(part).to(part.dtype) for part in pairs])
         own = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
         similar = (rows @ rows.mT / self.temperature).masked_fill(own, -1e4)
         half = len(pairs.first)

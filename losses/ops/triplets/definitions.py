@@ -60,7 +60,9 @@ def cost(difference: Tensor, margin: float | None) -> Tensor:
 def farthest_told(distances: Tensor) -> Tensor:
     """Return distances of negatives with the largest number in place of infinity: a positive infinitely far away is
     farther still, where the difference would be NaN."""
-    return distances.clamp(max=torch.finfo(distances.dtype).max)
+    # a converter to ONNX takes no number that float32 cannot hold
+    dtype = torch.float32 if is_exporting() else distances.dtype
+    return distances.clamp(max=torch.finfo(dtype).max)
 
 
 def items_of_all(compared: Compared, margin: float | None) -> Tensor:
