@@ -225,8 +225,7 @@ class Loss(nn.Module, ABC):
                     f"normalizer replaces the denominator of a mean, "
                     f"this loss has reduction={self.reduction!r}; leave it out"
                 )
-            due = not is_compiling() and values_are_due(self._inspected)
-            normalizer = accepted_normalizer(normalizer, inspect=due)
+            normalizer = accepted_normalizer(normalizer, inspect=self._inspection_is_due())
             return self._on_accepted(self._total, output, target, weight, context).mean(normalizer)
         return self._on_accepted(self._value, output, target, weight, context)
 
@@ -266,7 +265,7 @@ class Loss(nn.Module, ABC):
     def _accepted(
         self, output: Any, target: Any, weight: Tensor | None, context: Mapping[str, Any] | None
     ) -> tuple[Any, Any, Tensor | None]:
-        due = not is_compiling() and values_are_due(self._inspected)
+        due = self._inspection_is_due()
         if due:
             require_dense(output=output, target=target)
         kind = kind_of(self, output)
@@ -302,9 +301,12 @@ class Loss(nn.Module, ABC):
 
 
 def beside_items(weight: Tensor, output: Any) -> Tensor:
-    """Return a weight in the dtype of an accepted output: no result is wider for its weights."""
+    """Return a weight in the dtype of an accepted output: no result is wider for its weights. Beside distributions,
+    which do not tell theirs, it is the weight's own, or float32."""
     first = first_of(output)
-    return weight if first is None else weight.to(widened(first).dtype)
+    if first is None:
+        return widened(weight) if weight.dtype.is_floating_point else weight.float()
+    return weight.to(widened(first).dtype)
 
 
 def kind_of(loss: Loss, output: object) -> Kind:

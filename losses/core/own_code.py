@@ -10,25 +10,21 @@ from losses.core.torch_private import forget_compiled
 
 
 class OwnCode:
-    """A copy of a function that shares no code object with it, and of which every copy is another.
+    """A copy of a function that shares no code object with it.
 
     What torch.compile makes of a function it keeps with the function's code object, and it gives up on one that it has
     compiled eight times. A method that all losses share would be compiled for eight losses and no more; one that each
     has of its own is compiled for any number of them, and what was compiled goes when the loss goes.
     """
 
-    __slots__ = ("call", "function")
+    __slots__ = ("call",)
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
         shared = cast(FunctionType, function)
         self.call = FunctionType(
             shared.__code__.replace(), shared.__globals__, shared.__name__, shared.__defaults__, shared.__closure__
         )
         self.call.__kwdefaults__ = shared.__kwdefaults__
-
-    def __reduce__(self) -> tuple[type[OwnCode], tuple[Callable[..., Any]]]:
-        return OwnCode, (self.function,)
 
     def __del__(self) -> None:
         forget_compiled(self.call)

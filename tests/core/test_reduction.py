@@ -218,3 +218,13 @@ def test_no_result_is_wider_for_its_weights(dtype: torch.dtype, of_weight: torch
     assert prediction.grad is not None
     assert prediction.grad.dtype is dtype
     assert prediction.grad.tolist() == [6, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64, torch.bool], ids=str)
+def test_weights_beside_distributions_add_up_in_float32(dtype: torch.dtype) -> None:
+    """66,000 is more than float16 can count to."""
+    output, target = (torch.distributions.Normal(torch.full((66_000,), mean), 1.0) for mean in (0.0, 2.0))
+    total = losses.create("kl_divergence").total(output, target, weight=torch.ones(66_000, dtype=dtype))
+    assert total.denominator.dtype is torch.float32
+    assert total.denominator.item() == 66_000
+    assert total.mean().item() == pytest.approx(2.0)
