@@ -10,6 +10,14 @@ pytest.register_assert_rewrite("tests")  # an assertion in a module that tests s
 torch.set_num_threads(1)  # with two, small steps are 10 to 100 times slower at random on a busy machine
 
 
+LONGEST = ("test_generated_parts_are_current", "test_a_program_equals_the_loss", "test_forty_losses")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the few tests that take a minute, so that no process waits for another at the end."""
+    items.sort(key=lambda item: not item.name.startswith(LONGEST))
+
+
 @pytest.fixture(autouse=True)
 def doctest_names(doctest_namespace: dict[str, object]) -> None:
     doctest_namespace.update({"torch": torch, "tensor": tensor, "Pairs": losses.Pairs, "VAEOutput": losses.VAEOutput})
