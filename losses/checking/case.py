@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from losses.core.building import build
-from losses.core.errors import ConfigError, quoted
+from losses.core.errors import ConfigError, InputError, quoted
 from losses.core.inputs import DISTRIBUTION_OBJECTS, EMBEDDINGS, MATCHES, PAIRS, TRIPLETS, Batch, Kind
 from losses.core.loss import Loss
 from losses.core.outputs import map_floating, map_tensors, tensors_in
@@ -109,10 +109,19 @@ class Case:
         return loss
 
     def regimes(self) -> dict[str, Batch]:
-        """Return a batch in usual numbers and the same in others, ready to be differentiated, by name."""
+        """Return a batch in usual numbers and the same in others, as far as they are in the domain of the kind, ready
+        to be differentiated, by name."""
         batch = self.batch()
-        regimes = {"usual numbers": batch, **self.kind.regimes(self.loss, batch)}
-        return {name: in_precision(regime, EXACT) for name, regime in regimes.items()}
+        regimes = {name: each for name, each in self.kind.regimes(self.loss, batch).items() if self.is_valid(each)}
+        return {name: in_precision(regime, EXACT) for name, regime in {"usual numbers": batch, **regimes}.items()}
+
+    def is_valid(self, batch: Batch) -> bool:
+        """Return whether the kind of input takes a batch, values and all."""
+        try:
+            self.kind.inspect(self.loss, *self.kind.accept(self.loss, *batch))
+        except InputError:
+            return False
+        return True
 
     def weights(self, weight: Tensor) -> Tensor:
         """Return one weight per sample.

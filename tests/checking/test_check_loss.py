@@ -1,7 +1,8 @@
 """What check_loss reports, on losses, on plain modules, and where it is asked wrongly."""
 
+import dataclasses
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from losses import ConfigError
 from losses.checking import CLAUSES, Case, Clause, cases_of, check_loss, verdict
 from losses.checking.case import EXACT
 from losses.checking.surroundings import settings
-from losses.core.inputs import LOGITS, POINTWISE
+from losses.core.checks import require_between
+from losses.core.inputs import LOGITS, POINTWISE, Batch, Pointwise
 from tests.mutants import MUTANTS
 from tests.mutants.correct import Mutant, Squares
 from tests.mutants.derivatives import DetachedOutput
@@ -72,6 +74,33 @@ def test_exemptions_of_a_module_that_is_not_ours_are_declared_with_their_reason(
     assert "on purpose" in verdict.seen
     with pytest.raises(ConfigError, match="there is no clause 'one_itm'"):
         check_loss(module, inputs=POINTWISE, exemptions={"one_itm": "on purpose"})
+
+
+@pytest.mark.parametrize("name", losses.available())
+def test_every_regime_of_our_kinds_is_in_the_domain_of_our_losses(name: str) -> None:
+    for case in cases_of(name):
+        assert set(case.regimes()) == {"usual numbers", *case.kind.regimes(case.loss, case.batch())}
+
+
+def test_a_regime_that_a_kind_refuses_is_not_held_against_a_loss() -> None:
+    class Fractions(Pointwise):
+        """Predictions from 0 to 1."""
+
+        name = "FRACTIONS"
+
+        def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
+            super().inspect(loss, output, target)
+            require_between(0, 1, "a fraction of a whole", output=output, target=target)
+
+        def draw(self, loss: Any, size: int, generator: torch.Generator) -> Batch:
+            output, target = torch.rand(2, size, 3, generator=generator, dtype=torch.float64)
+            return Batch(output.requires_grad_(), target)
+
+    class OfFractions(Squares):
+        spec = dataclasses.replace(losses.MSELoss.spec, inputs=(Fractions(),))
+
+    clauses = ["gradient_everywhere", "definition_equals_fast_path", "rounding", "second_derivative"]
+    assert not check_loss(OfFractions(), clauses=clauses).failures
 
 
 def test_a_declared_exception_is_shown_with_its_reason_and_is_no_failure() -> None:

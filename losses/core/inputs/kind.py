@@ -60,8 +60,8 @@ class Kind(ABC):
 
     What a kind takes (:meth:`accept`, :meth:`inspect`, :meth:`mask`) is checked in every call. What it says of its
     batches is what :func:`losses.check_loss` holds a loss to: valid ones (:meth:`draw`), the edges of the domain
-    (:meth:`edges`), other ways to say the same (:meth:`shapes`, :meth:`encodings`) and what may not be taken for the
-    same (:meth:`close_targets`).
+    (:meth:`edges`), numbers of other sizes (:meth:`regimes`), other ways to say the same (:meth:`shapes`,
+    :meth:`encodings`) and what may not be taken for the same (:meth:`close_targets`).
     """
 
     name: ClassVar[str]
