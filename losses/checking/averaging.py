@@ -155,7 +155,7 @@ def halves_make_the_whole(case: Case) -> None:
         require_same("gradients of halves", torch.cat([first, second]), expected)
 
 
-@clause(precisions=HALVES, once_per_kind=True)
+@clause(precisions=HALVES)
 def many_items(case: Case, precision: Precision) -> None:
     """66,000 items or pairs, which is more than float16 can count, do not overflow in half precision, nor does their
     number, in value and gradient"""

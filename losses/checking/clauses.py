@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from losses.checking.case import EXACT, Precision
+
+Scope = Literal["every case", "each kind", "the class"]
 
 
 @dataclass(frozen=True)
@@ -21,16 +23,15 @@ class Clause:
     of_the_call: bool
     """Whether it is about weights, totals or configuration, which a module that is only called as module(output,
     target) lacks."""
-    once: bool = False
-    """Whether it is about the class, so that it is run on the first case alone."""
-    once_per_kind: bool = False
-    """Whether it takes so long that it is run on the first case of each kind of input alone."""
+    scope: Scope = "every case"
+    """What it is run on: the first case of a class where it is about the class, the first of each kind of input where it
+    takes long, else every case."""
 
     def among(self, cases: Sequence[Any]) -> Sequence[Any]:
         """Return those of a loss's cases that it is run on."""
-        if self.once:
+        if self.scope == "the class":
             return cases[:1]
-        return list({case.kind: case for case in reversed(cases)}.values()) if self.once_per_kind else cases
+        return list({case.kind: case for case in reversed(cases)}.values()) if self.scope == "each kind" else cases
 
     def run(self, case: Any, precision: Precision) -> None:
         self.check(case, precision) if len(self.precisions) > 1 else self.check(case)
@@ -43,8 +44,7 @@ def clause(
     *,
     precisions: Sequence[Precision] = (EXACT,),
     of_the_call: bool = False,
-    once: bool = False,
-    once_per_kind: bool = False,
+    scope: Scope = "every case",
     name: str = "",
     promise: str = "",
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -53,7 +53,7 @@ def clause(
     def register(check: Callable[..., None]) -> Callable[..., None]:
         key = name or check.__name__
         text = promise or " ".join((inspect.getdoc(check) or "").split())
-        CLAUSES[key] = Clause(key, text, check, tuple(precisions), of_the_call, once, once_per_kind)
+        CLAUSES[key] = Clause(key, text, check, tuple(precisions), of_the_call, scope)
         return check
 
     return register

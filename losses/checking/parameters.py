@@ -39,7 +39,7 @@ from losses.core.parameters import as_configuration
 from losses.core.reduction import total_of
 
 
-@clause(of_the_call=True, once=True)
+@clause(of_the_call=True, scope="the class")
 def parameters_count(case: Case) -> None:
     """every parameter changes value or gradient somewhere, with all its digits: none is ignored, rounded or clamped"""
     again = rebuilder(case)
@@ -56,7 +56,7 @@ def parameters_count(case: Case) -> None:
             raise Broken(f"{unanswered} on any batch, with any option of the others")
 
 
-@clause(of_the_call=True, once=True)
+@clause(of_the_call=True, scope="the class")
 def parameters_read_back(case: Case) -> None:
     """what a parameter is given is what the attribute, config(), a copy and the loss that config() makes say, and the
     defaults are those of the signature"""
@@ -140,7 +140,7 @@ def setting_and_value(case: Case, loss: Loss) -> tuple[Any, Any]:
     ]
 
 
-@clause(of_the_call=True, once=True)
+@clause(of_the_call=True, scope="the class")
 def parameters_set_later(case: Case) -> None:
     """an attribute that is set on a loss in use counts from the next call on, in every reduction, or setting it is
     refused"""

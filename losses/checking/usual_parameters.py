@@ -24,7 +24,7 @@ IGNORED = (2, 5)
 """Samples whose target is ignored."""
 
 
-@clause(of_the_call=True, once=True)
+@clause(of_the_call=True, scope="the class")
 def any_index_can_be_ignored(case: Case) -> None:
     """whatever ignore_index is, -1, 255 or a class, a target of it changes nothing, with any other parameter and in any
     shape"""
@@ -62,7 +62,7 @@ def require_ignored(case: Case, again: Rebuilder, change: dict[str, Any]) -> Non
     require_same(f"{text}, none", items[~ignored], losses["none"](*without))
 
 
-@clause(of_the_call=True, once=True)
+@clause(of_the_call=True, scope="the class")
 def usual_parameters_mean_the_usual(case: Case) -> None:
     """class_weight multiplies the items of its class, positive_weight those of positive targets, and label_smoothing
     mixes targets with equal probabilities"""
@@ -134,7 +134,7 @@ def label_smoothing(case: Case, again: Rebuilder) -> bool:
     return True
 
 
-@clause(of_the_call=True, once=True)
+@clause(of_the_call=True, scope="the class")
 def lists_move_with_the_loss(case: Case) -> None:
     """a parameter that is a list of numbers moves with .to(dtype) and .to(device), and is nobody else's tensor"""
     again, checked = rebuilder(case), 0

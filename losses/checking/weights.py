@@ -276,7 +276,7 @@ def without_item(batch: Batch, item: Tensor, leaves: Sequence[Tensor]) -> Batch:
     return Batch(output, target)
 
 
-@clause(of_the_call=True, once_per_kind=True)
+@clause(of_the_call=True, scope="each kind")
 def normalizer_replaces_the_denominator(case: Case) -> None:
     """with normalizer= the value is the weighted sum divided by it, be it a number or a tensor of any dtype, and so is
     the gradient; weights do not change it"""
@@ -362,7 +362,7 @@ def derivatives_with_weights(case: Case) -> None:
         require_same("second derivative", second, (after[1] - before[1]).detach() / (2 * STEP), 1e-5)
 
 
-@clause(of_the_call=True, once_per_kind=True)
+@clause(of_the_call=True, scope="each kind")
 def bad_normalizers_are_refused(case: Case) -> None:
     """a normalizer that is negative, NaN, infinite, no number or beside reduction="sum" raises an InputError"""
     batch = case.batch()
@@ -384,7 +384,7 @@ def refused(what: str) -> Iterator[None]:
     raise Broken(f"{what} is accepted")
 
 
-@clause(of_the_call=True, once_per_kind=True)
+@clause(of_the_call=True, scope="each kind")
 def compiles_with_weights(case: Case) -> None:
     """torch.compile(fullgraph=True) gives the value and gradient of eager mode with weights too"""
     torch.compiler.reset()

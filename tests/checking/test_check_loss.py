@@ -183,7 +183,7 @@ def test_a_clause_that_takes_long_is_run_with_the_default_parameters_of_every_ki
     def look(case: Case) -> None:
         seen.append((str(case.kind), case.loss.config()))
 
-    once = Clause("look", "it is looked at", look, (EXACT,), of_the_call=False, once_per_kind=True)
+    once = Clause("look", "it is looked at", look, (EXACT,), of_the_call=False, scope="each kind")
     cases = list(cases_of("contrastive"))
     assert len(cases) > 2
     assert verdict(once, cases, EXACT).outcome == "kept"
