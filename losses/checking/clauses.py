@@ -24,8 +24,8 @@ class Clause:
     """Whether it is about weights, totals or configuration, which a module that is only called as module(output,
     target) lacks."""
     scope: Scope = "every case"
-    """What it is run on: the first case of a class where it is about the class, the first of each kind of input where it
-    takes long, else every case."""
+    """What it is run on: the first case of a class where it is about the class, the first of each kind of input where
+    it takes long, else every case."""
 
     def among(self, cases: Sequence[Any]) -> Sequence[Any]:
         """Return those of a loss's cases that it is run on."""
