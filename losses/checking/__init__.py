@@ -13,27 +13,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from losses.checking import (
-    averaging,
-    context,
-    derivatives,
-    edges,
-    forms,
-    invariances,
-    meaning,
-    parameters,
-    persistence,
-    refusals,
-    state,
-    surroundings,
-    transforms,
-    usual_parameters,
-    weights,
-)
 from losses.checking.case import EXACT, Broken, Case, NotApplicable, Precision, cases_of, options_of
-from losses.checking.clauses import CLAUSES, Clause, clause
+from losses.checking.clauses.surroundings import settings_restored  # and with it every clause
+from losses.checking.contract import CLAUSES, Clause, clause
 from losses.checking.report import Report, Verdict
-from losses.checking.surroundings import settings_restored
 from losses.core.errors import ConfigError, suggestion
 from losses.core.inputs import Kind
 from losses.core.loss import Loss
@@ -49,6 +32,9 @@ def check_loss(
     exemptions: Mapping[str, str] | None = None,
 ) -> Report:
     """Run the contract on a loss, or on any module that is called as ``module(output, target)``.
+
+    An instance takes some seconds, most of them for torch.compile; a class or name takes as many for each of its
+    options.
 
     Args:
         loss: a loss, its class or its name. A class or name is checked with every option of every parameter, an
@@ -143,23 +129,8 @@ __all__ = [
     "Precision",
     "Report",
     "Verdict",
-    "averaging",
     "cases_of",
     "check_loss",
     "clause",
-    "context",
-    "derivatives",
-    "edges",
-    "forms",
-    "invariances",
-    "meaning",
     "options_of",
-    "parameters",
-    "persistence",
-    "refusals",
-    "state",
-    "surroundings",
-    "transforms",
-    "usual_parameters",
-    "weights",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from losses.checking import verdict
 from losses.checking.case import EXACT, Case, Precision, cases_of, require_checkable
-from losses.checking.clauses import CLAUSES, Clause
+from losses.checking.contract import CLAUSES, Clause
 from losses.core.errors import ConfigError, suggestion
 from losses.core.inputs import Kind
 from losses.core.loss import Loss

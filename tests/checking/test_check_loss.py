@@ -12,7 +12,7 @@ import losses
 from losses import ConfigError
 from losses.checking import CLAUSES, Case, Clause, cases_of, check_loss, verdict
 from losses.checking.case import EXACT
-from losses.checking.surroundings import settings
+from losses.checking.clauses.surroundings import settings
 from losses.core.checks import require_between
 from losses.core.inputs import LOGITS, POINTWISE, Batch, Pointwise
 from tests.mutants import MUTANTS

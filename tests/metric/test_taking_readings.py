@@ -11,7 +11,7 @@ from torch import Tensor
 import losses
 from losses import InputError, Pairs, Triplets
 from losses.abstract import readings as module
-from losses.checking.invariances import HostReads, Synchronisations
+from losses.checking.clauses.invariances import HostReads, Synchronisations
 from losses.core.registry import find
 from losses.extend import EmbeddingLoss
 from tests.largest_tensor import Largest

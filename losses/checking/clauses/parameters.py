@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from losses.checking.case import EXACT, SIZE, Broken, Case, NotApplicable, leaves_of, require_finite, require_same
-from losses.checking.clauses import clause
+from losses.checking.contract import clause
 from losses.checking.observed import FINEST, Observed, apart, batches_for
 from losses.checking.trials import STEP, Trial, questions
 from losses.checking.values import (

@@ -12,7 +12,7 @@ import torch
 from annotated_types import Ge, Gt, Le, Lt
 
 from losses.checking.case import SIZE, Broken, Case, rows_of
-from losses.checking.clauses import clause
+from losses.checking.contract import clause
 from losses.core.checks import checks
 from losses.core.errors import ConfigError, InputError
 from losses.core.inputs import CLASS_INDICES, EMBEDDINGS, LOGITS, Batch

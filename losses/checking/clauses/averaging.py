@@ -27,7 +27,7 @@ from losses.checking.case import (
     require_same,
     rows_of,
 )
-from losses.checking.clauses import clause
+from losses.checking.contract import clause
 from losses.core.errors import InputError
 from losses.core.inputs import CLASS_INDICES, LOGITS, Batch
 from losses.core.outputs import map_floating, tensors_in

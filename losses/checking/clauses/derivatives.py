@@ -21,7 +21,7 @@ from losses.checking.case import (
     require_same,
     several_blocks,
 )
-from losses.checking.clauses import clause
+from losses.checking.contract import clause
 from losses.checking.slopes import require_between_slopes
 from losses.core.checks import checks
 from losses.core.inputs import DISTRIBUTIONS, TRANSPORT, Batch

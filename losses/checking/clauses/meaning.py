@@ -20,7 +20,7 @@ from losses.checking.case import (
     require_near,
     several_blocks,
 )
-from losses.checking.clauses import clause
+from losses.checking.contract import clause
 from losses.core.inputs import CLASS_INDICES, LOGITS, Batch
 from losses.core.inputs.kind import TIES
 from losses.core.outputs import map_floating

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses.checking.case import SIZE, Broken, Case, NotApplicable, require_same, rows_of
-from losses.checking.clauses import clause
-from losses.checking.parameters import changes_to_try
+from losses.checking.clauses.parameters import changes_to_try
+from losses.checking.contract import clause
 from losses.checking.values import Rebuilder, list_for, parameters_of, rebuilder, settings_to_try
 from losses.core.errors import InputError
 from losses.core.inputs import Batch

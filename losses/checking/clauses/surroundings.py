@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from losses.checking.case import SINGLE, Broken, Case, gradients_of, leaves_of, require_same
-from losses.checking.clauses import clause
-from losses.checking.refusals import wrong_batches
-from losses.checking.state import attributes_of, require_same_results
+from losses.checking.clauses.refusals import wrong_batches
+from losses.checking.clauses.state import attributes_of, require_same_results
+from losses.checking.contract import clause
 from losses.core import checks as value_checks
 from losses.core.outputs import map_tensors
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from losses.checking.case import SINGLE, Broken, Case, NotApplicable, leaves_of, require_same
-from losses.checking.clauses import clause
+from losses.checking.contract import clause
 from losses.core.inputs import Batch
 from losses.core.outputs import map_tensors, tensors_in
 from losses.core.own_code import OwnCode

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from losses.checking.case import EXACT, Broken, Case, NotApplicable, in_precision, require_same
-from losses.checking.clauses import clause
+from losses.checking.contract import clause
 from losses.core.checks import shown
 from losses.core.errors import InputError
 from losses.core.inputs import Batch

@@ -23,7 +23,7 @@ from losses.checking.case import (
     require_same,
     rows_of,
 )
-from losses.checking.clauses import clause
+from losses.checking.contract import clause
 from losses.core.inputs import EMBEDDINGS, Batch
 from losses.core.outputs import map_tensors, tensors_in
 from losses.core.torch_private import dispatch_mode

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from losses.checking.case import LARGE, SIZE, Case, NotApplicable, leaves_of, require_near, rows_of, several_blocks
-from losses.checking.clauses import clause
+from losses.checking.contract import clause
 from losses.checking.slopes import require_between_slopes
 from losses.core.inputs import EMBEDDINGS, Batch
 

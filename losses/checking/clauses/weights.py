@@ -28,8 +28,8 @@ from losses.checking.case import (
     rows_of,
     several_blocks,
 )
-from losses.checking.clauses import clause
-from losses.checking.derivatives import STEP
+from losses.checking.clauses.derivatives import STEP
+from losses.checking.contract import clause
 from losses.core.checks import checks
 from losses.core.errors import InputError
 from losses.core.inputs import Batch

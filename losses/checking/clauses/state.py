@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from losses.checking.case import SIZE, Broken, Case, NotApplicable, gradients_of, leaves_of, require_same
-from losses.checking.clauses import clause
+from losses.checking.contract import clause
 from losses.core.inputs import EMBEDDINGS, Batch
 from losses.core.outputs import map_tensors, tensors_in
 from losses.core.torch_private import storage_reference, transforms_are_active

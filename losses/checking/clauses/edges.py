@@ -26,7 +26,7 @@ from losses.checking.case import (
     rows_of,
     several_blocks,
 )
-from losses.checking.clauses import clause
+from losses.checking.contract import clause
 from losses.core.errors import InputError
 from losses.core.inputs import POINTWISE, TRANSPORT, Batch
 from losses.core.inputs.kind import TIES

@@ -9,7 +9,7 @@ import pickle
 import torch
 
 from losses.checking.case import Broken, Case, require_same
-from losses.checking.clauses import clause
+from losses.checking.contract import clause
 from losses.checking.values import configuration_of, rebuilt
 
 
