@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import losses
 from losses.adapters import pytorch_metric_learning as pml
-from losses.checking import CLAUSES, Report, check_loss
+from losses.checking import CLAUSES, Report, Verdict, check_loss
 from losses.core.inputs import BINARY, DISTRIBUTIONS, EMBEDDINGS, LOGITS, POINTWISE, TRIPLETS, Kind
 
 ROOT = Path(__file__).parent.parent
@@ -29,11 +29,16 @@ MARKS = {"kept": "✓", "broken": "✗", "declared": "declared", "not applicable
 @cache
 def support() -> str:
     """Return the support matrix: loss x clause x precision."""
-    reports = {
-        name: report_of(name)
-        for name in losses.available()
-        if type(losses.create(name)).__module__.startswith("losses.")
-    }
+    return support_of({name: report_of(name) for name in our_losses()})
+
+
+def our_losses() -> list[str]:
+    """Return the names of the losses of this package, without those of installed ones."""
+    return [name for name in losses.available() if type(losses.create(name)).__module__.startswith("losses.")]
+
+
+def support_of(reports: Mapping[str, Report]) -> str:
+    """Return the support matrix of reports."""
     counts = counted(reports.values())
     reasons = [
         f"- `{name}`, `{verdict.clause}`: {verdict.seen}."
@@ -98,7 +103,7 @@ def peers() -> str:
 def matrix(reports: Mapping[str, Report]) -> list[str]:
     """Return tables of clause and precision against loss, one for each file of clauses."""
     marks = {
-        (name, verdict.clause, verdict.precision): " ".join([MARKS[verdict.outcome], *verdict.kinds])
+        (name, verdict.clause, verdict.precision): mark_of(verdict)
         for name, report in reports.items()
         for verdict in report.verdicts
     }
@@ -122,6 +127,24 @@ def matrix(reports: Mapping[str, Report]) -> list[str]:
     return lines
 
 
+def mark_of(verdict: Verdict) -> str:
+    """Return what stands in a table for a verdict."""
+    return " ".join([MARKS[verdict.outcome], *verdict.kinds])
+
+
+def marks_on(page: str) -> dict[tuple[str, str, str], str]:
+    """Return the marks of a page by loss, clause and precision: what :func:`matrix` wrote."""
+    marks, names, clause = {}, list[str](), ""
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")] if line.startswith("| ") else []
+        if cells[:2] == ["clause", "in"]:
+            names = [cell.strip("`") for cell in cells[2:]]
+        elif cells:
+            clause = cells[0].split("`")[1] if cells[0] else clause
+            marks |= {(name, clause, cells[1]): mark for name, mark in zip(names, cells[2:], strict=True)}
+    return marks
+
+
 def counted(reports: Iterable[Report]) -> dict[str, int]:
     """Return how many verdicts there are of each outcome."""
     outcomes = [verdict.outcome for report in reports for verdict in report.verdicts]
@@ -130,16 +153,20 @@ def counted(reports: Iterable[Report]) -> dict[str, int]:
 
 def report_of(name: str) -> Report:
     """Return the report on a loss, with the tests' oracles in the place of the one that a class cannot be given."""
-    report = check_loss(name)
+    report, answer = check_loss(name), answer_of(name)
+    return Report(
+        report.loss, tuple(answer if verdict.clause == answer.clause else verdict for verdict in report.verdicts)
+    )
+
+
+def answer_of(name: str) -> Verdict:
+    """Return what becomes of a loss beside the tests' oracles."""
     answers = [
         verdict
         for loss, kind, oracle in oracles_of(name)
         for verdict in check_loss(loss, inputs=kind, oracle=oracle, clauses=["equals_its_oracle"]).verdicts
     ]
-    worst = next((answer for answer in answers if answer.outcome == "broken"), answers[0])
-    return Report(
-        report.loss, tuple(worst if verdict.clause == worst.clause else verdict for verdict in report.verdicts)
-    )
+    return next((answer for answer in answers if answer.outcome == "broken"), answers[0])
 
 
 def oracles_of(name: str) -> Iterable[tuple[losses.Loss, Kind, Callable[[Any, Any], Tensor]]]:

@@ -131,8 +131,9 @@ def test_a_class_is_abstract_or_final() -> None:
         assert not of_ours, f"{name} is derived from"
 
 
-@pytest.mark.parametrize("path", pages.PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [path for path in pages.PAGES if path.name != "support.md"], ids=lambda p: p.name)
 def test_generated_parts_are_current(path: Path) -> None:
+    """All but the support page, which ``tests/contract`` compares with what it sees anyhow."""
     text = path.read_text(encoding="utf-8")
     made = re.search(r"Made by `make pages`, with torch (\S+) and", text)
     if made and made[1] != torch.__version__.partition("+")[0]:
