@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.harness.comparison.case import Shape
 from benchmarks.harness.memory import MEBIBYTE
 from benchmarks.harness.timing import Quartiles
 
@@ -15,16 +16,18 @@ class Settings:
 
     Args:
         seconds: that timing one case takes, about.
-        quick: batches a sixteenth of the size.
+        quick: small batches, few rounds.
         device: ``"cpu"`` or ``"cuda"``.
         fresh: whether memory is the peak of a fresh process; else of this one, as on a GPU, whose allocator counts
             exactly.
+        compiled: whether ours and plain formulas are also timed under ``torch.compile``.
     """
 
     seconds: float = 10.0
     quick: bool = False
     device: str = "cpu"
     fresh: bool = True
+    compiled: bool = False
 
 
 @dataclass
@@ -35,8 +38,7 @@ class Row:
     """
 
     name: str
-    size: int
-    per_class: int
+    shape: Shape
     peer: str | None
     limits: dict[str, float | None]
     judged: bool
@@ -46,6 +48,8 @@ class Row:
     peer_over_ours: Quartiles | None = None
     ours_over_peer: Quartiles | None = None
     ours_over_products: Quartiles | None = None
+    compiled_peer_over_ours: Quartiles | None = None
+    compiled_peer_over_compiled_ours: Quartiles | None = None
     memory: dict[str, int] = field(default_factory=dict)
     memory_method: str | None = None
     notes: dict[str, str] = field(default_factory=dict)
@@ -82,9 +86,5 @@ class Row:
 
     def record(self) -> dict[str, Any]:
         """Return everything as numbers and text."""
-        ratios = {
-            name: value and value._asdict()
-            for name, value in vars(self).items()
-            if name in ("peer_over_ours", "ours_over_peer", "ours_over_products")
-        }
+        ratios = {name: value and value._asdict() for name, value in vars(self).items() if "_over_" in name}
         return {**vars(self), **ratios, "time_kept": self.time_kept, "memory_kept": self.memory_kept}
