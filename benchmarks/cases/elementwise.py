@@ -34,9 +34,9 @@ def probabilities(size: int, count: int, device: str = "cpu") -> Batch:
 
 def weighted(batch: Callable[..., Batch], *shape: int | str) -> Batch:
     """Return a batch with a weight for each item, between 1/2 and 3/2, as its last constant."""
-    plain = batch(*shape)
-    weight = torch.rand(len(plain.leaves[0]), generator=seeded()) + 0.5
-    return Batch(plain.leaves, (*plain.constants, weight.to(plain.leaves[0].device)))
+    unweighted = batch(*shape)
+    weight = torch.rand(len(unweighted.leaves[0]), generator=seeded()) + 0.5
+    return Batch(unweighted.leaves, (*unweighted.constants, weight.to(unweighted.leaves[0].device)))
 
 
 def rows(

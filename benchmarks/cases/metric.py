@@ -62,8 +62,8 @@ def rows(size: int, per_class: int, device: str = "cpu") -> Batch:
 def pairs(size: int, device: str = "cpu") -> Batch:
     """Return rows of two modalities, and which of them match: about every other one."""
     first, second = (side.detach() for side in rows(size, 1).leaves)
-    same = torch.arange(size) % 2 == 0
-    second = torch.where(same.unsqueeze(1), second, second.roll(1, dims=0))
+    same = (torch.arange(size) + 1) % 2.0
+    second = torch.where(same.unsqueeze(1) > 0, second, second.roll(1, dims=0))
     return Batch(tuple(side.to(device).requires_grad_() for side in (first, second)), (same.to(device),))
 
 

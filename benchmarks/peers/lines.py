@@ -5,7 +5,6 @@ Each function is a value to differentiate. The last tensor is the weights, in th
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -103,7 +102,7 @@ def weighted_contrastive_pairs(first: Tensor, second: Tensor, same: Tensor, weig
 
 def contrastive_items(first: Tensor, second: Tensor, same: Tensor, margin: float = 1.4) -> Tensor:
     between = (first - second).norm(dim=1)
-    return torch.where(same, between, (margin - between).clamp(min=0)).square() / 2
+    return (same * between.square() + (1 - same) * (margin - between).clamp(min=0).square()) / 2
 
 
 def triplets(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

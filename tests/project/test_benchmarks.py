@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+import losses
 from benchmarks.__main__ import FAMILIES, main
 from benchmarks.cases import metric
 from benchmarks.harness import memory
@@ -23,6 +24,9 @@ from benchmarks.harness.comparison.row import Row, Settings
 from benchmarks.harness.equality import Difference, Outcome, UnequalError, require_equal
 from benchmarks.harness.timing import exponent, quartiles, timed
 from benchmarks.peers import near_hinge
+from losses.core.registry import find
+from tools import performance_page
+from tools.performance_pictures import SIZE_IN_NAME
 
 QUICK = Settings(quick=True, fresh=False)
 CASES = [case for family in FAMILIES.values() for case in family.cases]
@@ -215,7 +219,7 @@ def test_the_bare_products_do_all_products_whatever_the_block(
 def test_limits_are_judged_from_the_right_side() -> None:
     def row(**limits: float) -> Row:
         blank = dict.fromkeys(("faster", "slower", "lighter", "megabytes"))
-        return Row("", (1, 1), "", {**blank, **limits}, judged=True)
+        return Row("", "", (1, 1), "", {**blank, **limits}, judged=True)
 
     fast = dataclasses.replace(row(faster=2.0), peer_over_ours=quartiles([3.0]), ours_over_peer=quartiles([1 / 3]))
     assert fast.time_kept
@@ -287,6 +291,78 @@ def test_the_exponents_cover_every_series(monkeypatch: pytest.MonkeyPatch) -> No
         assert series["exponent"] is not None
     console = Console(width=140, record=True, quiet=True)
     console.print(tables.scaling_table(found))
+
+
+def test_every_loss_has_a_row() -> None:
+    ours = {name for name in losses.available() if find(name).cls.__module__.startswith("losses.")}
+    assert {case.loss for case in CASES} == ours
+    for name, family in FAMILIES.items():
+        assert {find(case.loss).family for case in family.cases} == {name}
+
+
+def test_without_a_name_every_family_runs_and_writes_its_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet_sources: None
+) -> None:
+    for family in FAMILIES.values():
+        monkeypatch.setattr(family.module, "CASES", family.cases[:1])
+    monkeypatch.setattr(metric, "SERIES", {})
+    assert main(["--quick", "--json", str(tmp_path)]) == 0
+    assert {file.stem for file in tmp_path.iterdir()} == set(FAMILIES)
+    with pytest.raises(SystemExit):
+        main(["--quick", "--json", str(tmp_path / "one.json")])  # that would be overwritten four times
+
+
+def test_both_sides_are_timed_compiled_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda value, **_: value)  # it takes seconds; the contract tries the real one
+    row = measure.measured(named("mse-weighted-1e3"), dataclasses.replace(QUICK, compiled=True))
+    assert row.error is None
+    assert {"compiled ours", "compiled peer"} <= set(row.milliseconds)
+    assert row.compiled_peer_over_ours is not None
+    assert tables.compiled_table([row]).row_count == 1
+    plain = measure.measured(named("triplet-all-128"), dataclasses.replace(QUICK, compiled=True))
+    assert plain.compiled_peer_over_ours is None, "PML is no formula"
+
+
+@pytest.fixture
+def some_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What two families wrote, as if each had been measured; of the others there is nothing."""
+    monkeypatch.setattr(performance_page, "RESULTS", tmp_path)
+    chosen = {"regression": ["mse-1e3", "mse-1e5", "mse-weighted-1e3"], "metric": ["circle-32", "pairs-32"]}
+    for name, cases in chosen.items():
+        assert main([name, "--quick", "--json", str(tmp_path), "--case", *cases]) == 0
+    return tmp_path
+
+
+@pytest.mark.usefixtures("quiet_sources", "some_results")
+def test_the_page_and_its_pictures_show_what_was_measured_and_nothing_else() -> None:
+    page = performance_page.performance()
+    assert performance_page.families() == ["metric", "regression"]
+    assert re.findall(r"^## (.*)", page, re.MULTILINE) == ["Metric", "Regression"]
+    for name in ("mse-1e3", "mse-1e5", "mse-weighted-1e3", "circle-32", "pairs-32"):
+        assert f"| {name} |" in page
+    for name, curves in (("regression", ["mse (torch.nn)", "mse-weighted (lines)"]), ("metric", ["circle (PML)"])):
+        assert f"](performance/{name}.svg)" in page
+        drawn = performance_page.picture_of(name)
+        assert drawn == performance_page.picture_of(name), "each time another file"
+        assert all(f">{curve}<" in drawn for curve in curves)
+
+
+def test_every_picture_of_the_page_is_there() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    linked = re.findall(r"!\[.*?\]\((.*?)\)", (docs / "performance.md").read_text(encoding="utf-8"))
+    assert linked
+    assert {docs / name for name in linked} == set((docs / "performance").iterdir())
+
+
+def test_a_curve_goes_through_all_sizes_of_a_form() -> None:
+    forms = {
+        "mse-weighted-1e3": "mse-weighted",
+        "ce-class_weight-4096x1000": "ce-class_weight",
+        "triplet-all-128-cube": "triplet-all-cube",
+        "multi_similarity-3tuple-512": "multi_similarity-3tuple",
+    }
+    for name, form in forms.items():
+        assert SIZE_IN_NAME.sub("", name) == form
 
 
 def test_the_command_line_names_every_case() -> None:

@@ -45,7 +45,7 @@ def measured(case: Case, settings: Settings) -> Row:
     """Return a row: equality first, then time, then memory."""
     shape = case.shaped(quick=settings.quick)
     limits = {name: getattr(case, name) for name in ("faster", "slower", "lighter", "megabytes")}
-    blank = partial(Row, case.name, shape, case.peer and case.peer.name, limits, not settings.quick)
+    blank = partial(Row, case.name, case.loss, shape, case.peer and case.peer.name, limits, not settings.quick)
     row = blank()
     try:
         batch = case.batch(*shape, settings.device)

@@ -38,6 +38,7 @@ class Row:
     """
 
     name: str
+    loss: str
     shape: Shape
     peer: str | None
     limits: dict[str, float | None]
