@@ -94,6 +94,8 @@ def section(name: str, numbers: dict[str, Any]) -> list[str]:
             "*Products* is our time over that of the bare matrix products of the loss: 1 is the limit of its "
             "arithmetic, and losses that look at each pair once can be below it.",
         ]
+    if any(row["compiled_peer_over_ours"] for row in numbers["rows"]):
+        lines += ["", "### Beside the plain formula under `torch.compile`", "", *compiled(numbers["rows"])]
     if numbers["scaling"]:
         lines += [
             "",
@@ -115,11 +117,7 @@ def line(row: dict[str, Any], heading: str, peers: dict[str, str], *, products: 
     """Return a row of the table."""
     limits, times, memory = row["limits"], row["milliseconds"], row["memory"]
     ratio = row["peer_over_ours"]
-    faster = (
-        f"{number(ratio['median'])} ({number(ratio['lower'])}-{number(ratio['upper'])})"
-        if ratio
-        else row["notes"].get("peer", "")
-    )
+    faster = quartiles(ratio) or row["notes"].get("peer", "")
     time_limit = (
         f">= {limits['faster']}" if limits["faster"] else f">= 1 / {limits['slower']}" if limits["slower"] else ""
     )
@@ -145,6 +143,21 @@ def line(row: dict[str, Any], heading: str, peers: dict[str, str], *, products: 
     if products:
         cells.append(number((row["ours_over_products"] or {}).get("median")))
     return f"| {' | '.join(cells)} |"
+
+
+def compiled(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the table of the rows whose plain formula was also compiled."""
+    lines = ["| case | formula compiled / ours | formula compiled / ours compiled |", "|---|---|---|"]
+    for row in rows:
+        if row["compiled_peer_over_ours"]:
+            both = (row["compiled_peer_over_ours"], row["compiled_peer_over_compiled_ours"])
+            lines.append(f"| {row['name']} | {' | '.join(map(quartiles, both))} |")
+    return lines
+
+
+def quartiles(ratio: dict[str, float] | None) -> str:
+    """Return a median with its quartiles."""
+    return f"{number(ratio['median'])} ({number(ratio['lower'])}-{number(ratio['upper'])})" if ratio else ""
 
 
 def growth(scaling: dict[str, Any]) -> list[str]:

@@ -333,6 +333,14 @@ def some_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_the_page_tells_of_compiled_formulas_where_they_were_measured(some_results: Path) -> None:
+    assert "torch.compile" not in performance_page.performance()
+    numbers = performance_page.results("regression")
+    numbers["rows"][0]["compiled_peer_over_ours"] = {"median": 1.5, "lower": 1.25, "upper": 1.75}
+    (some_results / "regression.json").write_text(json.dumps(numbers), encoding="utf-8")
+    assert "| mse-1e3 | 1.5 (1.25-1.75) |  |" in performance_page.performance()
+
+
 @pytest.mark.usefixtures("quiet_sources", "some_results")
 def test_the_page_and_its_pictures_show_what_was_measured_and_nothing_else() -> None:
     page = performance_page.performance()

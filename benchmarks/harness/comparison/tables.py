@@ -73,15 +73,27 @@ def cells(row: Row, heading: str) -> list[str]:
         *named,
         *(short(row.milliseconds.get(side)) for side in ("ours", "peer")),
         middle(times) or not_run,
-        limit(row.limits["faster"], ">=") or limit(row.limits["slower"], "<="),
+        reach_of_time(row),
         verdict(row.time_kept),
         *(short(row.memory[side] / MEBIBYTE) if side in row.memory else "" for side in ("ours", "peer")),
         fraction(row.memory["ours"] / row.memory["peer"]) if row.memory.get("peer") and "ours" in row.memory else "",
-        limit(row.limits["megabytes"], "<=", " MB")
-        or (f"<={fraction(row.limits['lighter'])}" if row.limits["lighter"] else ""),
+        reach_of_memory(row),
         verdict(row.memory_kept),
         short(row.ours_over_products.median) if row.ours_over_products else "",
     ]
+
+
+def reach_of_time(row: Row) -> str:
+    """Return what the time has to reach, where that is judged."""
+    return (limit(row.limits["faster"], ">=") or limit(row.limits["slower"], "<=")) if row.judged else ""
+
+
+def reach_of_memory(row: Row) -> str:
+    """Return what the memory has to reach, likewise."""
+    if not row.judged:
+        return ""
+    lighter = row.limits["lighter"]
+    return limit(row.limits["megabytes"], "<=", " MB") or (f"<={fraction(lighter)}" if lighter else "")
 
 
 def shape_text(shape: Sequence[int], heading: str) -> str:
