@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 COLUMNS = 2  # of panels
 WIDTH, HEIGHT = 6.2, 2.9  # inches of a panel with its legend
@@ -35,11 +35,11 @@ def figure_of(numbers: Mapping[str, Any]) -> Figure:
     panels = panels_of(numbers["rows"], numbers["shape"])
     rows = math.ceil(len(panels) / COLUMNS)
     figure = Figure(figsize=(WIDTH * COLUMNS, HEIGHT * rows), layout="constrained")
-    places = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True, sharey=True).flat
+    places = list(figure.subplots(rows, COLUMNS, squeeze=False, sharex=True, sharey=True).flat)
     for axes, (loss, curves) in zip(places, panels.items(), strict=False):
         draw(axes, loss, curves)
         axes.set_xlabel(numbers["shape"].partition("/")[0].replace("x", " x "))
-    for axes in list(places)[len(panels) :]:
+    for axes in places[len(panels) :]:
         axes.set_visible(False)
     return figure
 
@@ -77,8 +77,9 @@ def draw(axes: Axes, loss: str, curves: Mapping[str, Curve]) -> None:
         if reaches:
             axes.plot(*zip(*reaches, strict=True), "_", color=line.get_color(), markersize=12)
     axes.set(xscale="log", yscale="log", title=loss, ylabel="times faster")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
+        axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}".replace("e+0", "e")))
         axis.set_minor_formatter(NullFormatter())
     axes.tick_params(labelbottom=True, labelleft=True)
     axes.spines[["top", "right"]].set_visible(False)
