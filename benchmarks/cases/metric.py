@@ -24,6 +24,7 @@ from benchmarks.harness.comparison.case import (
     at_least_four_classes,
     of_cubes,
     of_matrices,
+    of_squared_triplets,
     of_triplets,
 )
 from benchmarks.peers import lines, near_hinge, plain_torch
@@ -186,6 +187,7 @@ def given_pairs_and_triplets() -> Iterator[Case]:
 
 
 MINERS = {"3tuple": (pml.all_triplets, of_triplets(200)), "4tuple": (pml.hard_pairs, of_matrices(400))}
+SQUARED = of_squared_triplets(8)  # of each triplet PML makes two pairs, and compares all of the one kind with the other
 GIVEN_INDICES = {
     "triplet": ("triplet", {}, pml.triplet, near_hinge.triplets),
     "contrastive": ("contrastive", BALANCED, partial(pml.contrastive, 1.4), NEAR_PAIRS),
@@ -209,7 +211,7 @@ def miners_indices() -> Iterator[Case]:
                     call=with_indices,
                     resized=at_least_four_classes,
                     parameters=parameters,
-                    peer=Peer("PML", make, estimate),
+                    peer=Peer("PML", make, SQUARED if (name, kind) == ("info_nce", "3tuple") else estimate),
                     hinge=partial(near_hinge.of_labels, hinge) if hinge else None,
                     faster=1.0,
                     lighter=1.0,

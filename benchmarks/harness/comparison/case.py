@@ -165,6 +165,11 @@ def of_triplets(each: float) -> Estimate:
     return partial(bytes_of_triplets, each)
 
 
+def of_squared_triplets(each: float) -> Estimate:
+    """Return the estimate of a peer that compares all triplets with all triplets."""
+    return partial(bytes_of_squared_triplets, each)
+
+
 def of_matrices(each: float) -> Estimate:
     """Return the estimate of a peer that holds so many bytes for each pair."""
     return partial(bytes_of_a_power, each, 2)
@@ -182,6 +187,10 @@ def bytes_of_numbers(each: float, *shape: int) -> float:
 def bytes_of_triplets(each: float, size: int, per_class: int) -> float:
     triplets = size * (per_class - 1) * (size - per_class)
     return each * triplets + (size**3 if size**3 < 2**31 else 0)
+
+
+def bytes_of_squared_triplets(each: float, size: int, per_class: int) -> float:
+    return each * (size * (per_class - 1) * (size - per_class)) ** 2
 
 
 def bytes_of_a_power(each: float, power: int, size: int, *rest: int) -> float:
