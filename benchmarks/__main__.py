@@ -2,15 +2,20 @@
 
 import sys
 
-from benchmarks.cases import metric, overhead, training
+from benchmarks.cases import classification, divergence, generative, metric, overhead, regression, training
 from benchmarks.harness import command_line
+from benchmarks.harness.comparison.command import Family
 
-BENCHMARKS = {"overhead": overhead, "metric": metric, "training": training}
+FAMILIES = {
+    cases.__name__.rpartition(".")[2]: Family(cases)
+    for cases in (regression, classification, divergence, generative, metric)
+}
+BENCHMARKS: dict[str, command_line.Benchmark] = {**FAMILIES, "overhead": overhead, "training": training}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit status."""
-    return command_line.run(BENCHMARKS, arguments)
+    return command_line.run(BENCHMARKS, sys.argv[1:] if arguments is None else arguments, families=FAMILIES)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ import torch
 from losses.configuration import available
 from losses.core.registry import find
 from tools.contract_pages import peers, support
-from tools.performance_page import performance
+from tools.performance_page import families, performance, picture_of, picture_path
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,6 +57,7 @@ PAGES: dict[Path, Callable[[str], str]] = {
     ROOT / "docs" / "support.md": lambda _: support(),
     ROOT / "docs" / "peers.md": lambda _: peers(),
     ROOT / "docs" / "performance.md": lambda _: performance(),
+    **{picture_path(name): partial(picture_of, name) for name in families()},
 }
 
 
@@ -67,4 +69,5 @@ def written(page: Path) -> str:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for path in PAGES:
+        path.parent.mkdir(exist_ok=True)
         path.write_text(written(path), encoding="utf-8")

@@ -1,5 +1,5 @@
 """The page of measured times and memory, from what ``python -m benchmarks ... --json`` wrote to
-``benchmarks/results/``."""
+``benchmarks/results/``. What was not measured is not on it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
+from tools.performance_pictures import picture
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 
 COLUMNS = (
-    *("case", "N, per class", "peer", "ours, ms", "peer, ms", "peer / ours (quartiles)", "limit"),
-    *("ours, MiB", "peer, MiB", "limit", "products"),
+    *("case", "peer", "ours, ms", "peer, ms", "peer / ours (quartiles)", "reach"),
+    *("ours, MiB", "peer, MiB", "reach"),
 )
 PEERS = {
+    "lines": "lines of plain torch",
     "cube": "N x N x N broadcast",
     "naive": "naive N x N torch",
+    "CLIP": "the lines of CLIP",
+    "SimCLR": "the lines of SimCLR",
     "cdist": "`torch.cdist` alone",
     "N / 2": "ours at N / 2",
 }
@@ -24,43 +30,82 @@ PEERS = {
 
 def performance() -> str:
     """Return the page."""
-    metric, training = (
-        json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("metric", "training")
-    )
-    machine, versions = metric["machine"], metric["versions"]
+    lines = [
+        "# Measured",
+        "",
+        "float32, forward and backward. Value and gradient of a row were seen to be the peer's before it was timed. "
+        "Times are medians of interleaved pairs, more than 1 is faster than the peer; "
+        "memory is the peak of a step in a fresh process, beyond imports and the batch. "
+        "A reach in bold was missed; in the pictures it is a bar of the colour of its curve. "
+        "Written by `make pages` from what `python -m benchmarks --json` left in `benchmarks/results/`.",
+    ]
+    for name in families():
+        lines += ["", *section(name, results(name))]
+    if (RESULTS / "training.json").exists():
+        lines += ["", "## A whole training", "", *whole_training(results("training"))]
+    return "\n".join([*lines, ""])
+
+
+def families() -> list[str]:
+    """Return the families that were measured, each device by itself."""
+    names = sorted(path.stem for path in RESULTS.glob("*.json"))
+    return [name for name in names if "what" in results(name)]
+
+
+def results(name: str) -> dict[str, Any]:
+    """Return what was written of a benchmark."""
+    numbers: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return numbers
+
+
+def picture_path(name: str) -> Path:
+    """Return where the picture of a family stands."""
+    return ROOT / "docs" / "performance" / f"{name}.svg"
+
+
+def picture_of(name: str, _: str = "") -> str:
+    """Return the picture of a family, whatever stood there."""
+    return picture(results(name))
+
+
+def section(name: str, numbers: dict[str, Any]) -> list[str]:
+    """Return what the page says of a family."""
+    machine, versions = numbers["machine"], numbers["versions"]
     peers = PEERS | {"PML": theirs(versions)}
-    names = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return "\n".join(
-        [
-            "# Measured: whole-batch losses",
+    measured_with = ", ".join(f"{library} {version}" for library, version in versions.items())
+    cpu = f"One thread of an {machine['cpu']} ({machine['architecture']})"
+    where = cpu if numbers["device"] == "cpu" else numbers["device"]
+    headings = [COLUMNS[0], numbers["shape"], *COLUMNS[1:]]
+    products = any(row["ours_over_products"] for row in numbers["rows"])
+    lines = [
+        f"## {name.capitalize()}",
+        "",
+        f"{numbers['what']}. {where}, {measured_with}; {numbers['date'][:10]}.",
+        "",
+        f"![how many times faster than the peer, by size](performance/{name}.svg)",
+        "",
+        f"| {' | '.join(headings + ['products'] * products)} |",
+        f"|---|---|---|---:|---:|---|---|---:|---:|---|{'---:|' * products}",
+        *(line(row, numbers["shape"], peers, products=products) for row in numbers["rows"]),
+    ]
+    if products:
+        lines += [
             "",
-            f"One thread of an {machine['cpu']} ({machine['architecture']}), {names}; {metric['date'][:10]}. "
-            "float32, 128 dimensions, forward and backward. "
-            "Value and gradient of a row were seen to be the peer's before it was timed. "
-            "Times are medians of interleaved pairs, "
-            "memory is the peak of a step in a fresh process, beyond imports and the batch. "
-            "*Products* is our time over that of the bare matrix products of the loss: "
-            "1 is the limit of its arithmetic, and losses that look at each pair once can be below it. "
-            "Written by `make pages` from `benchmarks/results/metric.json`.",
+            "*Products* is our time over that of the bare matrix products of the loss: 1 is the limit of its "
+            "arithmetic, and losses that look at each pair once can be below it.",
+        ]
+    if any(row["compiled_peer_over_ours"] for row in numbers["rows"]):
+        lines += ["", "### Beside the plain formula under `torch.compile`", "", *compiled(numbers["rows"])]
+    if numbers["scaling"]:
+        lines += [
             "",
-            f"| {' | '.join(COLUMNS)} |",
-            "|---|---|---|---:|---:|---|---|---:|---:|---|---:|",
-            *(line(row, peers) for row in metric["rows"]),
-            "",
-            "A limit in bold was missed.",
-            "",
-            "## Growth with N",
+            "### Growth with N",
             "",
             "Exponent of the time, by least squares on its logarithm, and milliseconds.",
             "",
-            *growth(metric["scaling"]),
-            "",
-            "## A whole training",
-            "",
-            *whole_training(training),
-            "",
+            *growth(numbers["scaling"]),
         ]
-    )
+    return lines
 
 
 def theirs(versions: dict[str, str]) -> str:
@@ -68,15 +113,11 @@ def theirs(versions: dict[str, str]) -> str:
     return f"pytorch-metric-learning {versions['pytorch-metric-learning']}"
 
 
-def line(row: dict[str, Any], peers: dict[str, str]) -> str:
+def line(row: dict[str, Any], heading: str, peers: dict[str, str], *, products: bool) -> str:
     """Return a row of the table."""
     limits, times, memory = row["limits"], row["milliseconds"], row["memory"]
     ratio = row["peer_over_ours"]
-    faster = (
-        f"{number(ratio['median'])} ({number(ratio['lower'])}-{number(ratio['upper'])})"
-        if ratio
-        else row["notes"].get("peer", "")
-    )
+    faster = quartiles(ratio) or row["notes"].get("peer", "")
     time_limit = (
         f">= {limits['faster']}" if limits["faster"] else f">= 1 / {limits['slower']}" if limits["slower"] else ""
     )
@@ -89,7 +130,7 @@ def line(row: dict[str, Any], peers: dict[str, str]) -> str:
     )
     cells = [
         row["name"],
-        f"{row['size']}, {row['per_class']}",
+        ("/" if "/" in heading else "x").join(map(str, row["shape"])),
         peers.get(row["peer"], row["peer"] or ""),
         number(times.get("ours")),
         number(times.get("peer")),
@@ -98,9 +139,25 @@ def line(row: dict[str, Any], peers: dict[str, str]) -> str:
         mebibytes(memory.get("ours")),
         mebibytes(memory.get("peer")),
         space_limit if row["memory_kept"] is not False else f"**{space_limit}**",
-        number((row["ours_over_products"] or {}).get("median")),
     ]
+    if products:
+        cells.append(number((row["ours_over_products"] or {}).get("median")))
     return f"| {' | '.join(cells)} |"
+
+
+def compiled(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the table of the rows whose plain formula was also compiled."""
+    lines = ["| case | formula compiled / ours | formula compiled / ours compiled |", "|---|---|---|"]
+    for row in rows:
+        if row["compiled_peer_over_ours"]:
+            both = (row["compiled_peer_over_ours"], row["compiled_peer_over_compiled_ours"])
+            lines.append(f"| {row['name']} | {' | '.join(map(quartiles, both))} |")
+    return lines
+
+
+def quartiles(ratio: dict[str, float] | None) -> str:
+    """Return a median with its quartiles."""
+    return f"{number(ratio['median'])} ({number(ratio['lower'])}-{number(ratio['upper'])})" if ratio else ""
 
 
 def growth(scaling: dict[str, Any]) -> list[str]:

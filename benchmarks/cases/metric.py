@@ -7,21 +7,32 @@ peer's.
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
+from torch import Tensor
 
 import losses
-from benchmarks.harness.comparison import command
-from benchmarks.harness.comparison.case import Batch, Case, Peer, Views, of_cubes, of_matrices, of_triplets
-from benchmarks.peers import near_hinge, plain_torch
+from benchmarks.cases.elementwise import of_lines, weighted
+from benchmarks.harness.comparison.case import (
+    Batch,
+    Case,
+    Peer,
+    Views,
+    at_least_four_classes,
+    of_cubes,
+    of_matrices,
+    of_squared_triplets,
+    of_triplets,
+)
+from benchmarks.peers import lines, near_hinge, plain_torch
 from benchmarks.peers import pytorch_metric_learning as pml
 
 DIMENSIONS = 128
+WHAT = f"float32, {DIMENSIONS} dimensions"
+SHAPE = "N/class"
 
 
 def labelled(size: int, per_class: int, device: str = "cpu") -> Batch:
@@ -49,6 +60,43 @@ def rows(size: int, per_class: int, device: str = "cpu") -> Batch:
     return Batch(tuple(F.normalize(common + side, dim=1).to(device).requires_grad_() for side in noise), ())
 
 
+def pairs(size: int, device: str = "cpu") -> Batch:
+    """Return rows of two modalities, and which of them match: about every other one."""
+    first, second = (side.detach() for side in rows(size, 1).leaves)
+    same = (torch.arange(size) + 1) % 2.0
+    second = torch.where(same.unsqueeze(1) > 0, second, second.roll(1, dims=0))
+    return Batch(tuple(side.to(device).requires_grad_() for side in (first, second)), (same.to(device),))
+
+
+def triplets(size: int, device: str = "cpu") -> Batch:
+    """Return anchors, positives that are nearer by about the margin, and negatives."""
+    first, second = (side.detach() for side in rows(size, 1).leaves)
+    sides = (first, second, F.normalize(second.roll(1, dims=0) + 0.4 * first, dim=1))
+    return Batch(tuple(side.to(device).requires_grad_() for side in sides), ())
+
+
+def mined(miner: Callable[..., tuple[Tensor, ...]], size: int, per_class: int, device: str = "cpu") -> Batch:
+    """Return a labelled batch with what a miner of pytorch-metric-learning lists of it."""
+    leaves, (labels,) = labelled(size, per_class, device)
+    return Batch(leaves, (labels, tuple(miner(leaves[0].detach(), labels))))
+
+
+def as_pairs(loss: losses.Loss, first: Tensor, second: Tensor, *rest: Tensor) -> Tensor:
+    """Call a loss with two sides, which of them match, if it takes that, and perhaps weights."""
+    target, weight = (*rest, None, None)[:2]
+    return loss(losses.Pairs(first, second), target, weight=weight)
+
+
+def as_triplets(loss: losses.Loss, *batch: Tensor) -> Tensor:
+    """Call a loss with triplets and perhaps weights."""
+    return loss(losses.Triplets(*batch[:3]), None, weight=batch[3] if len(batch) > 3 else None)
+
+
+def with_indices(loss: losses.Loss, embeddings: Tensor, labels: Tensor, indices: tuple[Tensor, ...]) -> Tensor:
+    """Call a loss with what a miner lists of the batch."""
+    return loss(embeddings, labels, indices=indices)
+
+
 PML_TRIPLET = Peer("PML", pml.triplet, of_triplets(60))
 PML_SOFT = Peer("PML", partial(pml.triplet, 0.0, smooth=True), of_triplets(60))
 PML_HARD = Peer("PML", pml.hard_triplet, of_matrices(40))
@@ -58,10 +106,12 @@ PML_MULTI_SIMILARITY = Peer("PML", pml.multi_similarity, of_matrices(60))
 PML_MINED_MULTI_SIMILARITY = Peer("PML", pml.mined_multi_similarity, of_matrices(60))
 PML_SUPCON = Peer("PML", pml.supervised_contrastive, of_matrices(60))
 PML_INFO_NCE = Peer("PML", pml.info_nce, of_cubes(32))
-CUBE = Peer("cube", plain_torch.triplet_cube, of_cubes(20))
+CUBE = Peer("cube", plain_torch.triplet_cube, of_cubes(20), formula=True)
 CDIST = Peer("cdist", plain_torch.cdist, of_matrices(20))
 NAIVE_CONTRASTIVE = Peer("naive", partial(plain_torch.contrastive, 1.4), of_matrices(40))
 NAIVE_BOTH = Peer("naive", plain_torch.info_nce_both, of_matrices(30))
+SIMCLR_LINES = Peer("SimCLR", plain_torch.info_nce_both, of_matrices(30))
+CLIP_LINES = Peer("CLIP", plain_torch.info_nce_second, of_matrices(40))
 NAIVE_SECOND = Peer("naive", plain_torch.info_nce_second, of_matrices(40))
 TRIPLET_DEFINITION = Peer("definition", plain_torch.triplet_definition, of_triplets(24))
 HALF = Peer("N / 2", partial(losses.create, "triplet"), of_matrices(0), shrink=2)
@@ -73,7 +123,7 @@ CIRCLE = {"margin": 0.4, "scale": 80}
 MULTI_SIMILARITY = {"alpha": 2, "beta": 50, "base": 0.5}
 BALANCED = {"power": 1, "average": "balanced", "margin": 1.4}
 
-on_labels = partial(Case, batch=labelled)
+on_labels = partial(Case, batch=labelled, resized=at_least_four_classes, products=3)
 triplet = partial(on_labels, loss="triplet")
 all_triplets = partial(triplet, hinge=near_hinge.triplets)
 hard_triplets = partial(triplet, parameters={"mining": "hard"}, products=1)
@@ -81,86 +131,161 @@ contrastive = partial(on_labels, loss="contrastive")
 circle = partial(on_labels, loss="circle")
 multi_similarity = partial(on_labels, loss="multi_similarity")
 supcon = partial(on_labels, loss="supervised_contrastive")
-simclr = partial(Case, loss="info_nce", parameters=SIMCLR, batch=views, pack=losses.Pairs)
-clip = partial(Case, loss="info_nce", parameters=CLIP, batch=rows, pack=losses.Pairs)
+in_rows = partial(Case, loss="info_nce", call=as_pairs, resized=at_least_four_classes, products=3)
+simclr = partial(in_rows, parameters=SIMCLR, batch=views)
+clip = partial(in_rows, parameters=CLIP, batch=rows)
+
+SMALL_REACH = {32: 2.5, 64: 2.5}
+
+
+def small_batches() -> Iterator[Case]:
+    """Yield the losses on batches so small that the number of operations decides, 4 of each class."""
+    for name, case, reach in (
+        ("triplet-all", partial(all_triplets, peer=PML_TRIPLET), {**SMALL_REACH, 128: 6.0}),
+        (
+            "contrastive",
+            partial(contrastive, parameters=BALANCED, hinge=NEAR_PAIRS, peer=PML_CONTRASTIVE),
+            {**SMALL_REACH, 128: 2.5},
+        ),
+        ("circle", partial(circle, parameters=CIRCLE, peer=PML_CIRCLE), {**SMALL_REACH, 128: 5.0}),
+        ("supcon", partial(supcon, parameters={"temperature": 0.1}, peer=PML_SUPCON), {**SMALL_REACH, 128: 2.5}),
+        (
+            "multi_similarity",
+            partial(multi_similarity, parameters=MULTI_SIMILARITY, peer=PML_MULTI_SIMILARITY),
+            {**SMALL_REACH, 128: None},
+        ),
+    ):
+        for size, faster in reach.items():
+            yield case(f"{name}-{size}", (size, 4), faster=faster)
+
+
+def matching_rows() -> Iterator[Case]:
+    """Yield small batches of rows that match, beside the lines of the papers."""
+    for count in (32, 64):
+        yield clip(f"info_nce-pairs-second-{count}", (count, 1), peer=CLIP_LINES, faster=1.3)
+        yield simclr(f"info_nce-pairs-both-{count}", (2 * count, 2), peer=SIMCLR_LINES, faster=1.3)
+
+
+def given_pairs_and_triplets() -> Iterator[Case]:
+    """Yield pairs and triplets that are given, without and with weights."""
+    each = 12 * DIMENSIONS
+    for size, faster in ((32, None), (256, 1.0), (4096, None)):
+        pair = partial(Case, shape=(size,), loss="contrastive", call=as_pairs, parameters={"margin": 1.4})
+        yield pair(f"pairs-{size}", batch=pairs, peer=of_lines(lines.contrastive_pairs, each), faster=faster)
+        yield pair(
+            f"pairs-weighted-{size}",
+            batch=partial(weighted, pairs),
+            peer=of_lines(lines.weighted_contrastive_pairs, each),
+        )
+        three = partial(Case, shape=(size,), loss="triplet", call=as_triplets, parameters={"average": "all"})
+        yield three(f"triplets-{size}", batch=triplets, peer=of_lines(lines.triplets, each), faster=faster)
+        yield three(
+            f"triplets-weighted-{size}",
+            batch=partial(weighted, triplets),
+            peer=of_lines(lines.weighted_triplets, each),
+        )
+
+
+MINERS = {"3tuple": (pml.all_triplets, of_triplets(200)), "4tuple": (pml.hard_pairs, of_matrices(400))}
+SQUARED = of_squared_triplets(8)  # of each triplet PML makes two pairs, and compares all of the one kind with the other
+GIVEN_INDICES = {
+    "triplet": ("triplet", {}, pml.triplet, near_hinge.triplets),
+    "contrastive": ("contrastive", BALANCED, partial(pml.contrastive, 1.4), NEAR_PAIRS),
+    "circle": ("circle", CIRCLE, pml.circle, None),
+    "supcon": ("supervised_contrastive", {"temperature": 0.1}, pml.supervised_contrastive, None),
+    "multi_similarity": ("multi_similarity", MULTI_SIMILARITY, pml.multi_similarity, None),
+    "info_nce": ("info_nce", {"temperature": 0.1}, pml.labelled_info_nce, None),
+}
+
+
+def miners_indices() -> Iterator[Case]:
+    """Yield every loss with the tuples of miners, of three columns and of four."""
+    for name, (loss, parameters, make, hinge) in GIVEN_INDICES.items():
+        for kind, (miner, estimate) in MINERS.items():
+            for size in (128, 512):
+                yield Case(
+                    f"{name}-{kind}-{size}",
+                    (size, 4),
+                    loss,
+                    batch=partial(mined, miner),
+                    call=with_indices,
+                    resized=at_least_four_classes,
+                    parameters=parameters,
+                    peer=Peer("PML", make, SQUARED if (name, kind) == ("info_nce", "3tuple") else estimate),
+                    hinge=partial(near_hinge.of_labels, hinge) if hinge else None,
+                    faster=1.0,
+                    lighter=1.0,
+                )
+
 
 CASES = (
-    all_triplets("triplet-all-128", 128, 4, peer=PML_TRIPLET, faster=2.5),
-    all_triplets("triplet-all-256", 256, 32, peer=PML_TRIPLET, faster=18, lighter=1 / 20),
-    all_triplets("triplet-all-512", 512, 4, peer=PML_TRIPLET, faster=45, lighter=1 / 25),
-    all_triplets("triplet-all-1024", 1024, 32, peer=PML_TRIPLET, faster=110, lighter=1 / 150),
-    all_triplets("triplet-all-128-cube", 128, 4, peer=CUBE),
-    all_triplets("triplet-all-256-cube", 256, 32, peer=CUBE),
-    all_triplets("triplet-all-512-cube", 512, 4, peer=CUBE),
-    all_triplets("triplet-all-1024-cube", 1024, 32, peer=CUBE),
+    *small_batches(),
+    *matching_rows(),
+    *given_pairs_and_triplets(),
+    *miners_indices(),
+    all_triplets("triplet-all-256", (256, 32), peer=PML_TRIPLET, faster=18, lighter=1 / 20),
+    all_triplets("triplet-all-512", (512, 4), peer=PML_TRIPLET, faster=45, lighter=1 / 25),
+    all_triplets("triplet-all-1024", (1024, 32), peer=PML_TRIPLET, faster=110, lighter=1 / 150),
+    all_triplets("triplet-all-128-cube", (128, 4), peer=CUBE),
+    all_triplets("triplet-all-256-cube", (256, 32), peer=CUBE),
+    all_triplets("triplet-all-512-cube", (512, 4), peer=CUBE),
+    all_triplets("triplet-all-1024-cube", (1024, 32), peer=CUBE),
     all_triplets(
-        *("triplet-all-4096", 4096, 4),
+        *("triplet-all-4096", (4096, 4)),
         peer=CDIST,
         definition=TRIPLET_DEFINITION,
         defined_at=4096,
-        slower=1.4,
+        faster=1.5,
         megabytes=40,
     ),
-    all_triplets("triplet-all-8192", 8192, 32, definition=TRIPLET_DEFINITION, defined_at=1024),
+    all_triplets("triplet-all-8192", (8192, 32), definition=TRIPLET_DEFINITION, defined_at=1024),
     all_triplets(
-        *("triplet-all-16384", 16384, 32),
+        *("triplet-all-16384", (16384, 32)),
         peer=HALF,
         definition=TRIPLET_DEFINITION,
         defined_at=1024,
         slower=6,
         megabytes=250,
     ),
-    triplet("triplet-soft-1024", 1024, 32, parameters={"margin": "soft"}, peer=PML_SOFT, faster=60, lighter=1 / 50),
-    hard_triplets("triplet-hard-512", 512, 4, peer=PML_HARD, faster=3, lighter=1 / 2),
-    hard_triplets("triplet-hard-2048", 2048, 4, peer=PML_HARD, faster=6, lighter=1 / 10),
+    triplet("triplet-soft-1024", (1024, 32), parameters={"margin": "soft"}, peer=PML_SOFT, faster=60, lighter=1 / 50),
+    hard_triplets("triplet-hard-512", (512, 4), peer=PML_HARD, faster=3, lighter=1 / 2),
+    hard_triplets("triplet-hard-2048", (2048, 4), peer=PML_HARD, faster=6, lighter=1 / 10),
     contrastive(
-        *("contrastive-4096", 4096, 4),
+        *("contrastive-4096", (4096, 4)),
         parameters=BALANCED,
         peer=PML_CONTRASTIVE,
         hinge=NEAR_PAIRS,
         faster=5,
         lighter=1 / 25,
     ),
-    contrastive("contrastive-default-4096", 4096, 4, parameters={"margin": 1.4}, peer=NAIVE_CONTRASTIVE),
-    circle("circle-4096", 4096, 4, parameters=CIRCLE, peer=PML_CIRCLE, faster=12, lighter=1 / 50),
-    multi_similarity("multi_similarity-128", 128, 4, parameters=MULTI_SIMILARITY, peer=PML_MULTI_SIMILARITY),
+    contrastive("contrastive-default-4096", (4096, 4), parameters={"margin": 1.4}, peer=NAIVE_CONTRASTIVE),
+    circle("circle-4096", (4096, 4), parameters=CIRCLE, peer=PML_CIRCLE, faster=12, lighter=1 / 50),
     multi_similarity(
-        *("multi_similarity-4096", 4096, 4),
+        *("multi_similarity-4096", (4096, 4)),
         parameters=MULTI_SIMILARITY,
         peer=PML_MULTI_SIMILARITY,
         faster=10,
         lighter=1 / 25,
     ),
     multi_similarity(
-        *("multi_similarity-mined-4096", 4096, 4),
+        *("multi_similarity-mined-4096", (4096, 4)),
         parameters={**MULTI_SIMILARITY, "mining_epsilon": 0.1},
         peer=PML_MINED_MULTI_SIMILARITY,
     ),
-    supcon("supcon-4096", 4096, 4, parameters={"temperature": 0.1}, peer=PML_SUPCON, faster=5, lighter=1 / 40),
-    simclr("info_nce-both-512", 512, 2, peer=NAIVE_BOTH, faster=1.4, lighter=1),
-    simclr("info_nce-both-512-pml", 512, 2, peer=PML_INFO_NCE),
-    simclr("info_nce-both-4096", 4096, 2, peer=NAIVE_BOTH, faster=2.5, lighter=1 / 12),
-    clip("info_nce-second-4096", 4096, 1, peer=NAIVE_SECOND, faster=2.5, lighter=1 / 12),
+    supcon("supcon-4096", (4096, 4), parameters={"temperature": 0.1}, peer=PML_SUPCON, faster=5, lighter=1 / 40),
+    simclr("info_nce-both-512", (512, 2), peer=NAIVE_BOTH, faster=1.4, lighter=1),
+    simclr("info_nce-both-512-pml", (512, 2), peer=PML_INFO_NCE),
+    simclr("info_nce-both-4096", (4096, 2), peer=NAIVE_BOTH, faster=2.5, lighter=1 / 12),
+    clip("info_nce-second-4096", (4096, 1), peer=NAIVE_SECOND, faster=2.5, lighter=1 / 12),
 )
-NAMES = tuple(case.name for case in CASES)
 
 SERIES = {
-    "triplet-all, 4 per class": triplet("", 0, 4),
-    "triplet-all, 32 per class": triplet("", 0, 32),
-    "contrastive": contrastive("", 0, 4),
-    "circle": circle("", 0, 4),
-    "multi_similarity": multi_similarity("", 0, 4),
-    "supervised_contrastive": supcon("", 0, 4),
-    "info_nce, both": simclr("", 0, 2),
-    "info_nce, second": clip("", 0, 1),
+    "triplet-all, 4 per class": triplet("", (0, 4)),
+    "triplet-all, 32 per class": triplet("", (0, 32)),
+    "contrastive": contrastive("", (0, 4)),
+    "circle": circle("", (0, 4)),
+    "multi_similarity": multi_similarity("", (0, 4)),
+    "supervised_contrastive": supcon("", (0, 4)),
+    "info_nce, both": simclr("", (0, 2)),
+    "info_nce, second": clip("", (0, 1)),
 }
-
-
-def options(parser: argparse.ArgumentParser) -> None:
-    """Add what can be chosen on the command line."""
-    command.options(parser, CASES)
-
-
-def report(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any], bool]:
-    """Run, print, and return every number and whether all went well."""
-    return command.report(f"metric: float32, {DIMENSIONS} dimensions", CASES, SERIES, arguments, console)

@@ -42,9 +42,9 @@ def run() -> dict[str, Ratio]:
     for name, (ours, peer, output, target) in cases().items():
         output = output.requires_grad_()
         steps = [step(loss, (output,), target) for loss in (ours, peer)]
-        (value, gradient), (expected, expected_gradient) = (result() for result in steps)
+        (value, gradients), (expected, expected_gradients) = (result() for result in steps)
         torch.testing.assert_close(value, expected)
-        torch.testing.assert_close(gradient, expected_gradient)
+        torch.testing.assert_close(gradients, expected_gradients)
         results[name] = compare(*steps)
     return results
 

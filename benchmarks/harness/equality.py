@@ -18,10 +18,15 @@ class UnequalError(Exception):
 
 
 class Outcome(NamedTuple):
-    """The value of a step and the gradient of everything it was taken of, in one column."""
+    """The value of a step and the gradients of everything it was taken of."""
 
     value: Tensor
-    gradient: Tensor
+    gradients: tuple[Tensor, ...]
+
+    @property
+    def gradient(self) -> Tensor:
+        """All gradients in one column; made when it is asked for, so that a step is not timed with it."""
+        return torch.cat([gradient.flatten() for gradient in self.gradients])
 
 
 class Difference(NamedTuple):
@@ -43,10 +48,10 @@ def step(value: Value, leaves: Sequence[Tensor], *constants: object) -> Callable
         if seed is None:
             seed = torch.ones_like(result)  # made once: it is no part of the work of a peer that returns a matrix
         result.backward(seed)
-        gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
+        gradients = tuple(leaf.grad for leaf in leaves if leaf.grad is not None)
         if len(gradients) < len(leaves):
             raise UnequalError(f"only {len(gradients)} of {len(leaves)} tensors have a gradient")
-        return Outcome(result.detach(), gradients[0] if len(gradients) == 1 else torch.cat(gradients))
+        return Outcome(result.detach(), gradients)
 
     return forward_backward
 
@@ -55,7 +60,7 @@ def difference(outcome: Outcome, expected: Outcome) -> Difference:
     """Return how far an outcome is from the expected one; NaN and infinity are as far as can be."""
     value, gradient = (
         float((one.double() - other.double()).abs().max() / other.double().abs().max())
-        for one, other in zip(outcome, expected, strict=True)
+        for one, other in ((outcome.value, expected.value), (outcome.gradient, expected.gradient))
     )
     return Difference(*(part if math.isfinite(part) else math.inf for part in (value, gradient)))
 
@@ -71,11 +76,12 @@ def relative(values: Sequence[float], expected: Sequence[float]) -> list[float]:
 
 def require_equal(name: str, outcome: Outcome, expected: Outcome, tolerance: Difference) -> Difference:
     """Return how far an outcome is from the expected one, or raise where that is more than the tolerance."""
-    if outcome.value.shape != expected.value.shape or outcome.gradient.shape != expected.gradient.shape:
-        raise UnequalError(
-            f"{name}: shapes {[tuple(part.shape) for part in outcome]} and {[tuple(part.shape) for part in expected]}"
-        )
-    if not expected.gradient.any():
+    shapes, expected_shapes = (
+        [tuple(part.shape) for part in (one.value, *one.gradients)] for one in (outcome, expected)
+    )
+    if shapes != expected_shapes:
+        raise UnequalError(f"{name}: shapes {shapes} and {expected_shapes}")
+    if not any(gradient.any() for gradient in expected.gradients):
         raise UnequalError(f"{name}: the expected gradient is 0, so that equality would say nothing")
     found = difference(outcome, expected)
     for part, allowed in tolerance._asdict().items():

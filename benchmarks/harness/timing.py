@@ -49,13 +49,21 @@ def compare(ours: Function, peer: Function, *, rounds: int = 31, calls: int = 20
 
 
 def timed(
-    functions: Mapping[str, Function], *, budget: float, device: str = "cpu", least: int = LEAST_ROUNDS
+    functions: Mapping[str, Function],
+    *,
+    budget: float,
+    device: str = "cpu",
+    least: int = LEAST_ROUNDS,
+    quick: bool = False,
 ) -> dict[str, list[float]]:
     """Time functions in turns for about ``budget`` seconds and return the seconds per call of every round.
 
     A peer may take a thousand times as long as we do, so the number of calls in a round is chosen for each function,
-    and the number of rounds from what a round costs: never fewer than ``least``, and five where that is cheap.
+    and the number of rounds from what a round costs: never fewer than ``least``, and five where that is cheap. A quick
+    look is one call in each of ``least`` rounds: that it runs, not how long it takes.
     """
+    if quick:
+        return in_turns(functions, dict.fromkeys(functions, 1), least, device)
     calls = {}
     cost = 0.0
     for name, function in functions.items():

@@ -47,6 +47,20 @@ def supervised_contrastive() -> Value:
     return losses.SupConLoss(temperature=0.1)
 
 
+def labelled_info_nce() -> Value:
+    return losses.NTXentLoss(temperature=0.1)
+
+
+def all_triplets(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    """Every triplet nearer to the hinge than the margin, as a miner lists them."""
+    return miners.TripletMarginMiner(margin=0.2, type_of_triplets="all", distance=euclidean())(embeddings, labels)
+
+
+def hard_pairs(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    """Positive and negative pairs, as a miner lists them: those harder than the hardest of the other kind, nearly."""
+    return miners.MultiSimilarityMiner(epsilon=0.1)(embeddings, labels)
+
+
 def info_nce() -> Value:
     """Every positive pair against every negative pair of the batch, most of them masked."""
     loss = losses.NTXentLoss(temperature=0.1)

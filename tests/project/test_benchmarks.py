@@ -2,9 +2,11 @@
 
 import argparse
 import dataclasses
+import gc
 import json
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,36 +14,49 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.__main__ import main
+import losses
+from benchmarks.__main__ import FAMILIES, main
 from benchmarks.cases import metric
 from benchmarks.harness import memory
 from benchmarks.harness.comparison import growth, measure, tables
+from benchmarks.harness.comparison.case import Case
 from benchmarks.harness.comparison.row import Row, Settings
 from benchmarks.harness.equality import Difference, Outcome, UnequalError, require_equal
 from benchmarks.harness.timing import exponent, quartiles, timed
 from benchmarks.peers import near_hinge
+from losses.core.registry import find
+from tools import performance_page
+from tools.performance_pictures import SIZE_IN_NAME
 
-QUICK = Settings(seconds=0.0, quick=True, fresh=False)
-FIRST = metric.CASES[0]
-
-
-@pytest.fixture
-def short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Equality is what these tests are about; one call is enough of a measurement."""
-    monkeypatch.setattr("benchmarks.harness.timing.SLOT", 0.0)
-    monkeypatch.setattr("benchmarks.harness.timing.CHEAP_ROUNDS", 3)
+QUICK = Settings(quick=True, fresh=False)
+CASES = [case for family in FAMILIES.values() for case in family.cases]
 
 
-@pytest.mark.usefixtures("short_rounds")
-@pytest.mark.parametrize("case", metric.CASES, ids=lambda case: case.name)
-def test_every_case_runs_and_is_equal_to_its_peer(case: metric.Case) -> None:
+def named(name: str) -> Case:
+    """Return the case of a name."""
+    return next(case for case in CASES if case.name == name)
+
+
+FIRST = named("triplet-all-128")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen() -> Iterator[None]:
+    """As the command does: what is imported is not gone through before every look at memory."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_case_runs_and_is_equal_to_its_peer(case: Case) -> None:
     row = measure.measured(case, QUICK)
     assert row.error is None
     assert not row.notes
     assert row.equality["float64"]["value"] <= measure.EXACT.value  # so small that every peer is also run in float64
-    assert set(row.milliseconds) == {"ours", "products", *(["peer"] if case.peer else [])}
+    assert set(row.milliseconds) == {"ours", *(["products"] if case.products else []), *(["peer"] if case.peer else [])}
     assert all(time > 0 for time in row.milliseconds.values())
-    assert row.memory["ours"] > 0
+    assert row.memory["ours"] >= 0
     assert row.time_kept is row.memory_kept is None, "limits are about full sizes"
 
 
@@ -66,11 +81,11 @@ def test_a_wrong_peer_ends_its_case_with_an_error_and_without_a_number(
     assert not row.milliseconds
     assert not row.rounds
     assert not row.memory
-    assert "error" in tables.cells(row)
+    assert "error" in tables.cells(row, metric.SHAPE)
 
 
 def test_a_wrong_loss_is_caught_where_only_the_definition_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = metric.CASES[metric.NAMES.index("triplet-all-4096")]
+    case = named("triplet-all-4096")
     row = measure.measured(dataclasses.replace(case, parameters={"margin": 0.21}), QUICK)
     assert row.error is not None
     assert "definition" in row.error
@@ -94,13 +109,13 @@ def test_a_peer_that_does_not_fit_is_not_run_and_equality_is_seen_where_it_fits(
 ) -> None:
     monkeypatch.setattr(memory, "MOST", 1 << 20)
     monkeypatch.setattr(memory, "limited", lambda *_: pytest.MonkeyPatch().context())  # the estimate alone decides here
-    case = metric.CASES[metric.NAMES.index("triplet-all-1024-cube")]
+    case = named("triplet-all-1024-cube")
     row = measure.measured(case, QUICK)
     assert row.error is None
     assert re.fullmatch(r"about \d+\.\d GiB", row.notes["peer"])
-    assert row.equality["at"] == 32
+    assert row.equality["at"] == (32, 8)
     assert set(row.milliseconds) == {"ours", "products"}
-    assert any("not run" in cell for cell in tables.cells(row))
+    assert any("not run" in cell for cell in tables.cells(row, metric.SHAPE))
 
 
 def test_what_outgrows_the_limit_is_stopped() -> None:
@@ -115,9 +130,9 @@ def test_the_memory_probe_sees_a_known_allocation() -> None:
 
 
 def test_the_memory_of_a_case_in_a_fresh_process_is_about_what_was_estimated() -> None:
-    case = metric.CASES[metric.NAMES.index("triplet-all-256-cube")]
+    case = named("triplet-all-256-cube")
     assert case.peer is not None
-    peak = memory.fresh(measure.prepared, case, "peer", 256, 4)
+    peak = memory.fresh(measure.prepared, case, "peer", (256, 4))
     assert case.peer.bytes(256, 4) / 3 < peak.extra < case.peer.bytes(256, 4)
 
 
@@ -125,7 +140,7 @@ def test_a_loss_of_ours_that_does_not_fit_misses_its_limits_and_is_no_error(monk
     def greedy(*_: object) -> Tensor:
         raise MemoryError
 
-    monkeypatch.setattr(metric.Case, "ours", lambda _: greedy)
+    monkeypatch.setattr(Case, "ours", lambda *_: greedy)
     row = measure.measured(FIRST, dataclasses.replace(QUICK, fresh=False))
     assert row.error is None
     assert "ours" in row.notes
@@ -174,14 +189,15 @@ def test_what_rounding_decides_about_is_counted() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_nan_is_never_equal(bad: float) -> None:
-    right = Outcome(torch.tensor(1.0), torch.ones(3))
-    for wrong in (Outcome(torch.tensor(bad), torch.ones(3)), Outcome(torch.tensor(1.0), torch.tensor([1.0, bad, 1.0]))):
+    right = Outcome(torch.tensor(1.0), (torch.ones(3),))
+    for value, gradient in ((bad, [1.0, 1.0, 1.0]), (1.0, [1.0, bad, 1.0])):
+        wrong = Outcome(torch.tensor(value), (torch.tensor(gradient),))
         with pytest.raises(UnequalError):
             require_equal("wrong", wrong, right, Difference(1.0, 1.0))
 
 
 def test_a_gradient_of_nothing_says_nothing() -> None:
-    nothing = Outcome(torch.tensor(1.0), torch.zeros(3))
+    nothing = Outcome(torch.tensor(1.0), (torch.zeros(3),))
     with pytest.raises(UnequalError, match="expected gradient is 0"):
         require_equal("nothing", nothing, nothing, Difference(1.0, 1.0))
 
@@ -203,7 +219,7 @@ def test_the_bare_products_do_all_products_whatever_the_block(
 def test_limits_are_judged_from_the_right_side() -> None:
     def row(**limits: float) -> Row:
         blank = dict.fromkeys(("faster", "slower", "lighter", "megabytes"))
-        return Row("", 1, 1, "", {**blank, **limits}, judged=True)
+        return Row("", "", (1, 1), "", {**blank, **limits}, judged=True)
 
     fast = dataclasses.replace(row(faster=2.0), peer_over_ours=quartiles([3.0]), ours_over_peer=quartiles([1 / 3]))
     assert fast.time_kept
@@ -212,6 +228,8 @@ def test_limits_are_judged_from_the_right_side() -> None:
     assert slow.time_kept is False
     assert dataclasses.replace(row(lighter=1 / 4), memory={"ours": 1, "peer": 4}).memory_kept
     assert dataclasses.replace(row(lighter=1 / 4), memory={"ours": 2, "peer": 4}).memory_kept is False
+    alike = {"ours": 159_928_320, "peer": 159_862_784}  # the same kernel in two processes
+    assert dataclasses.replace(row(lighter=1.0), memory=alike).memory_kept
     assert dataclasses.replace(row(megabytes=1), memory={"ours": 1 << 21}).memory_kept is False
     assert dataclasses.replace(row(faster=2.0, megabytes=1), notes={"ours": "more than 8 GiB"}).time_kept is False
     assert row(faster=2.0).time_kept is None
@@ -222,7 +240,7 @@ def test_sources_that_change_during_a_run_are_noticed(
 ) -> None:
     states = iter(["before", "after"])
     monkeypatch.setattr("benchmarks.harness.command_line.fingerprint", lambda: next(states))
-    monkeypatch.setattr(metric, "report", lambda *_: ({}, True))
+    monkeypatch.setattr(FAMILIES["metric"], "report", lambda *_: ({}, True))
     assert main(["metric"]) == 1
     assert "changed during the run" in capsys.readouterr().out
 
@@ -233,11 +251,11 @@ def quiet_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.harness.command_line.fingerprint", lambda: "0123456789abcdef")
 
 
-@pytest.mark.usefixtures("short_rounds", "quiet_sources")
+@pytest.mark.usefixtures("quiet_sources")
 def test_the_numbers_of_a_run_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "numbers.json"
     names = ["triplet-all-128", "contrastive-4096"]
-    assert main(["metric", "--quick", "--seconds", "0", "--json", str(file), "--case", *names]) == 0
+    assert main(["metric", "--quick", "--json", str(file), "--case", *names]) == 0
     numbers = json.loads(file.read_text(encoding="utf-8"))
     assert set(numbers) == {
         "benchmark",
@@ -247,6 +265,8 @@ def test_the_numbers_of_a_run_as_json(tmp_path: Path, capsys: pytest.CaptureFixt
         "threads",
         "device",
         "sources",
+        "what",
+        "shape",
         "rows",
         "scaling",
     }
@@ -263,7 +283,6 @@ def test_the_numbers_of_a_run_as_json(tmp_path: Path, capsys: pytest.CaptureFixt
     assert all(name in shown for name in names)
 
 
-@pytest.mark.usefixtures("short_rounds")
 def test_the_exponents_cover_every_series(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(growth, "SIZES", (512, 1024))
     found = growth.scaling(metric.SERIES, QUICK)
@@ -276,8 +295,90 @@ def test_the_exponents_cover_every_series(monkeypatch: pytest.MonkeyPatch) -> No
     console.print(tables.scaling_table(found))
 
 
+def test_every_loss_has_a_row() -> None:
+    ours = {name for name in losses.available() if find(name).cls.__module__.startswith("losses.")}
+    assert {case.loss for case in CASES} == ours
+    for name, family in FAMILIES.items():
+        assert {find(case.loss).family for case in family.cases} == {name}
+
+
+def test_without_a_name_every_family_runs_and_writes_its_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet_sources: None
+) -> None:
+    for family in FAMILIES.values():
+        monkeypatch.setattr(family.module, "CASES", family.cases[:1])
+    monkeypatch.setattr(metric, "SERIES", {})
+    assert main(["--quick", "--json", str(tmp_path)]) == 0
+    assert {file.stem for file in tmp_path.iterdir()} == set(FAMILIES)
+    with pytest.raises(SystemExit):
+        main(["--quick", "--json", str(tmp_path / "one.json")])  # that would be overwritten four times
+
+
+def test_both_sides_are_timed_compiled_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda value, **_: value)  # it takes seconds; the contract tries the real one
+    row = measure.measured(named("mse-weighted-1e3"), dataclasses.replace(QUICK, compiled=True))
+    assert row.error is None
+    assert {"compiled ours", "compiled peer"} <= set(row.milliseconds)
+    assert row.compiled_peer_over_ours is not None
+    assert tables.compiled_table([row]).row_count == 1
+    plain = measure.measured(named("triplet-all-128"), dataclasses.replace(QUICK, compiled=True))
+    assert plain.compiled_peer_over_ours is None, "PML is no formula"
+
+
+@pytest.fixture
+def some_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What two families wrote, as if each had been measured; of the others there is nothing."""
+    monkeypatch.setattr(performance_page, "RESULTS", tmp_path)
+    chosen = {"regression": ["mse-1e3", "mse-1e5", "mse-weighted-1e3"], "metric": ["circle-32", "pairs-32"]}
+    for name, cases in chosen.items():
+        assert main([name, "--quick", "--json", str(tmp_path), "--case", *cases]) == 0
+    return tmp_path
+
+
+def test_the_page_tells_of_compiled_formulas_where_they_were_measured(some_results: Path) -> None:
+    assert "torch.compile" not in performance_page.performance()
+    numbers = performance_page.results("regression")
+    numbers["rows"][0]["compiled_peer_over_ours"] = {"median": 1.5, "lower": 1.25, "upper": 1.75}
+    (some_results / "regression.json").write_text(json.dumps(numbers), encoding="utf-8")
+    assert "| mse-1e3 | 1.5 (1.25-1.75) |  |" in performance_page.performance()
+
+
+@pytest.mark.usefixtures("quiet_sources", "some_results")
+def test_the_page_and_its_pictures_show_what_was_measured_and_nothing_else() -> None:
+    page = performance_page.performance()
+    assert performance_page.families() == ["metric", "regression"]
+    assert re.findall(r"^## (.*)", page, re.MULTILINE) == ["Metric", "Regression"]
+    for name in ("mse-1e3", "mse-1e5", "mse-weighted-1e3", "circle-32", "pairs-32"):
+        assert f"| {name} |" in page
+    for name, curves in (("regression", ["mse (torch.nn)", "mse-weighted (lines)"]), ("metric", ["circle (PML)"])):
+        assert f"](performance/{name}.svg)" in page
+        drawn = performance_page.picture_of(name)
+        assert drawn == performance_page.picture_of(name), "each time another file"
+        assert all(f">{curve}<" in drawn for curve in curves)
+
+
+def test_every_picture_of_the_page_is_there() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    linked = re.findall(r"!\[.*?\]\((.*?)\)", (docs / "performance.md").read_text(encoding="utf-8"))
+    assert linked
+    assert {docs / name for name in linked} == set((docs / "performance").iterdir())
+
+
+def test_a_curve_goes_through_all_sizes_of_a_form() -> None:
+    forms = {
+        "mse-weighted-1e3": "mse-weighted",
+        "ce-class_weight-4096x1000": "ce-class_weight",
+        "triplet-all-128-cube": "triplet-all-cube",
+        "multi_similarity-3tuple-512": "multi_similarity-3tuple",
+    }
+    for name, form in forms.items():
+        assert SIZE_IN_NAME.sub("", name) == form
+
+
 def test_the_command_line_names_every_case() -> None:
-    parser = argparse.ArgumentParser()
-    metric.options(parser)
-    assert len(set(metric.NAMES)) == len(metric.CASES)
-    assert parser.parse_args(["--case", *metric.NAMES]).case == list(metric.NAMES)
+    for family in FAMILIES.values():
+        parser = argparse.ArgumentParser()
+        family.options(parser)
+        names = [case.name for case in family.cases]
+        assert len(set(names)) == len(names)
+        assert parser.parse_args(["--case", *names]).case == names

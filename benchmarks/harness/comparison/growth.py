@@ -34,13 +34,14 @@ def growth(case: Case, settings: Settings) -> dict[str, Any]:
     times: dict[int, float] = {}
     notes: dict[int, str] = {}
     for full in SIZES:
-        size, per_class = case.shape(full, quick=settings.quick)
-        batch = case.batch(size, per_class, settings.device)
-        function = step(case.ours(), batch.leaves, *batch.constants)
+        shape = case.shaped(full, quick=settings.quick)
+        size = shape[0]
+        batch = case.batch(*shape, settings.device)
+        function = step(case.ours(settings.device), batch.leaves, *batch.constants)
         try:
             with memory.limited(most, settings.device):
                 rounds = timed(
-                    {"ours": function}, budget=0.1 if settings.quick else settings.seconds / 5, device=settings.device
+                    {"ours": function}, budget=settings.seconds / 5, device=settings.device, quick=settings.quick
                 )
         except TooLargeError as error:
             notes[size] = str(error)

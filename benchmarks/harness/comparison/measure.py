@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import memory
-from benchmarks.harness.comparison.case import Batch, Case, Side
+from benchmarks.harness.comparison.case import Batch, Case, Shape, Side
 from benchmarks.harness.comparison.row import Row, Settings
 from benchmarks.harness.equality import Difference, Outcome, UnequalError, Value, difference, require_equal, step
 from benchmarks.harness.memory import GIBIBYTE, MEBIBYTE, TooLargeError
@@ -26,8 +26,15 @@ NEAR = 1e-6
 # float64 against float64, where nothing is that near to the hinge: whether it is the same mathematics
 EXACT = Difference(value=1e-9, gradient=1e-7)
 CHEAP = 2 * GIBIBYTE  # peers are also run in float64 where that takes no more
-SMALL = 16  # embeddings of the batch that warms a process up
+SMALL = 16  # rows of the batch that warms a process up
 BLOCK = 64 * MEBIBYTE  # largest matrix that the bare matrix products write
+RATIOS = {
+    "peer_over_ours": ("peer", "ours"),
+    "ours_over_peer": ("ours", "peer"),
+    "ours_over_products": ("ours", "products"),
+    "compiled_peer_over_ours": ("compiled peer", "ours"),
+    "compiled_peer_over_compiled_ours": ("compiled peer", "compiled ours"),
+}
 
 
 class OursTooLargeError(Exception):
@@ -36,12 +43,12 @@ class OursTooLargeError(Exception):
 
 def measured(case: Case, settings: Settings) -> Row:
     """Return a row: equality first, then time, then memory."""
-    size, per_class = case.shape(quick=settings.quick)
+    shape = case.shaped(quick=settings.quick)
     limits = {name: getattr(case, name) for name in ("faster", "slower", "lighter", "megabytes")}
-    blank = partial(Row, case.name, size, per_class, case.peer and case.peer.name, limits, not settings.quick)
+    blank = partial(Row, case.name, case.loss, shape, case.peer and case.peer.name, limits, not settings.quick)
     row = blank()
     try:
-        batch = case.batch(size, per_class, settings.device)
+        batch = case.batch(*shape, settings.device)
         row.equality = equality(case, batch, settings)
         del batch
         row = in_own_process(timed_row, row, case, settings) if settings.fresh else timed_row(row, case, settings)
@@ -67,16 +74,16 @@ def equality(case: Case, batch: Batch, settings: Settings) -> dict[str, Any]:
     reference = case.definition or case.peer
     assert reference is not None, f"{case.name} has nothing to be equal to"
     most = memory.allowed(settings.device)
-    whole = case.shape(quick=settings.quick)
-    size, per_class = case.shape(case.defined_at or None, quick=settings.quick)
-    while reference.bytes(size, per_class) > most:
-        size, per_class = size // 2, min(per_class, size // 8)
-    if (size, per_class) != whole:
-        batch = case.batch(size, per_class, settings.device)
+    whole = case.shaped(quick=settings.quick)
+    shape = case.shaped(case.defined_at or None, quick=settings.quick)
+    while reference.bytes(*shape) > most:
+        shape = case.resized(shape, shape[0] // 2)
+    if shape != whole:
+        batch = case.batch(*shape, settings.device)
     run = partial(contained, most=most, device=settings.device)
-    found: dict[str, Any] = {"at": size, "per_class": per_class, "tolerance_float64": EXACT._asdict()}
+    found: dict[str, Any] = {"at": shape, "tolerance_float64": EXACT._asdict()}
     try:
-        ours = run(case.ours(), batch)
+        ours = run(case.ours(settings.device), batch)
     except TooLargeError as error:
         raise OursTooLargeError(str(error)) from error
     double = batch.double()
@@ -86,14 +93,15 @@ def equality(case: Case, batch: Batch, settings: Settings) -> dict[str, Any]:
     name = f"{case.name} and {reference.name}"
     if case.definition is None:
         found["float32"] = require_equal(name, ours, expected, tolerance)._asdict()
-        if 2 * reference.bytes(size, per_class) > min(most, CHEAP):
+        if 2 * reference.bytes(*shape) > min(most, CHEAP):
             return found
         exact = run(reference.make(), double)
         found["peer_from_float64"] = difference(expected, exact)._asdict()
     else:
         exact = expected
     found["ours_from_float64"] = require_equal(f"{name} in float64", ours, exact, tolerance)._asdict()
-    found["float64"] = require_equal(f"{name}, both in float64", run(case.ours(), double), exact, EXACT)._asdict()
+    ours = run(case.ours(settings.device), double)
+    found["float64"] = require_equal(f"{name}, both in float64", ours, exact, EXACT)._asdict()
     return found
 
 
@@ -125,26 +133,27 @@ def outcome(value: Value, batch: Batch) -> Outcome:
 
 def timed_row(row: Row, case: Case, settings: Settings) -> Row:
     """Return a row with its times, on a batch made anew: what a process of its own can be asked for."""
-    measure_time(row, case, case.batch(row.size, row.per_class, settings.device), settings)
+    measure_time(row, case, case.batch(*row.shape, settings.device), settings)
     return row
 
 
 def measure_time(row: Row, case: Case, batch: Batch, settings: Settings) -> None:
     """Time ours, the peer and the bare matrix products in turns."""
     most = memory.allowed(settings.device)
-    functions: dict[str, Callable[[], object]] = {"ours": step(case.ours(), batch.leaves, *batch.constants)}
+    functions: dict[str, Callable[[], object]] = {
+        "ours": step(case.ours(settings.device), batch.leaves, *batch.constants)
+    }
     if case.peer is not None:
-        about = case.peer.bytes(row.size, row.per_class)
+        about = case.peer.bytes(*row.shape)
         if about > most:
             row.notes["peer"] = f"about {about / GIBIBYTE:.1f} GiB"
         else:
-            other = (
-                batch
-                if case.peer.shrink == 1
-                else case.batch(row.size // case.peer.shrink, row.per_class, settings.device)
-            )
+            other = batch if case.peer.shrink == 1 else case.batch(*shape_of_peer(case, row.shape), settings.device)
             functions["peer"] = step(case.peer.make(), other.leaves, *other.constants)
-    functions["products"] = products(*batch.compared(), case.products)
+            if settings.compiled and case.peer.formula:
+                functions |= compiled(case, batch, settings)
+    if case.products:
+        functions["products"] = products(*batch.compared(), case.products)
     for first in ("ours", "peer"):  # alone, so that whoever does not fit is known by name
         if first in functions:
             try:
@@ -155,12 +164,29 @@ def measure_time(row: Row, case: Case, batch: Batch, settings: Settings) -> None
                 del functions[first]
     if "ours" not in functions:
         return
-    row.rounds = timed(functions, budget=0.2 if settings.quick else settings.seconds, device=settings.device)
+    row.rounds = timed(functions, budget=settings.seconds, device=settings.device, quick=settings.quick)
     row.milliseconds = {name: 1000 * statistics.median(times) for name, times in row.rounds.items()}
-    row.ours_over_products = ratio(row.rounds["ours"], row.rounds["products"])
-    if "peer" in row.rounds:
-        row.peer_over_ours = ratio(row.rounds["peer"], row.rounds["ours"])
-        row.ours_over_peer = ratio(row.rounds["ours"], row.rounds["peer"])
+    for name, (numerator, denominator) in RATIOS.items():
+        if numerator in row.rounds and denominator in row.rounds:
+            setattr(row, name, ratio(row.rounds[numerator], row.rounds[denominator]))
+
+
+def compiled(case: Case, batch: Batch, settings: Settings) -> dict[str, Callable[[], Outcome]]:
+    """Return the steps of both sides under ``torch.compile``, after they were seen to be what they are without."""
+    steps = {}
+    sides: tuple[Side, ...] = ("ours", "peer")
+    for side in sides:
+        value = case.value(side, settings.device)
+        function = step(torch.compile(value, dynamic=False), batch.leaves, *batch.constants)
+        require_equal(f"{case.name}: {side} compiled", function(), outcome(value, batch), TOLERANCE)
+        steps[f"compiled {side}"] = function
+    return steps
+
+
+def shape_of_peer(case: Case, shape: Shape) -> Shape:
+    """Return the shape of the batch that the peer gets."""
+    assert case.peer is not None
+    return case.resized(shape, shape[0] // case.peer.shrink)
 
 
 def measure_memory(row: Row, case: Case, settings: Settings) -> None:
@@ -169,13 +195,12 @@ def measure_memory(row: Row, case: Case, settings: Settings) -> None:
     for side in sides:
         if side in row.notes:
             continue
-        size = row.size // (case.peer.shrink if case.peer is not None and side == "peer" else 1)
-        arguments = (case, side, size, row.per_class, settings.device)
+        shape = shape_of_peer(case, row.shape) if side == "peer" else row.shape
         try:
             if settings.fresh and settings.device == "cpu":
-                peak = memory.fresh(prepared, *arguments, limit=memory.allowed())
+                peak = memory.fresh(prepared, case, side, shape, limit=memory.allowed())
             else:
-                peak = memory.here(prepared(*arguments), settings.device)
+                peak = memory.here(prepared(case, side, shape, settings.device), settings.device)
         except TooLargeError as error:
             row.notes[side] = str(error)
             continue
@@ -183,12 +208,12 @@ def measure_memory(row: Row, case: Case, settings: Settings) -> None:
         row.memory_method = peak.method
 
 
-def prepared(case: Case, side: Side, size: int, per_class: int, device: str = "cpu") -> Callable[[], Outcome]:
+def prepared(case: Case, side: Side, shape: Shape, device: str = "cpu") -> Callable[[], Outcome]:
     """Return a step of one side of a case whose batch is built, after a small step has set up all that is set up
     once."""
-    value = case.value(side)
-    batch = case.batch(size, per_class, device)
-    outcome(value, case.batch(SMALL, min(case.per_class, SMALL // 4), device))
+    value = case.value(side, device)
+    batch = case.batch(*shape, device)
+    outcome(value, case.batch(*case.resized(shape, min(SMALL, shape[0])), device))
     return step(value, batch.leaves, *batch.constants)
 
 

@@ -1,0 +1,129 @@
+"""Losses of classifiers against torch.nn and the lines one writes: one element at a time, and cross-entropy in every
+form.
+
+float32, forward and backward. Nothing is timed before its value and gradient were seen to be the peer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import losses
+from benchmarks.cases.elementwise import leaf, of_lines, of_torch, probabilities, rows, seeded, weighted
+from benchmarks.harness.comparison.case import Batch, Case, Peer, with_weight
+from benchmarks.peers import lines
+
+WHAT = "float32, one weight for each sample where there are weights"
+SHAPE = "NxC"
+SMALL, MIDDLE, LARGE = (128, 10), (4096, 1000), (1024, 32000)
+
+
+def answers(size: int, device: str = "cpu") -> Batch:
+    """Return logits and the probability of yes."""
+    logits, target = torch.randn(2, size, generator=seeded())
+    return Batch((leaf(logits, device),), (target.sigmoid().to(device),))
+
+
+def sides(size: int, device: str = "cpu") -> Batch:
+    """Return scores and the side of 0 that each should be on, -1 or 1."""
+    scores, target = torch.randn(2, size, generator=seeded())
+    return Batch((leaf(scores, device),), (target.sign().to(device),))
+
+
+def classes(size: int, count: int, *rest: int | str) -> Batch:
+    """Return logits ``(N, C, ...)`` and class indices ``(N, ...)``."""
+    *places, device = rest or ("cpu",)
+    generator = seeded()
+    logits = torch.randn(size, count, *places, generator=generator)
+    labels = torch.randint(count, (size, *places), generator=generator)
+    return Batch((leaf(logits, str(device)),), (labels.to(device),))
+
+
+def ignored(*shape: int | str) -> Batch:
+    """Return the same with every tenth position ignored, in random places."""
+    leaves, (labels,) = classes(*shape)
+    ignore = torch.rand(labels.shape, generator=seeded()).to(labels.device) < 0.1
+    return Batch(leaves, (labels.masked_fill(ignore, -100),))
+
+
+def with_class_weight(size: int, count: int, device: str = "cpu") -> Batch:
+    """Return logits and class indices, and the weights of the classes for who takes them in the call."""
+    leaves, (labels,) = classes(size, count, device)
+    return Batch(leaves, (labels, torch.tensor(class_weight(count), device=device)))
+
+
+def class_weight(count: int) -> list[float]:
+    """Return weights of classes between 1/2 and 2, exact in every precision."""
+    return [0.5 * (1 + label % 4) for label in range(count)]
+
+
+def without_last(loss: losses.Loss, *batch: Any) -> Tensor:
+    """Call a loss that was told of the weights of classes when it was made."""
+    return loss(*batch[:-1])
+
+
+TORCH = of_torch(nn.CrossEntropyLoss)
+SMOOTHING = {"label_smoothing": 0.1}
+FORMS: dict[str, tuple[Peer, dict[str, Any]]] = {
+    "ce": (TORCH, {"batch": classes}),
+    "ce-soft": (TORCH, {"batch": probabilities}),
+    "ce-smoothing": (of_torch(partial(nn.CrossEntropyLoss, **SMOOTHING)), {"batch": classes, "parameters": SMOOTHING}),
+    "ce-class_weight": (
+        of_lines(lines.class_weighted_cross_entropy, 24),
+        {"batch": with_class_weight, "call": without_last},
+    ),
+    "ce-weighted": (
+        of_lines(lines.weighted_cross_entropy, 24),
+        {"batch": partial(weighted, classes), "call": with_weight},
+    ),
+    "ce-z_loss": (of_lines(lines.cross_entropy_with_z_loss), {"batch": classes, "parameters": {"z_loss": 1e-4}}),
+    "ce-ignored": (TORCH, {"batch": ignored}),
+}
+
+
+def cross_entropy(form: str, shape: tuple[int, ...], faster: float | None = None, lighter: float | None = None) -> Case:
+    """Return the case of a form of cross-entropy at a shape."""
+    peer, made = FORMS[form]
+    if form == "ce-class_weight":
+        made = {**made, "parameters": {"class_weight": class_weight(shape[1])}}
+    return Case(
+        f"{form}-{'x'.join(map(str, shape))}",
+        shape,
+        "cross_entropy",
+        **made,
+        peer=peer,
+        faster=faster,
+        lighter=lighter,
+    )
+
+
+def at_three_sizes(form: str, middle: float | None) -> Iterator[Case]:
+    """Yield the cases of a form, with what it must reach at the middle size."""
+    for shape in (SMALL, MIDDLE, LARGE):
+        yield cross_entropy(form, shape, middle if shape == MIDDLE else None)
+
+
+BINARY = (of_torch(nn.BCEWithLogitsLoss), of_lines(lines.weighted_binary_cross_entropy))
+HINGE = (of_lines(lines.hinge), of_lines(lines.weighted_hinge))
+
+CASES = (
+    *rows("bce", "binary_cross_entropy", answers, BINARY, {"1e3": 0.9, "1e7": 1.5}),
+    *rows("hinge", "hinge", sides, HINGE, {"1e3": 0.9, "1e6": 1.5, "1e7": 2.5}),
+    cross_entropy("ce", SMALL, 0.9),
+    cross_entropy("ce", (65536, 10), 3.0),
+    cross_entropy("ce", MIDDLE, 2.8, 1 / 2),
+    cross_entropy("ce", LARGE, 1.6, 1 / 2),
+    *at_three_sizes("ce-class_weight", 1.5),
+    *at_three_sizes("ce-soft", 1.3),
+    *at_three_sizes("ce-weighted", 1.5),
+    *at_three_sizes("ce-smoothing", 2.0),
+    *at_three_sizes("ce-z_loss", None),
+    cross_entropy("ce-ignored", (8, 21, 16, 16)),
+    cross_entropy("ce-ignored", (8, 21, 128, 128), 1.2),
+    cross_entropy("ce-ignored", (32, 21, 128, 128)),
+)

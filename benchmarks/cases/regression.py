@@ -1,0 +1,31 @@
+"""Losses of single numbers against torch.nn and, with weights, the line one writes: from a thousand to ten million.
+
+float32, forward and backward. Nothing is timed before its value and gradient were seen to be the peer's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from benchmarks.cases.elementwise import leaf, of_lines, of_torch, rows, seeded
+from benchmarks.harness.comparison.case import Batch
+from benchmarks.peers import lines
+
+WHAT = "float32, one weight for each number where there are weights"
+SHAPE = "numbers"
+
+
+def numbers(size: int, device: str = "cpu") -> Batch:
+    """Return predictions and targets, both scattered about 0."""
+    prediction, target = torch.randn(2, size, generator=seeded())
+    return Batch((leaf(prediction, device),), (target.to(device),))
+
+
+CASES = (
+    *rows("mse", "mse", numbers, (of_torch(nn.MSELoss), of_lines(lines.weighted_mse)), {"1e3": 0.9, "1e7": 1.5}),
+    *rows("mae", "mae", numbers, (of_torch(nn.L1Loss), of_lines(lines.weighted_mae)), {"1e7": 2.0}),
+    *rows(
+        "huber", "huber", numbers, (of_torch(nn.HuberLoss), of_lines(lines.weighted_huber)), {"1e3": 0.9, "1e7": 1.5}
+    ),
+)

@@ -1,0 +1,114 @@
+"""The lines one writes with ``torch.nn.functional`` for losses of single elements and samples.
+
+Each function is a value to differentiate. The last tensor is the weights, in those whose name says so.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def weighted_mean(items: Tensor, weight: Tensor) -> Tensor:
+    return (items * weight).sum() / weight.sum()
+
+
+def weighted_mse(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return ((prediction - target).square() * weight).sum() / weight.sum()
+
+
+def weighted_mae(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return ((prediction - target).abs() * weight).sum() / weight.sum()
+
+
+def weighted_huber(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean(F.huber_loss(prediction, target, reduction="none"), weight)
+
+
+def hinge(scores: Tensor, sides: Tensor) -> Tensor:
+    return (1 - sides * scores).clamp(min=0).mean()
+
+
+def weighted_hinge(scores: Tensor, sides: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean((1 - sides * scores).clamp(min=0), weight)
+
+
+def weighted_binary_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), weight)
+
+
+def class_weighted_cross_entropy(logits: Tensor, target: Tensor, class_weight: Tensor) -> Tensor:
+    return F.cross_entropy(logits, target, class_weight)
+
+
+def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean(F.cross_entropy(logits, target, reduction="none"), weight)
+
+
+def cross_entropy_with_z_loss(logits: Tensor, target: Tensor, z_loss: float = 1e-4) -> Tensor:
+    return F.cross_entropy(logits, target) + z_loss * logits.logsumexp(1).square().mean()
+
+
+def kl_divergence(logits: Tensor, probs: Tensor) -> Tensor:
+    return F.kl_div(logits.log_softmax(-1), probs, reduction="batchmean")
+
+
+def weighted_kl_divergence(logits: Tensor, probs: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean(F.kl_div(logits.log_softmax(-1), probs, reduction="none").sum(-1), weight)
+
+
+def js_divergences(logits: Tensor, probs: Tensor) -> Tensor:
+    own = logits.softmax(-1)
+    log_middle = ((own + probs) / 2).log()
+    both = own * (own.log() - log_middle) + probs * (probs.log() - log_middle)
+    return both.sum(-1) / 2
+
+
+def js_divergence(logits: Tensor, probs: Tensor) -> Tensor:
+    return js_divergences(logits, probs).mean()
+
+
+def weighted_js_divergence(logits: Tensor, probs: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean(js_divergences(logits, probs), weight)
+
+
+def wasserstein(samples: Tensor, target: Tensor) -> Tensor:
+    return (samples.sort(-1).values - target.sort(-1).values).abs().mean()
+
+
+def weighted_wasserstein(samples: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean((samples.sort(-1).values - target.sort(-1).values).abs().mean(-1), weight)
+
+
+def elbo(reconstruction: Tensor, mean: Tensor, log_variance: Tensor, data: Tensor) -> Tensor:
+    missed = F.binary_cross_entropy_with_logits(reconstruction, data, reduction="sum")
+    said = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum()
+    return (missed + said) / len(data)
+
+
+def weighted_elbo(reconstruction: Tensor, mean: Tensor, log_variance: Tensor, data: Tensor, weight: Tensor) -> Tensor:
+    missed = F.binary_cross_entropy_with_logits(reconstruction, data, reduction="none").sum(1)
+    said = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(1)
+    return weighted_mean(missed + said, weight)
+
+
+def contrastive_pairs(first: Tensor, second: Tensor, same: Tensor) -> Tensor:
+    return contrastive_items(first, second, same).mean()
+
+
+def weighted_contrastive_pairs(first: Tensor, second: Tensor, same: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean(contrastive_items(first, second, same), weight)
+
+
+def contrastive_items(first: Tensor, second: Tensor, same: Tensor, margin: float = 1.4) -> Tensor:
+    between = (first - second).norm(dim=1)
+    return (same * between.square() + (1 - same) * (margin - between).clamp(min=0).square()) / 2
+
+
+def triplets(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    return F.triplet_margin_loss(anchor, positive, negative, margin=0.2, eps=0.0)
+
+
+def weighted_triplets(anchor: Tensor, positive: Tensor, negative: Tensor, weight: Tensor) -> Tensor:
+    items = F.triplet_margin_loss(anchor, positive, negative, margin=0.2, eps=0.0, reduction="none")
+    return weighted_mean(items, weight)
