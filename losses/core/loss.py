@@ -101,6 +101,11 @@ class Loss(nn.Module, ABC):
         """Return the mean of a batch without weights by a faster way than its total; ``None`` where there is none."""
         return None
 
+    def hides_by_itself(self, output: Any, target: Any, weight: Tensor) -> bool:
+        """Return whether the loss of this batch is computed so that what has weight 0 changes nothing, even where it is
+        NaN; else that is masked beforehand, in copies of the batch."""
+        return False
+
     def batch_readings(self, output: Any, target: Any) -> dict[str, Tensor]:
         """Return what a batch tells beside its loss, by name: scalars without gradient."""
         return {}
@@ -286,7 +291,8 @@ class Loss(nn.Module, ABC):
             if due:
                 require_same_device(output=first_of(output), weight=weight)
             weight = beside_items(weight, output)
-            output, target = kind.mask(self, output, target, weight)
+            if due or not self.hides_by_itself(output, target, weight):
+                output, target = kind.mask(self, output, target, weight)
         if due and not is_meta(output):
             kind.inspect(self, output, target)
             if weight is not None:
