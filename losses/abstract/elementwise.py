@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
+import torch
 from torch import SymInt, Tensor
 
+from losses.core.inputs.kind import masked
 from losses.core.loss import Loss
-from losses.core.reduction import Total, expanded
+from losses.core.reduction import Total, expanded, hides_nothing, total_of
 from losses.ops.elementwise.blocks import suits_blocks, sum_in_blocks
 from losses.ops.elementwise.formulas import Formula
 
@@ -28,8 +30,8 @@ class ElementwiseLoss(Loss):
         """Return the value of every element, in the shape of the output."""
 
     def fused(self, output: Tensor, target: Tensor, reduction: str) -> Tensor | None:
-        """Return the plain ``"mean"`` or ``"sum"`` of a batch by a fused function of torch; ``None`` where it has
-        none."""
+        """Return the plain ``"mean"`` or ``"sum"`` of a batch, or with ``"none"`` its items, by a fused function of
+        torch; ``None`` where it has none."""
         return None
 
     def formula(self) -> Formula | None:
@@ -41,8 +43,22 @@ class ElementwiseLoss(Loss):
         if formula is not None and suits_blocks(output, target, weight):
             total = sum_in_blocks(formula, self.items, output, target, weight)
             return Total(total, output.numel() if weight is None else expanded(weight, output.shape).sum())
-        fused = self.fused(output, target, "sum") if weight is None else None
+        if weight is not None:
+            return self._weighted_total(output, target, weight)
+        fused = self.fused(output, target, "sum")
         return None if fused is None else Total(fused, output.numel())
+
+    def _weighted_total(self, output: Tensor, target: Tensor, weight: Tensor) -> Total:
+        """Return the total of a batch that was not masked yet."""
+        weight = expanded(weight, output.shape)
+        if not (all_count := hides_nothing(weight)):
+            output, target = masked(output, weight), masked(target, weight)
+        items = self.fused(output, target, "none")
+        if items is None:
+            items = self.items(output, target)
+        if all_count:
+            return Total(torch.dot(items.reshape(-1), weight.reshape(-1)), weight.sum())
+        return total_of(items, weight)
 
     def fast_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
         number = output.numel()
@@ -54,6 +70,4 @@ class ElementwiseLoss(Loss):
         return self.items(output, target).mean() if fused is None else fused
 
     def hides_by_itself(self, output: Any, target: Any, weight: Tensor) -> bool:
-        if self.reduction == "none" or not suits_blocks(output, target, weight):
-            return False
-        return self.formula() is not None
+        return self.reduction != "none"

@@ -27,7 +27,7 @@ from losses.core.inputs.kind import Kind
 from losses.core.outputs import tensors_in
 from losses.core.own_code import OwnCode
 from losses.core.parameters import as_configuration, declared_parameters
-from losses.core.precision import widened
+from losses.core.precision import matched, widened
 from losses.core.reduction import Total, accepted_normalizer, total_of, weighted
 from losses.core.torch_private import any_autocast, stepped_over
 
@@ -312,7 +312,7 @@ def beside_items(weight: Tensor, output: Any) -> Tensor:
     first = first_of(output)
     if first is None:
         return widened(weight) if weight.dtype.is_floating_point else weight.float()
-    return weight.to(widened(first).dtype)
+    return matched(weight, widened(first))
 
 
 def kind_of(loss: Loss, output: object) -> Kind:

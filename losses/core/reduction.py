@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from losses.core.errors import InputError, quoted
+from losses.core.precision import matched
 from losses.core.torch_private import may_read
 
 
@@ -70,7 +71,7 @@ class Total(NamedTuple):
         smallest = torch.finfo(self.sum.dtype).tiny  # of a number that can be divided by
         if isinstance(denominator, Tensor):
             if not denominator.ndim and may_read(denominator) and float(denominator.detach()) >= smallest:
-                mean = self.sum / denominator.to(self.sum.dtype)
+                mean = self.sum / matched(denominator, self.sum)
                 return mean.sum() if mean.ndim else mean
             if denominator.ndim and denominator.shape != self.sum.shape:
                 raise InputError(
@@ -112,12 +113,16 @@ def weighted(items: Tensor, weight: Tensor | None) -> Tensor:
 
 def hides_nothing(weight: Tensor) -> bool:
     """Return whether it costs nothing to find out that no weight is 0, and none is."""
-    return may_read(weight) and weight.numel() > 0 and float(weight.detach().amin()) > 0
+    if not may_read(weight) or not weight.numel():
+        return False
+    return float((weight.detach() if weight.requires_grad else weight).amin()) > 0
 
 
 def expanded(weight: Tensor, shape: Sequence[int]) -> Tensor:
     """Return ``weight`` in the shape of the items: the same shape already, or one weight for each leading index."""
     require_weight_fits(weight, shape)
+    if weight.ndim == len(shape):
+        return weight
     return weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim)).expand(shape)
 
 
