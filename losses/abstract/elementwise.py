@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
+import torch
 from torch import SymInt, Tensor
 
+from losses.core.inputs.kind import masked
 from losses.core.loss import Loss
-from losses.core.reduction import Total
+from losses.core.reduction import Total, expanded, hides_nothing, total_of
+from losses.ops.elementwise.blocks import suits_blocks, sum_in_blocks
+from losses.ops.elementwise.formulas import Formula
 
 
 class ElementwiseLoss(Loss):
     """A loss whose items are the elements of one tensor: :meth:`items` returns a value for each.
 
-    Where torch has a fused function for the plain mean and sum, :meth:`fused` calls it; the contract proves it equal.
+    Two methods make it faster, and the contract proves both equal to the items:
+
+    - :meth:`fused`, where torch has a fused function for the plain mean and sum;
+    - :meth:`formula`, value and derivative of an element: with it sums over many elements are made in blocks that stay
+      in a cache, weighted ones too.
     """
 
     @abstractmethod
@@ -21,16 +30,44 @@ class ElementwiseLoss(Loss):
         """Return the value of every element, in the shape of the output."""
 
     def fused(self, output: Tensor, target: Tensor, reduction: str) -> Tensor | None:
-        """Return the plain ``"mean"`` or ``"sum"`` of a batch by a fused function of torch; ``None`` where it has
-        none."""
+        """Return the plain ``"mean"`` or ``"sum"`` of a batch, or with ``"none"`` its items, by a fused function of
+        torch; ``None`` where it has none."""
+        return None
+
+    def formula(self) -> Formula | None:
+        """Return value and derivative of an element, written into buffers; ``None`` where there are only the items."""
         return None
 
     def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        total = self.fused(output, target, "sum") if weight is None else None
-        return None if total is None else Total(total, output.numel())
+        formula = self.formula()
+        if formula is not None and suits_blocks(output, target, weight):
+            total = sum_in_blocks(formula, self.items, output, target, weight)
+            return Total(total, output.numel() if weight is None else expanded(weight, output.shape).sum())
+        if weight is not None:
+            return self._weighted_total(output, target, weight)
+        fused = self.fused(output, target, "sum")
+        return None if fused is None else Total(fused, output.numel())
+
+    def _weighted_total(self, output: Tensor, target: Tensor, weight: Tensor) -> Total:
+        """Return the total of a batch that was not masked yet."""
+        weight = expanded(weight, output.shape)
+        if not (all_count := hides_nothing(weight)):
+            output, target = masked(output, weight), masked(target, weight)
+        items = self.fused(output, target, "none")
+        if items is None:
+            items = self.items(output, target)
+        if all_count:
+            return Total(torch.dot(items.reshape(-1), weight.reshape(-1)), weight.sum())
+        return total_of(items, weight)
 
     def fast_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
         number = output.numel()
         if not number or isinstance(number, SymInt):  # torch's mean of nothing is NaN
             return None
-        return self.fused(output, target, "mean")
+        if suits_blocks(output, target) and self.formula() is not None:
+            return None
+        fused = self.fused(output, target, "mean")
+        return self.items(output, target).mean() if fused is None else fused
+
+    def hides_by_itself(self, output: Any, target: Any, weight: Tensor) -> bool:
+        return self.reduction != "none"

@@ -17,6 +17,8 @@ from losses.extend import (
     register_values,
     require_same_shape,
 )
+from losses.ops.elementwise import formulas
+from losses.ops.elementwise.formulas import Formula
 
 
 def binary_cross_entropy(
@@ -102,6 +104,9 @@ class BinaryCrossEntropyLoss(ElementwiseLoss):
         return binary_cross_entropy(
             logits, target, label_smoothing=self.label_smoothing, positive_weight=positive_weight
         )
+
+    def formula(self) -> Formula | None:
+        return formulas.binary_cross_entropy(self.label_smoothing) if self.positive_weight is None else None
 
     def fused(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor | None:
         if self.positive_weight is not None:

@@ -14,14 +14,20 @@ from losses.extend import (
     register,
     require_same_shape,
 )
+from losses.ops.elementwise import formulas
+from losses.ops.elementwise.formulas import Formula
 
 
 def hinge(scores: Tensor, target: Tensor, *, margin: float = 1.0, power: Literal[1, 2] = 1) -> Tensor:
     """Return the hinge loss of every element, unreduced; see :class:`HingeLoss`."""
     require_same_shape(scores=scores, target=target)
-    agreement = scores.where(target > 0, -scores)
-    shortfall = (margin - agreement).relu()
+    shortfall = (margin - scores * side_of(target, scores)).relu()
     return shortfall if power == 1 else shortfall.square()
+
+
+def side_of(target: Tensor, scores: Tensor) -> Tensor:
+    """Return 1 where a target is above 0 and -1 elsewhere, in the dtype of the scores."""
+    return (target > 0).to(scores.dtype).mul_(2).sub_(1)
 
 
 @register(
@@ -69,3 +75,6 @@ class HingeLoss(ElementwiseLoss):
 
     def items(self, scores: Tensor, target: Tensor) -> Tensor:
         return hinge(scores, target, margin=self.margin, power=self.power)
+
+    def formula(self) -> Formula:
+        return formulas.hinge(self.margin, self.power)

@@ -27,7 +27,7 @@ from losses.core.inputs.kind import Kind
 from losses.core.outputs import tensors_in
 from losses.core.own_code import OwnCode
 from losses.core.parameters import as_configuration, declared_parameters
-from losses.core.precision import widened
+from losses.core.precision import matched, widened
 from losses.core.reduction import Total, accepted_normalizer, total_of, weighted
 from losses.core.torch_private import any_autocast, stepped_over
 
@@ -100,6 +100,11 @@ class Loss(nn.Module, ABC):
     def fast_mean(self, output: Any, target: Any) -> Tensor | None:
         """Return the mean of a batch without weights by a faster way than its total; ``None`` where there is none."""
         return None
+
+    def hides_by_itself(self, output: Any, target: Any, weight: Tensor) -> bool:
+        """Return whether the loss of this batch is computed so that what has weight 0 changes nothing, even where it is
+        NaN; else that is masked beforehand, in copies of the batch."""
+        return False
 
     def batch_readings(self, output: Any, target: Any) -> dict[str, Tensor]:
         """Return what a batch tells beside its loss, by name: scalars without gradient."""
@@ -286,7 +291,8 @@ class Loss(nn.Module, ABC):
             if due:
                 require_same_device(output=first_of(output), weight=weight)
             weight = beside_items(weight, output)
-            output, target = kind.mask(self, output, target, weight)
+            if due or not self.hides_by_itself(output, target, weight):
+                output, target = kind.mask(self, output, target, weight)
         if due and not is_meta(output):
             kind.inspect(self, output, target)
             if weight is not None:
@@ -306,7 +312,7 @@ def beside_items(weight: Tensor, output: Any) -> Tensor:
     first = first_of(output)
     if first is None:
         return widened(weight) if weight.dtype.is_floating_point else weight.float()
-    return weight.to(widened(first).dtype)
+    return matched(weight, widened(first))
 
 
 def kind_of(loss: Loss, output: object) -> Kind:

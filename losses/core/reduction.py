@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from losses.core.errors import InputError, quoted
+from losses.core.precision import matched
+from losses.core.torch_private import may_read
 
 
 class Total(NamedTuple):
@@ -68,6 +70,9 @@ class Total(NamedTuple):
             denominator = torch.full((), denominator, device=self.sum.device)
         smallest = torch.finfo(self.sum.dtype).tiny  # of a number that can be divided by
         if isinstance(denominator, Tensor):
+            if not denominator.ndim and may_read(denominator) and float(denominator.detach()) >= smallest:
+                mean = self.sum / matched(denominator, self.sum)
+                return mean.sum() if mean.ndim else mean
             if denominator.ndim and denominator.shape != self.sum.shape:
                 raise InputError(
                     f"normalizer has shape {tuple(denominator.shape)}, "
@@ -101,13 +106,23 @@ def weighted(items: Tensor, weight: Tensor | None) -> Tensor:
     """Return the items times their weights; a weight covers the items or their leading dimensions."""
     if weight is None:
         return items
+    hidden = not hides_nothing(weight)
     weight = expanded(weight, items.shape)
-    return items.masked_fill(weight == 0, 0) * weight  # an infinite item of weight 0 is 0 too
+    return (items.masked_fill(weight == 0, 0) if hidden else items) * weight  # an infinite item of weight 0 is 0 too
+
+
+def hides_nothing(weight: Tensor) -> bool:
+    """Return whether it costs nothing to find out that no weight is 0, and none is."""
+    if not may_read(weight) or not weight.numel():
+        return False
+    return float((weight.detach() if weight.requires_grad else weight).amin()) > 0
 
 
 def expanded(weight: Tensor, shape: Sequence[int]) -> Tensor:
     """Return ``weight`` in the shape of the items: the same shape already, or one weight for each leading index."""
     require_weight_fits(weight, shape)
+    if weight.ndim == len(shape):
+        return weight
     return weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim)).expand(shape)
 
 

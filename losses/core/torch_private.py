@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,6 +46,13 @@ def functions_can_be_applied() -> bool:
 def is_dispatched_to_python() -> bool:
     """Return whether somebody records or replaces the operations that are called, or may do so."""
     return _modes is None or _modes() > 0
+
+
+def may_read(tensor: Tensor) -> bool:
+    """Return whether looking at values costs nothing: on a CPU where nobody traces or transforms what is done."""
+    if tensor.device.type != "cpu" or is_compiling():
+        return False
+    return not (is_dispatched_to_python() or transforms_are_active())
 
 
 def stepped_over(function: F) -> F:

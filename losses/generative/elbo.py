@@ -130,6 +130,12 @@ class ELBOLoss(Loss):
         reconstruction, divergence = self._parts(output, target)
         return reconstruction + self._beta() * divergence
 
+    def fast_total(self, output: VAEOutput, target: Tensor, weight: Tensor | None) -> Total:
+        """Return the total without an item of the reconstruction for every element."""
+        reconstruction = self.reconstruction._total(output.reconstruction, target, weight).sum
+        divergence = total_of(self._divergence(output), weight)
+        return Total(reconstruction + self._beta() * divergence.sum, divergence.denominator)
+
     @torch.no_grad()
     def terms(self, output: VAEOutput, target: Tensor) -> Mapping[str, Tensor]:
         """Return the mean ``reconstruction`` and ``divergence`` (before beta) of a batch, detached, for logging."""
@@ -158,8 +164,12 @@ class ELBOLoss(Loss):
     def _parts(self, output: VAEOutput, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return reconstruction and divergence of every sample."""
         missed = self.reconstruction.items(output.reconstruction, target)
+        return over_event(missed), self._divergence(output)
+
+    def _divergence(self, output: VAEOutput) -> Tensor:
+        """Return the divergence of every sample, before beta."""
         divergence = over_event(gaussian_kl(output.mean, output.log_variance).clamp(min=self.free_bits))
-        return over_event(missed), divergence if self.capacity is None else (divergence - self.capacity).abs()
+        return divergence if self.capacity is None else (divergence - self.capacity).abs()
 
 
 def over_event(values: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from losses.core.torch_private import may_read
 from losses.extend import (
     EMBEDDINGS,
     NON_NEGATIVE,
@@ -27,7 +28,6 @@ from losses.extend import (
     weighted,
 )
 from losses.ops.distances import just_beyond, pairwise_distance, rowwise_distance, squares_of_anchors
-from losses.ops.eager import may_read
 from losses.ops.tiles.whole_batch import tileable, tiles_of
 from losses.ops.triplets.definitions import (
     Compared,

@@ -1,4 +1,4 @@
-"""When a derivative taken by hand may stand in for the plain composition, and when looking at a value costs nothing."""
+"""When a derivative taken by hand may stand in for the plain composition."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
-from losses.core.torch_private import is_dispatched_to_python, transforms_are_active
+from losses.core.torch_private import transforms_are_active
 
 
 def is_eager(*tensors: Tensor | None) -> bool:
@@ -25,8 +25,3 @@ def is_eager(*tensors: Tensor | None) -> bool:
 def is_dual(tensor: Tensor) -> bool:
     """Return whether a tensor carries a tangent of forward-mode differentiation."""
     return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]  # torch leaves it untyped
-
-
-def may_read(tensor: Tensor) -> bool:
-    """Return whether looking at values costs nothing: on a CPU where nobody traces what is done."""
-    return tensor.device.type == "cpu" and not is_compiling() and not is_dispatched_to_python()

@@ -16,6 +16,8 @@ from losses.extend import (
     require_same_shape,
     scales,
 )
+from losses.ops.elementwise import formulas
+from losses.ops.elementwise.formulas import Formula
 
 
 def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
@@ -71,6 +73,9 @@ class HuberLoss(ElementwiseLoss):
 
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
         return huber(prediction, target, delta=self.delta)
+
+    def formula(self) -> Formula:
+        return formulas.huber(self.delta)
 
     def fused(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
         return F.huber_loss(prediction, target, reduction=reduction, delta=self.delta)

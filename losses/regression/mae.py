@@ -16,6 +16,7 @@ from losses.extend import (
     require_same_shape,
     scales,
 )
+from losses.ops.elementwise.formulas import ABSOLUTE, Formula
 
 
 def mae(prediction: Tensor, target: Tensor) -> Tensor:
@@ -62,6 +63,9 @@ class MAELoss(ElementwiseLoss):
 
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
         return mae(prediction, target)
+
+    def formula(self) -> Formula:
+        return ABSOLUTE
 
     def fused(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
         return F.l1_loss(prediction, target, reduction=reduction)

@@ -16,6 +16,7 @@ from losses.extend import (
     require_same_shape,
     scales,
 )
+from losses.ops.elementwise.formulas import SQUARED, Formula
 
 
 def mse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -62,6 +63,9 @@ class MSELoss(ElementwiseLoss):
 
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
         return mse(prediction, target)
+
+    def formula(self) -> Formula:
+        return SQUARED
 
     def fused(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
         return F.mse_loss(prediction, target, reduction=reduction)

@@ -250,11 +250,15 @@ def test_a_wrong_reconstruction_is_refused_with_its_path(reconstruction: Any, wo
 
 
 class AsksForAutocast(losses.MSELoss):
-    """Says whether autocast was on where items were made."""
+    """Says whether autocast was on where items or their total were made."""
 
     def items(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         self.was_on = torch.is_autocast_enabled("cpu")
         return super().items(prediction, target)
+
+    def fast_total(self, *batch: Any) -> losses.Total | None:
+        self.was_on = torch.is_autocast_enabled("cpu")
+        return super().fast_total(*batch)
 
 
 def test_autocast_is_off_in_every_way_into_the_loss() -> None:

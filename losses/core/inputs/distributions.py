@@ -17,7 +17,7 @@ from losses.core.inputs.kind import REGIMES, Asked, Batch, Form, Kind, filled, h
 from losses.core.outputs import Samples, map_tensors
 from losses.core.parameters import DistributionForm
 from losses.core.precision import matched, widened, widened_probabilities
-from losses.core.reduction import expanded
+from losses.core.reduction import expanded, hides_nothing
 
 FORMS: tuple[DistributionForm, ...] = get_args(DistributionForm)
 
@@ -70,6 +70,8 @@ class Distributions(Kind):
     def mask(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
         output_form, target_form = self.forms(loss)
         weight = expanded(weight, output.shape[:-1])
+        if hides_nothing(weight):
+            return Batch(output, target)
         return Batch(
             uniform_where_masked(output, weight, output_form), uniform_where_masked(target, weight, target_form)
         )
@@ -214,6 +216,8 @@ class Transport(Kind):
 
     def mask(self, loss: Any, output: Samples, target: Samples, weight: Tensor) -> Batch:
         weight = expanded(weight, output.points.shape[:-1])
+        if hides_nothing(weight):
+            return Batch(output, target)
         form = self.ask(loss, "form")
         mask = partial(uniform_where_masked, weight=weight)
         return Batch(

@@ -24,7 +24,7 @@ from losses.core.inputs.kind import (
 from losses.core.labelled import LabelledBatch, labelled_batch
 from losses.core.outputs import Pairs, Triplets
 from losses.core.precision import matched, widened
-from losses.core.reduction import require_weight_fits
+from losses.core.reduction import hides_nothing, require_weight_fits
 
 
 class Embeddings(Kind):
@@ -123,6 +123,8 @@ class PairInput(Kind):
 
     def mask(self, loss: Any, output: Pairs, target: Tensor, weight: Tensor) -> Batch:
         require_weight_fits(weight, target.shape)
+        if hides_nothing(weight):
+            return Batch(output, target)
         return Batch(Pairs(*(masked(part, weight) for part in output)), masked(target, weight))
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
@@ -221,6 +223,8 @@ class TripletInput(Kind):
 
     def mask(self, loss: Any, output: Triplets, target: None, weight: Tensor) -> Batch:
         require_weight_fits(weight, output.anchor.shape[:1])
+        if hides_nothing(weight):
+            return Batch(output, None)
         return Batch(Triplets(*(masked(part, weight) for part in output)), None)
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:

@@ -27,7 +27,7 @@ from losses.core.inputs.kind import (
 )
 from losses.core.outputs import VAEOutput
 from losses.core.precision import matched, widened
-from losses.core.reduction import require_weight_fits
+from losses.core.reduction import hides_nothing, require_weight_fits
 
 
 class VAE(Kind):
@@ -67,6 +67,8 @@ class VAE(Kind):
 
     def mask(self, loss: Any, output: VAEOutput, target: Tensor, weight: Tensor) -> Batch:
         require_weight_fits(weight, target.shape[:1])
+        if hides_nothing(weight):
+            return Batch(output, target)
         return Batch(VAEOutput(*(masked(part, weight) for part in output)), masked(target, weight))
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:

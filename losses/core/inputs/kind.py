@@ -12,7 +12,7 @@ from torch import Tensor
 from losses.core import checks as check
 from losses.core.errors import ConfigError, quoted
 from losses.core.outputs import map_floating
-from losses.core.reduction import require_weight_fits
+from losses.core.reduction import hides_nothing, require_weight_fits
 
 REGIMES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "times 100": lambda t: t * 1e2,
@@ -110,6 +110,8 @@ class Kind(ABC):
         """Replace what has weight 0 by harmless values, so that even a NaN there changes nothing, in value or
         gradient."""
         require_weight_fits(weight, output.shape)
+        if hides_nothing(weight):
+            return Batch(output, target)
         return Batch(masked(output, weight), masked(target, weight))
 
     @abstractmethod

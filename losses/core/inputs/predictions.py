@@ -27,7 +27,7 @@ from losses.core.inputs.kind import (
     yes_and_no,
 )
 from losses.core.precision import matched, widened
-from losses.core.reduction import expanded
+from losses.core.reduction import expanded, hides_nothing
 
 
 class Pointwise(Kind):
@@ -217,7 +217,10 @@ class Logits(Kind):
             )
 
     def mask(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
-        absent = expanded(weight, positions(output)) == 0
+        weight = expanded(weight, positions(output))
+        if hides_nothing(weight):
+            return Batch(output, target)
+        absent = weight == 0
         if target.dtype.is_floating_point:
             target = target.masked_fill(absent.unsqueeze(1), 1 / output.shape[1])
         else:

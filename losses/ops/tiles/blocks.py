@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from losses.core.precision import accumulation_dtype
+from losses.core.torch_private import may_read
 from losses.ops.distances import length, squares_of_anchors
-from losses.ops.eager import may_read
 from losses.ops.tiles.exact import TOO_CLOSE, ExactBlock, ExactPoints, at_diagonal, augmented, measured
 from losses.ops.tiles.sizes import sizes
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.ops.eager import may_read
+from losses.core.torch_private import may_read
 from losses.ops.tiles.blocks import Tile
 
 

@@ -23,6 +23,10 @@ class BlockSizes:
     """Pairs up to which float64 costs less than to find out whether float32 would do."""
     strip: int = 1 << 15
     """Elements that stay in the nearest cache."""
+    in_blocks: int = 1 << 18
+    """Elements from which on a plain sum over them is made in blocks: before, torch's fused functions are faster."""
+    weighted_in_blocks: int = 1 << 14
+    """Likewise of a weighted sum."""
     group: int = 32
     """Columns of which only the best takes part in a search."""
     temporary: int = 1 << 22
