@@ -1,0 +1,171 @@
+"""Sums over elements in blocks equal the definition, at sizes that do and do not divide the block, and in any memory."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import losses
+from losses.core.loss import Loss
+from losses.ops.elementwise import blocks
+from losses.ops.elementwise.buffers import buffers
+from losses.ops.tiles.sizes import block_sizes, sizes
+
+LOSSES: dict[str, dict[str, Any]] = {
+    "mse": {},
+    "mae": {},
+    "huber": {"delta": 0.7},
+    "hinge": {"margin": 0.5},
+    "squared hinge": {"margin": 0.5, "power": 2},
+    "binary_cross_entropy": {},
+    "smooth binary_cross_entropy": {"label_smoothing": 0.2},
+}
+every_loss = pytest.mark.parametrize("name", LOSSES)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_blocks() -> Iterator[None]:
+    with block_sizes(strip=8, in_blocks=0, weighted_in_blocks=0):
+        yield
+
+
+def made(name: str, **parameters: Any) -> Loss:
+    return losses.create(name.split()[-1], **LOSSES[name], **parameters)
+
+
+def drawn(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    output = 3 * torch.randn(shape, generator=random, dtype=torch.float64)
+    return output.requires_grad_(), torch.rand(shape, generator=random, dtype=torch.float64)
+
+
+def both(loss: Loss, output: Tensor, target: Tensor, weight: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+    """Return the mean and its gradient, in blocks and by the definition."""
+    with block_sizes(in_blocks=1 << 40, weighted_in_blocks=1 << 40):
+        shown = output if weight is None else output.where(weight.reshape(-1, *[1] * (output.ndim - 1)) != 0, 0)
+        definition = loss.definition_total(shown, target, weight).mean()
+    return [(value, torch.autograd.grad(value, output)[0]) for value in (loss(output, target, weight=weight), definition)]
+
+
+@every_loss
+@settings(deadline=None)
+@given(rows=st.integers(1, 40), columns=st.integers(1, 20), seed=st.integers(0, 1000), weighted=st.booleans())
+def test_values_and_gradients_equal_the_definition(
+    name: str, rows: int, columns: int, seed: int, weighted: bool
+) -> None:
+    output, target = drawn(rows, columns, seed=seed)
+    weight = None
+    if weighted:
+        weight = torch.rand(rows, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.1
+        weight = weight * (torch.arange(rows) % 3 != 1)
+    (value, gradient), (right, expected) = both(made(name), output, target, weight)
+    torch.testing.assert_close(value, right, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
+
+
+@every_loss
+@pytest.mark.parametrize("form", ["per element", "per row", "three dimensions", "transposed", "every second"])
+def test_in_any_memory(name: str, form: str) -> None:
+    output, target = drawn(6, 4, 5)
+    weight = None
+    if form == "per element":
+        weight = torch.linspace(0, 2, 120, dtype=torch.float64).reshape(6, 4, 5)
+    elif form == "per row":
+        weight = torch.linspace(0, 2, 24, dtype=torch.float64).reshape(6, 4)
+    batch = {"transposed": (output.mT, target.mT), "every second": (output[::2], target[::2])}.get(form, (output, target))
+    loss = made(name)
+    value = loss(*batch, weight=weight)
+    right = loss.definition_total(*batch, weight).mean()
+    torch.testing.assert_close(value, right, rtol=1e-12, atol=1e-12)
+    for got, expected in zip(torch.autograd.grad(value, output), torch.autograd.grad(right, output), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@every_loss
+def test_what_has_weight_0_may_be_nan(name: str) -> None:
+    output, target = drawn(30)
+    weight = (torch.arange(30) % 4 > 0).double()
+    loss = made(name)
+    loss(output, target)  # the first batch is inspected
+    (right,) = torch.autograd.grad(loss(output, target, weight=weight), output)
+    with torch.no_grad():
+        output[weight == 0] = torch.nan
+        target = target.masked_fill(weight == 0, torch.inf)
+    value = loss(output, target, weight=weight)
+    assert value.isfinite()
+    torch.testing.assert_close(torch.autograd.grad(value, output)[0], right)
+
+
+@every_loss
+def test_a_graph_can_be_kept_and_scaled_and_differentiated_again(name: str) -> None:
+    output, target = drawn(50)
+    weight = torch.linspace(0, 1, 50, dtype=torch.float64)
+    value = made(name)(output, target, weight=weight)
+    (first,) = torch.autograd.grad(value, output, retain_graph=True)
+    (second,) = torch.autograd.grad(value, output, torch.tensor(-3.0, dtype=torch.float64), retain_graph=True)
+    torch.testing.assert_close(second, -3 * first)
+    (again,) = torch.autograd.grad(value, output, create_graph=True)
+    torch.testing.assert_close(again, first)
+    if again.requires_grad:
+        (curvature,) = torch.autograd.grad(again.square().sum(), output)
+        plain = made(name).definition_total(output, target, weight).mean()
+        (slope,) = torch.autograd.grad(plain, output, create_graph=True)
+        torch.testing.assert_close(curvature, torch.autograd.grad(slope.square().sum(), output)[0])
+
+
+@every_loss
+def test_who_wants_another_derivative_gets_it_from_the_definition(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks.BlockSum, "apply", lambda *_: pytest.fail("in blocks"))
+    output, target = drawn(20)
+    weight = torch.ones(20, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.grad(made(name)(output, target, weight=weight), weight)[0].isfinite().all()
+    assert torch.func.grad(made(name))(output, target).isfinite().all()
+    if name in ("mse", "mae", "huber"):
+        assert torch.autograd.grad(made(name)(output, target.requires_grad_()), target)[0].isfinite().all()
+
+
+def test_nothing_is_computed_for_what_needs_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks.BlockSum, "backward", lambda *_: pytest.fail("backward"))
+    output, target = drawn(20)
+    assert not losses.create("mse")(output.detach(), target).requires_grad
+    with torch.inference_mode():
+        losses.create("mse")(output, target)
+    assert losses.create("mse")(output, target).requires_grad  # the buffers of inference are no others'
+
+
+@pytest.mark.parametrize("hides", [False, True])
+@pytest.mark.parametrize("columns", [1, 3])
+def test_no_block_is_larger_than_its_size(columns: int, hides: bool) -> None:
+    output, target = drawn(100, columns)
+    all_blocks = list(blocks.blocks(output.detach(), target, torch.ones(100, dtype=torch.float64), hides))
+    assert len(all_blocks) == -(-100 // (sizes().strip // columns))
+    assert all(part.numel() <= sizes().strip for block in all_blocks for part in block if part is not None)
+
+
+def test_threads_and_calls_in_calls_have_buffers_of_their_own() -> None:
+    with buffers(torch.float64, 5, 2) as (first, second), buffers(torch.float64, 5, 2) as (third, fourth):
+        assert len({each.data_ptr() for each in (first, second, third, fourth)}) == 4
+        found: list[int] = []
+
+        def ask() -> None:
+            with buffers(torch.float64, 5, 1) as (only,):
+                found.append(only.data_ptr())
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join(timeout=30)
+    assert found and found[0] not in {each.data_ptr() for each in (first, second, third, fourth)}
+
+
+@pytest.mark.parametrize("name", ["mse", "huber", "binary_cross_entropy"])
+def test_single_precision_of_a_million_is_as_near_as_torch_is(name: str) -> None:
+    output, target = (part.float().detach() for part in drawn(1_000_003))
+    with block_sizes(strip=1 << 15):
+        value = losses.create(name)(output, target)
+    exact = losses.create(name)(output.double(), target.double())
+    assert value.item() == pytest.approx(exact.item(), rel=1e-6)
