@@ -1,4 +1,4 @@
-"""Sums over elements in blocks equal the definition, at sizes that do and do not divide the block, and in any memory."""
+"""Sums over elements in blocks equal the definition: at sizes that do and do not divide the block, in any memory."""
 
 import threading
 from collections.abc import Iterator
@@ -49,7 +49,8 @@ def both(loss: Loss, output: Tensor, target: Tensor, weight: Tensor | None = Non
     with block_sizes(in_blocks=1 << 40, weighted_in_blocks=1 << 40):
         shown = output if weight is None else output.where(weight.reshape(-1, *[1] * (output.ndim - 1)) != 0, 0)
         definition = loss.definition_total(shown, target, weight).mean()
-    return [(value, torch.autograd.grad(value, output)[0]) for value in (loss(output, target, weight=weight), definition)]
+    values = loss(output, target, weight=weight), definition
+    return [(value, torch.autograd.grad(value, output)[0]) for value in values]
 
 
 @every_loss
@@ -77,7 +78,8 @@ def test_in_any_memory(name: str, form: str) -> None:
         weight = torch.linspace(0, 2, 120, dtype=torch.float64).reshape(6, 4, 5)
     elif form == "per row":
         weight = torch.linspace(0, 2, 24, dtype=torch.float64).reshape(6, 4)
-    batch = {"transposed": (output.mT, target.mT), "every second": (output[::2], target[::2])}.get(form, (output, target))
+    others = {"transposed": (output.mT, target.mT), "every second": (output[::2], target[::2])}
+    batch = others.get(form, (output, target))
     loss = made(name)
     value = loss(*batch, weight=weight)
     right = loss.definition_total(*batch, weight).mean()
