@@ -17,10 +17,13 @@ from losses.extend import (
     Loss,
     Positive,
     Reduction,
+    Total,
     checked,
     register,
     widened,
 )
+from losses.ops.elementwise.divergence import ForwardKL, ReverseKL, total_over_distributions
+from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.numerics.log_space import floored_beside, log_probabilities, relative_entropy
 
 
@@ -123,6 +126,33 @@ class KLDivergenceLoss(Loss):
                 (part / self.temperature).log_softmax(-1) for part in (log_probs, target_log_probs)
             )
         return self.temperature**2 * kl_divergence(log_probs, target_log_probs, direction=self.direction)
+
+    def fast_total(
+        self, output: Tensor | Distribution, target: Tensor | Distribution, weight: Tensor | None
+    ) -> Total | None:
+        return self._total_of_rows(output, target, weight)
+
+    def fast_mean(self, output: Tensor | Distribution, target: Tensor | Distribution) -> Tensor | None:
+        total = self._total_of_rows(output, target, None, mean=True)
+        return None if total is None else total.sum
+
+    def _total_of_rows(
+        self,
+        output: Tensor | Distribution,
+        target: Tensor | Distribution,
+        weight: Tensor | None,
+        *,
+        mean: bool = False,
+    ) -> Total | None:
+        """Return the total of logits by blocks of rows, where they are many; for the ``mean`` its sum is divided
+        already."""
+        if self.output_form != "logits" or not (isinstance(output, Tensor) and isinstance(target, Tensor)):
+            return None
+        if not has_fast_rows(output, target, weight):
+            return None
+        kind = ForwardKL if self.direction == "forward" else ReverseKL
+        formula = kind(target, self.target_form, self.items, temperature=self.temperature)
+        return total_over_distributions(formula, output, weight, mean=mean)
 
     def _of_objects(self, output: Distribution, target: Distribution) -> Tensor:
         if self.temperature != 1:

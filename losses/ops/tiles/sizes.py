@@ -27,6 +27,10 @@ class BlockSizes:
     """Columns of which only the best takes part in a search."""
     temporary: int = 1 << 22
     """Elements of the largest temporary of a plain composition."""
+    row_kernel: int = 1 << 14
+    """Scores of a batch from which rows of scores are summed in blocks, with the gradient by hand."""
+    row_elements: int = 1 << 18
+    """Of all buffers of a block of rows: they fit into the cache together."""
 
 
 _sizes = BlockSizes()
