@@ -7,7 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.ops.elementwise.rows import Definition, RowBlock, RowFormula, shifted
+from losses.ops.elementwise.rows import Definition, RowBlock, RowFormula, shifted, subtract_multiple
+
+WIDE = 128  # classes from which torch's softmax is faster than its passes one by one
 
 
 class Options(NamedTuple):
@@ -60,7 +62,10 @@ class IndexCrossEntropy(RowFormula):
         self.penalty = z_loss * counted.unsqueeze(1) if z_loss else None
         self.class_weight = class_weight
 
-    def values(self, block: RowBlock, slopes: Tensor | float, gradient: Tensor | None) -> Tensor:
+    def values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
+        return self._values_of_wide_rows(block, slopes) if self._is_wide(block) else self._values(block, slopes)
+
+    def _values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
         logits, index, own, slope = block.buffer(0), block.of(self.index), block.of(self.own), block.of(self.whole)
         largest = shifted(block.scores, logits)
         cost = own * logits.gather(1, index)
@@ -73,11 +78,33 @@ class IndexCrossEntropy(RowFormula):
             log_total += largest
             slope = (block.of(self.penalty) * log_total).mul_(2).add_(slope)
             values += block.of(self.penalty) * log_total.square_()
-        if gradient is not None:
-            torch.mul(logits, (slope * slopes).div_(total), out=gradient)
+        if block.gradient is not None:
+            logits.mul_((slope * slopes).div_(total))
             if self.everywhere is not None:
-                self._subtract_everywhere(gradient, block.of(self.everywhere) * slopes)
-            gradient.scatter_add_(1, index, (own * slopes).neg_())
+                self._subtract_everywhere(logits, block.of(self.everywhere) * slopes)
+            logits.scatter_add_(1, index, (own * slopes).neg_())
+        return values
+
+    def _is_wide(self, block: RowBlock) -> bool:
+        """Return whether torch's softmax does it in fewer passes, straight into the gradient."""
+        if block.gradient is None or self.everywhere is not None:
+            return False
+        return block.scores.shape[1] >= WIDE and block.scores.shape[2] == 1
+
+    def _values_of_wide_rows(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
+        index, own, probs = block.of(self.index), block.of(self.own), block.buffer(0)
+        torch.softmax(block.scores.squeeze(-1), 1, out=probs.squeeze(-1))
+        right = probs.gather(1, index)
+        if not right.amin().item() > torch.finfo(right.dtype).tiny * 1e8:  # its logarithm would be that of few digits
+            return self._values(block, slopes)
+        log_right, slope = right.log_(), own
+        values = -own * log_right
+        if self.penalty is not None:
+            log_total = block.scores.gather(1, index) - log_right
+            slope = (block.of(self.penalty) * log_total).mul_(2).add_(own)
+            values += block.of(self.penalty) * log_total.square_()
+        probs *= slope * slopes
+        probs.scatter_add_(1, index, (own * slopes).neg_())
         return values
 
     def _sum_of_classes(self, logits: Tensor) -> Tensor:
@@ -111,7 +138,7 @@ class SoftCrossEntropy(RowFormula):
         self.label_smoothing, self.z_loss = label_smoothing, z_loss
         self.buffers = 3 if self._changes_target else 2
 
-    def values(self, block: RowBlock, slopes: Tensor | float, gradient: Tensor | None) -> Tensor:
+    def values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
         logits, product, costs = block.buffer(0), block.buffer(1), self._costs(block)
         largest = shifted(block.scores, logits)
         slope = costs.sum(1, keepdim=True)
@@ -123,12 +150,9 @@ class SoftCrossEntropy(RowFormula):
             log_total += largest
             slope += 2 * self.z_loss * log_total
             values += self.z_loss * log_total.square_()
-        if gradient is not None:
+        if block.gradient is not None:
             logits.mul_((slope * slopes).div_(total))
-            if isinstance(slopes, float):
-                torch.sub(logits, costs, alpha=slopes, out=gradient)
-            else:
-                torch.addcmul(logits, costs, slopes, value=-1, out=gradient)
+            subtract_multiple(logits, costs, slopes)
         return values
 
     @property

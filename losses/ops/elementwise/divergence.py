@@ -10,11 +10,19 @@ from torch import Tensor
 
 from losses.core.parameters import DistributionForm
 from losses.core.reduction import Total, expanded
-from losses.ops.elementwise.rows import LOWEST, Definition, RowBlock, RowFormula, shifted, sum_over_rows
+from losses.ops.elementwise.rows import (
+    LOWEST,
+    Definition,
+    RowBlock,
+    RowFormula,
+    shifted,
+    subtract_multiple,
+    sum_over_rows,
+)
 
 
 class Divergence(RowFormula):
-    """What the divergences have in common: both sides at a temperature, in buffers 0 and 1; the target in buffer 2.
+    """What the divergences have in common: both sides at a temperature, in buffers 0 and 1, the target in buffer 2.
 
     Args:
         target: distributions ``(..., C)``.
@@ -64,20 +72,17 @@ class ForwardKL(Divergence):
 
     buffers = 3
 
-    def values(self, block: RowBlock, slopes: Tensor | float, gradient: Tensor | None) -> Tensor:
+    def values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
         logits, log_target = self.logits(block), self.log_target(block)
         target = self.probs_of_target(block, log_target)
         whole = target.sum(1, keepdim=True)
         values = log_target.sub_(logits).mul_(target).sum(1, keepdim=True)
         total = logits.exp_().sum(1, keepdim=True)
         values += whole * total.log()
-        if gradient is not None:
+        if block.gradient is not None:
             slopes = slopes * self.temperature
             logits.mul_((whole * slopes).div_(total))
-            if isinstance(slopes, float):
-                torch.sub(logits, target, alpha=slopes, out=gradient)
-            else:
-                torch.addcmul(logits, target, slopes, value=-1, out=gradient)
+            subtract_multiple(logits, target, slopes)
         return values.mul_(self.temperature**2)
 
 
@@ -87,16 +92,16 @@ class ReverseKL(Divergence):
 
     buffers = 3
 
-    def values(self, block: RowBlock, slopes: Tensor | float, gradient: Tensor | None) -> Tensor:
+    def values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
         logits, log_target = self.logits(block), self.log_target(block, lowest=None)
         ratio = torch.sub(logits, log_target, out=log_target)
         probs = logits.exp_()
         total = probs.sum(1, keepdim=True)
         probs /= total
         mean = torch.mul(probs, ratio, out=block.buffer(2)).sum(1, keepdim=True)
-        if gradient is not None:
+        if block.gradient is not None:
             probs *= slopes * self.temperature
-            torch.mul(ratio.sub_(mean), probs, out=gradient)
+            probs.mul_(ratio.sub_(mean))
         return mean.sub_(total.log_()).mul_(self.temperature**2)
 
 
@@ -111,7 +116,7 @@ class JensenShannon(Divergence):
         super().__init__(target, form, definition)
         self.mixture = mixture
 
-    def values(self, block: RowBlock, slopes: Tensor | float, gradient: Tensor | None) -> Tensor:
+    def values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
         log_probs, log_target = self.logits(block).clamp_(min=LOWEST), self.log_target(block)
         target = self.probs_of_target(block, log_target)
         probs = torch.exp(log_probs, out=block.buffer(3))
@@ -123,9 +128,9 @@ class JensenShannon(Divergence):
         of_target = log_target.sub_(middle).mul_(target).sum(1, keepdim=True)
         products = log_probs.sub_(middle).mul_(probs)
         of_output = products.sum(1, keepdim=True)
-        if gradient is not None:
+        if block.gradient is not None:
             products.sub_(probs.mul_(of_output))
-            torch.mul(products, slopes * (1 - self.mixture), out=gradient)
+            products *= slopes * (1 - self.mixture)
         return of_output.mul_(1 - self.mixture).add_(of_target, alpha=self.mixture)
 
 

@@ -29,12 +29,43 @@ Definition = Callable[[Tensor, Tensor], Tensor]
 LOWEST = -1e4  # whose exponential is 0 in every dtype, and which times 0 is 0
 
 
+class Rows:
+    """The blocks of rows of scores ``(N, C, P)``, each of whole rows.
+
+    Args:
+        scores: one row of classes for each of P positions of N samples.
+        gradient: of the same shape, to be written, if it is wanted.
+        buffers: how many a formula asks for.
+    """
+
+    def __init__(self, scores: Tensor, gradient: Tensor | None, buffers: int) -> None:
+        self.scores, self.gradient = scores, gradient
+        samples, classes, positions = scores.shape
+        room = max(1, sizes().row_elements // max(1, classes * buffers))  # rows of a block
+        self.step = max(1, min(samples, room // max(1, positions))), max(1, min(positions, room))
+        self._buffers: dict[int, Tensor] = {}
+
+    def __iter__(self) -> Iterator[RowBlock]:
+        samples, _, positions = self.scores.shape
+        for start in range(0, samples, self.step[0]):
+            rows = slice(start, min(start + self.step[0], samples))
+            for first in range(0, positions, self.step[1]):
+                yield RowBlock(self, rows, slice(first, min(first + self.step[1], positions)))
+
+    def buffer(self, number: int, shape: torch.Size) -> Tensor:
+        """Return a buffer in the shape of a block; the same memory for every block."""
+        if number not in self._buffers:
+            self._buffers[number] = self.scores.new_empty(self.step[0] * self.scores.shape[1] * self.step[1])
+        return self._buffers[number][: shape.numel()].view(shape)
+
+
 class RowBlock:
-    """A block of rows: ``scores (B, C, P)``, and buffers of its shape that later blocks use again."""
+    """A block of rows: ``scores (B, C, P)``, memory to work in, and the place of their gradient, if it is wanted."""
 
     def __init__(self, rows: Rows, samples: slice, positions: slice) -> None:
         self._rows, self._place = rows, (samples, positions)
         self.scores = self.of(rows.scores)
+        self.gradient = None if rows.gradient is None else self.of(rows.gradient)
 
     def of(self, tensor: Tensor) -> Tensor:
         """Return the part of a tensor ``(N, C, P)`` or ``(N, 1, P)`` that lies beside the block."""
@@ -43,32 +74,10 @@ class RowBlock:
         return part if positions == slice(0, tensor.shape[2]) else part[:, :, positions]
 
     def buffer(self, number: int) -> Tensor:
-        """Return a buffer in the shape of the block: 0, 1, ..."""
-        size, shape = self.scores.numel(), self.scores.shape
-        return self._rows.memory[number, :size].view(shape)
-
-
-class Rows:
-    """The blocks of rows of scores ``(N, C, P)``, each of whole rows.
-
-    Args:
-        scores: one row of classes for each of P positions of N samples.
-        buffers: how many a formula asks for.
-    """
-
-    def __init__(self, scores: Tensor, buffers: int) -> None:
-        self.scores = scores
-        samples, classes, positions = scores.shape
-        room = max(1, sizes().row_elements // max(1, classes * buffers))  # rows of a block
-        self.step = max(1, room // max(1, positions)), max(1, min(positions, room))
-        self.memory = scores.new_empty(buffers, min(samples, self.step[0]) * classes * self.step[1])
-
-    def __iter__(self) -> Iterator[RowBlock]:
-        samples, _, positions = self.scores.shape
-        for start in range(0, samples, self.step[0]):
-            rows = slice(start, min(start + self.step[0], samples))
-            for first in range(0, positions, self.step[1]):
-                yield RowBlock(self, rows, slice(first, min(first + self.step[1], positions)))
+        """Return a buffer in the shape of the block: 1, 2, ...; 0 is the gradient itself, if it is wanted."""
+        if number == 0 and self.gradient is not None:  # memory is written to once
+            return self.gradient
+        return self._rows.buffer(number, self.scores.shape)
 
 
 class RowFormula(ABC):
@@ -86,9 +95,9 @@ class RowFormula(ABC):
         self.target, self.definition = target, definition
 
     @abstractmethod
-    def values(self, block: RowBlock, slopes: Tensor | float, gradient: Tensor | None) -> Tensor:
-        """Return the values of a block's rows ``(B, 1, P)``, and write their derivatives times ``slopes (B, 1, P)`` to
-        ``gradient (B, C, P)`` unless that is ``None``."""
+    def values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
+        """Return the values of a block's rows ``(B, 1, P)``, and leave their derivatives times ``slopes (B, 1, P)`` in
+        its gradient, if that is wanted."""
 
 
 def has_fast_rows(scores: Tensor, *others: Tensor | None) -> bool:
@@ -132,8 +141,8 @@ class RowSum(torch.autograd.Function):
     def forward(ctx: Any, formula: RowFormula, wanted: bool, scores: Tensor, slopes: Tensor | float) -> Tensor:
         gradient = torch.empty_like(scores) if wanted else None
         total = torch.zeros((), dtype=accumulation_dtype(scores))
-        for block in Rows(scores, formula.buffers):
-            total += sum_of_block(formula, block, slopes, gradient)
+        for block in Rows(scores, gradient, formula.buffers):
+            total += sum_of_block(formula, block, slopes)
         ctx.formula, ctx.slopes = formula, slopes
         ctx.save_for_backward(scores, gradient)
         return (total * slopes if isinstance(slopes, float) else total).to(scores.dtype)
@@ -149,11 +158,10 @@ class RowSum(torch.autograd.Function):
         return None, None, of_scores, None
 
 
-def sum_of_block(formula: RowFormula, block: RowBlock, slopes: Tensor | float, gradient: Tensor | None) -> Tensor:
+def sum_of_block(formula: RowFormula, block: RowBlock, slopes: Tensor | float) -> Tensor:
     """Return the sum of a block in the precision of the accumulation, weighted where every row has its slope."""
     here = block.of(slopes) if isinstance(slopes, Tensor) else slopes
-    part = None if gradient is None else block.of(gradient)
-    values = formula.values(block, here, part)
+    values = formula.values(block, here)
     total = (values * here if isinstance(here, Tensor) else values).sum(dtype=accumulation_dtype(values))
     if math.isfinite(total.item()):
         return total
@@ -162,9 +170,9 @@ def sum_of_block(formula: RowFormula, block: RowBlock, slopes: Tensor | float, g
         return formula.definition(scores, block.of(formula.target)).unsqueeze(1)
 
     by_rows = here if isinstance(here, Tensor) else torch.full_like(values, here)
-    values, found = by_autograd(items, [block.scores], by_rows, wanted=part is not None)
-    if part is not None:
-        part.copy_(found[0])
+    values, found = by_autograd(items, [block.scores], by_rows, wanted=block.gradient is not None)
+    if block.gradient is not None:
+        block.gradient.copy_(found[0])
     return (weighted(values, here) if isinstance(here, Tensor) else values).sum(dtype=accumulation_dtype(values))
 
 
@@ -210,3 +218,11 @@ def shifted(values: Tensor, out: Tensor) -> Tensor:
     largest = values.amax(1, keepdim=True)
     torch.sub(values, largest, out=out)
     return largest
+
+
+def subtract_multiple(values: Tensor, others: Tensor, factors: Tensor | float) -> None:
+    """Subtract a multiple of others ``(B, C, P)`` from values, one for all rows or one for each ``(B, 1, P)``."""
+    if isinstance(factors, Tensor):
+        values.addcmul_(others, factors, value=-1)
+    else:
+        values.sub_(others, alpha=factors)

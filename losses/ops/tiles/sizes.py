@@ -29,8 +29,8 @@ class BlockSizes:
     """Elements of the largest temporary of a plain composition."""
     row_kernel: int = 1 << 14
     """Scores of a batch from which rows of scores are summed in blocks, with the gradient by hand."""
-    row_elements: int = 1 << 18
-    """Of all buffers of a block of rows: they fit into the cache together."""
+    row_elements: int = 1 << 19
+    """Of all buffers of a block of rows, its gradient among them: they stay in a cache together."""
 
 
 _sizes = BlockSizes()
