@@ -245,6 +245,8 @@ def several_blocks() -> Iterator[None]:
         group=2,
         temporary=64,
         row_kernel=0,
+        row_kernel_of_classes=0,
+        row_kernel_fused=0,
         row_elements=1,
     ):
         yield

@@ -22,8 +22,8 @@ from losses.extend import (
     register_values,
     weighted,
 )
-from losses.ops.elementwise.cross_entropy import IndexCrossEntropy, Options, SoftCrossEntropy
-from losses.ops.elementwise.rows import RowFormula, RowLayout, has_fast_rows, sum_over_rows
+from losses.ops.elementwise.cross_entropy import IndexCrossEntropy, Options, SoftCrossEntropy, has_fast_classes
+from losses.ops.elementwise.rows import RowFormula, RowLayout, sum_over_rows
 from losses.ops.numerics.nll import nll_mean
 
 
@@ -143,9 +143,10 @@ class CrossEntropyLoss(Loss):
         return counted.to(logits.dtype) if class_weight is None else class_weight[target.where(counted, 0)] * counted
 
     def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        if has_fast_rows(logits, target, weight, self.class_weight):
+        plain = not (self.z_loss or self.class_weight is not None or target.dtype.is_floating_point)
+        if has_fast_classes(logits, target, weight, self.class_weight, fused=plain and weight is None):
             return self._total_of_rows(logits, target, weight)
-        if weight is not None or self.z_loss or self.class_weight is not None or target.dtype.is_floating_point:
+        if not plain or weight is not None:
             return None
         total = F.cross_entropy(
             logits, target, ignore_index=self.ignore_index, reduction="sum", label_smoothing=self.label_smoothing
@@ -153,9 +154,11 @@ class CrossEntropyLoss(Loss):
         return Total(total, (target != self.ignore_index).sum())
 
     def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
-        if has_fast_rows(logits, target, self.class_weight):
+        plain = not (self.label_smoothing or self.z_loss or self.class_weight is not None)
+        fused = plain and not target.dtype.is_floating_point
+        if has_fast_classes(logits, target, self.class_weight, fused=fused):
             return self._total_of_rows(logits, target, None, mean=True).sum
-        if self.label_smoothing or self.z_loss or self.class_weight is not None:
+        if not plain:
             return None
         if logits.ndim != 2 or target.ndim != 1 or is_compiling():
             return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -22,6 +24,7 @@ from losses.extend import (
     register,
     widened,
 )
+from losses.ops.eager import is_eager, may_read
 from losses.ops.elementwise.divergence import ForwardKL, ReverseKL, total_over_distributions
 from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.numerics.log_space import floored_beside, log_probabilities, relative_entropy
@@ -134,7 +137,20 @@ class KLDivergenceLoss(Loss):
 
     def fast_mean(self, output: Tensor | Distribution, target: Tensor | Distribution) -> Tensor | None:
         total = self._total_of_rows(output, target, None, mean=True)
-        return None if total is None else total.sum
+        return self._fused_mean(output, target) if total is None else total.sum
+
+    def _fused_mean(self, output: Tensor | Distribution, target: Tensor | Distribution) -> Tensor | None:
+        """Return the mean by torch's function, where it means the same: probabilities weigh a softmax, and nothing is
+        impossible."""
+        if self.direction != "forward" or self.temperature != 1 or self.target_form != "probs":
+            return None
+        if not (isinstance(output, Tensor) and isinstance(target, Tensor)) or self.output_form == "probs":
+            return None
+        if target.requires_grad or not target.numel() or not (is_eager(output, target) and may_read(output)):
+            return None
+        log_probs = output.log_softmax(-1) if self.output_form == "logits" else output
+        total = F.kl_div(log_probs, target, reduction="sum")
+        return total / (target.numel() // target.shape[-1]) if math.isfinite(total.item()) else None
 
     def _total_of_rows(
         self,

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.ops.elementwise.rows import Definition, RowBlock, RowFormula, shifted, subtract_multiple
+from losses.ops.elementwise.rows import Definition, RowBlock, RowFormula, has_fast_rows, shifted, subtract_multiple
+from losses.ops.tiles.sizes import sizes
 
-WIDE = 128  # classes from which torch's softmax is faster than its passes one by one
+WIDE = 16  # classes from which torch's softmax is faster than its passes one by one
 
 
 class Options(NamedTuple):
@@ -167,3 +168,13 @@ class SoftCrossEntropy(RowFormula):
         costs = torch.mul(target, 1 - self.label_smoothing, out=block.buffer(2))
         costs += self.label_smoothing / target.shape[1]
         return costs if self.class_weight is None else costs.mul_(self.class_weight)
+
+
+def has_fast_classes(logits: Tensor, target: Tensor, *weights: Tensor | None, fused: bool) -> bool:
+    """Return whether blocks of rows pay for a cross-entropy, which torch may have a ``fused`` function for: of narrow
+    rows it makes little."""
+    if logits.shape[1] < WIDE:
+        least = sizes().row_kernel
+    else:
+        least = sizes().row_kernel_fused if fused else sizes().row_kernel_of_classes
+    return has_fast_rows(logits, target, *weights, least=least)

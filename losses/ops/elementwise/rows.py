@@ -19,7 +19,7 @@ from torch import Tensor
 
 from losses.core.precision import accumulation_dtype
 from losses.core.reduction import expanded, weighted
-from losses.core.torch_private import graph_is_kept, transforms_are_active
+from losses.core.torch_private import graph_is_kept, is_batched_gradient, transforms_are_active
 from losses.ops.eager import is_eager, may_read
 from losses.ops.tiles.rows import by_autograd
 from losses.ops.tiles.sizes import sizes
@@ -100,10 +100,14 @@ class RowFormula(ABC):
         its gradient, if that is wanted."""
 
 
-def has_fast_rows(scores: Tensor, *others: Tensor | None) -> bool:
-    """Return whether blocks of rows pay: the batch is large, on a CPU, nobody traces it, and a gradient is wanted by
-    the scores alone."""
-    if scores.numel() < sizes().row_kernel or not may_read(scores) or not is_eager(scores, *others):
+def has_fast_rows(scores: Tensor, *others: Tensor | None, least: int | None = None) -> bool:
+    """Return whether blocks of rows pay: the batch has the ``least`` number of scores, is on a CPU, nobody traces it,
+    and a gradient is wanted by the scores alone."""
+    if (
+        scores.numel() < (sizes().row_kernel if least is None else least)
+        or not may_read(scores)
+        or not is_eager(scores, *others)
+    ):
         return False
     return not any(other is not None and other.requires_grad for other in others)
 
@@ -185,7 +189,7 @@ def sum_by_definition(formula: RowFormula, scores: Tensor, slopes: Tensor | floa
 def chained(gradient: Tensor, part: Tensor) -> Tensor:
     """Return a gradient that was written in forward, times what comes from above; in the same memory where nobody will
     ask for it again."""
-    if transforms_are_active() or not may_read(gradient):
+    if transforms_are_active() or is_batched_gradient(gradient) or not may_read(gradient):
         return part * gradient
     factor = gradient.item()
     if factor == 1:
