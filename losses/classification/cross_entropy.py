@@ -143,10 +143,10 @@ class CrossEntropyLoss(Loss):
         return counted.to(logits.dtype) if class_weight is None else class_weight[target.where(counted, 0)] * counted
 
     def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        plain = not (self.z_loss or self.class_weight is not None or target.dtype.is_floating_point)
-        if has_fast_classes(logits, target, weight, self.class_weight, fused=plain and weight is None):
+        fused = not (self.z_loss or self.class_weight is not None or target.dtype.is_floating_point) and weight is None
+        if has_fast_classes(logits, target, weight, self.class_weight, fused=fused):
             return self._total_of_rows(logits, target, weight)
-        if not plain or weight is not None:
+        if not fused:
             return None
         total = F.cross_entropy(
             logits, target, ignore_index=self.ignore_index, reduction="sum", label_smoothing=self.label_smoothing
@@ -154,11 +154,10 @@ class CrossEntropyLoss(Loss):
         return Total(total, (target != self.ignore_index).sum())
 
     def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
-        plain = not (self.label_smoothing or self.z_loss or self.class_weight is not None)
-        fused = plain and not target.dtype.is_floating_point
-        if has_fast_classes(logits, target, self.class_weight, fused=fused):
+        alone = not (self.label_smoothing or self.z_loss or self.class_weight is not None)
+        if has_fast_classes(logits, target, self.class_weight, fused=alone and not target.dtype.is_floating_point):
             return self._total_of_rows(logits, target, None, mean=True).sum
-        if not plain:
+        if not alone:
             return None
         if logits.ndim != 2 or target.ndim != 1 or is_compiling():
             return None
