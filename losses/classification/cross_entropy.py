@@ -22,6 +22,8 @@ from losses.extend import (
     register_values,
     weighted,
 )
+from losses.ops.elementwise.cross_entropy import IndexCrossEntropy, Options, SoftCrossEntropy, has_fast_classes
+from losses.ops.elementwise.rows import RowFormula, RowLayout, sum_over_rows
 from losses.ops.numerics.nll import nll_mean
 
 
@@ -141,7 +143,10 @@ class CrossEntropyLoss(Loss):
         return counted.to(logits.dtype) if class_weight is None else class_weight[target.where(counted, 0)] * counted
 
     def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        if weight is not None or self.z_loss or self.class_weight is not None or target.dtype.is_floating_point:
+        fused = not (self.z_loss or self.class_weight is not None or target.dtype.is_floating_point) and weight is None
+        if has_fast_classes(logits, target, weight, self.class_weight, fused=fused):
+            return self._total_of_rows(logits, target, weight)
+        if not fused:
             return None
         total = F.cross_entropy(
             logits, target, ignore_index=self.ignore_index, reduction="sum", label_smoothing=self.label_smoothing
@@ -149,11 +154,35 @@ class CrossEntropyLoss(Loss):
         return Total(total, (target != self.ignore_index).sum())
 
     def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
-        if self.label_smoothing or self.z_loss or self.class_weight is not None:
+        alone = not (self.label_smoothing or self.z_loss or self.class_weight is not None)
+        if has_fast_classes(logits, target, self.class_weight, fused=alone and not target.dtype.is_floating_point):
+            return self._total_of_rows(logits, target, None, mean=True).sum
+        if not alone:
             return None
         if logits.ndim != 2 or target.ndim != 1 or is_compiling():
             return None
         return nll_mean(logits.log_softmax(1), target, self.ignore_index)
+
+    def _total_of_rows(self, logits: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False) -> Total:
+        """Return the total of a batch by blocks of rows; for the ``mean`` its sum is divided already."""
+        layout = RowLayout(logits)
+        counted = self.denominators(logits, logits, target)
+        formula, rows = self._formula(layout, logits, target, counted), layout.of_classes(logits)
+        if counted is not None:
+            denominator: Tensor | int = (counted if weight is None else weighted(counted, weight)).sum()
+        else:
+            denominator = len(rows) * rows.shape[2] if weight is None else layout.of_positions(weight).sum()
+        by_position = None if weight is None else layout.of_positions(weight)
+        divisor = float(denominator) if mean else None
+        return Total(sum_over_rows(formula, rows, by_position, divisor=divisor), denominator)
+
+    def _formula(self, layout: RowLayout, logits: Tensor, target: Tensor, counted: Tensor | None) -> RowFormula:
+        options = Options(self._weight_of_classes(logits), self.label_smoothing, self.z_loss)
+        if counted is None:
+            return SoftCrossEntropy(layout.of_classes(target), self.items, options)
+        indices, counted = layout.of_positions(target), layout.of_positions(counted)
+        present = indices != self.ignore_index
+        return IndexCrossEntropy(indices, counted, present, self.items, logits.shape[1], options)
 
     def _weight_of_classes(self, logits: Tensor) -> Tensor | None:
         if self.class_weight is None:

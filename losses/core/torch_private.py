@@ -19,6 +19,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _any_autocast = getattr(torch._C, "_is_any_autocast_enabled", None)
 _transforms_are_active = getattr(torch._C, "_are_functorch_transforms_active", None)
+_keep_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+_is_batched = getattr(getattr(torch._C, "_functorch", None), "is_legacy_batchedtensor", None)
 _modes = getattr(torch._C, "_len_torch_dispatch_stack", None)
 _frames = getattr(getattr(torch._C, "_dynamo", None), "eval_frame", None)
 _set_execution = getattr(_frames, "set_code_exec_strategy", None)
@@ -41,6 +43,17 @@ def transforms_are_active() -> bool:
 def functions_can_be_applied() -> bool:
     """Return whether ``torch.autograd.Function`` can be used: it asks for what is asked for here."""
     return _transforms_are_active is not None
+
+
+def graph_is_kept() -> bool:
+    """Return whether the backward pass that runs may be run again, or torch does not tell: then nothing that was saved
+    for it may be overwritten."""
+    return _keep_graph is None or bool(_keep_graph())
+
+
+def is_batched_gradient(gradient: Tensor) -> bool:
+    """Return whether a gradient stands, or may stand, for those of ``is_grads_batched``, which have no one value."""
+    return _is_batched is None or bool(_is_batched(gradient))
 
 
 def is_dispatched_to_python() -> bool:

@@ -13,10 +13,13 @@ from losses.extend import (
     InnerProbability,
     Loss,
     Reduction,
+    Total,
     bounded,
     checked,
     register,
 )
+from losses.ops.elementwise.divergence import JensenShannon, total_over_distributions
+from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.numerics.log_space import floored, log_of_sum, log_probabilities, relative_entropy
 
 
@@ -91,3 +94,20 @@ class JSDivergenceLoss(Loss):
             log_probabilities(target, self.target_form),
             mixture=self.mixture,
         )
+
+    def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
+        return self._total_of_rows(output, target, weight)
+
+    def fast_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
+        total = self._total_of_rows(output, target, None, mean=True)
+        return None if total is None else total.sum
+
+    def _total_of_rows(
+        self, output: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False
+    ) -> Total | None:
+        """Return the total of logits by blocks of rows, where they are many; for the ``mean`` its sum is divided
+        already."""
+        if self.output_form != "logits" or not has_fast_rows(output, target, weight):
+            return None
+        formula = JensenShannon(target, self.target_form, self.items, mixture=self.mixture)
+        return total_over_distributions(formula, output, weight, mean=mean)

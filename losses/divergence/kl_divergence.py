@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution
 
+from losses.core.torch_private import may_read
 from losses.extend import (
     DISTRIBUTION_OBJECTS,
     DISTRIBUTIONS,
@@ -17,10 +20,14 @@ from losses.extend import (
     Loss,
     Positive,
     Reduction,
+    Total,
     checked,
     register,
     widened,
 )
+from losses.ops.eager import is_eager
+from losses.ops.elementwise.divergence import ForwardKL, ReverseKL, total_over_distributions
+from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.numerics.log_space import floored_beside, log_probabilities, relative_entropy
 
 
@@ -123,6 +130,46 @@ class KLDivergenceLoss(Loss):
                 (part / self.temperature).log_softmax(-1) for part in (log_probs, target_log_probs)
             )
         return self.temperature**2 * kl_divergence(log_probs, target_log_probs, direction=self.direction)
+
+    def fast_total(
+        self, output: Tensor | Distribution, target: Tensor | Distribution, weight: Tensor | None
+    ) -> Total | None:
+        return self._total_of_rows(output, target, weight)
+
+    def fast_mean(self, output: Tensor | Distribution, target: Tensor | Distribution) -> Tensor | None:
+        total = self._total_of_rows(output, target, None, mean=True)
+        return self._fused_mean(output, target) if total is None else total.sum
+
+    def _fused_mean(self, output: Tensor | Distribution, target: Tensor | Distribution) -> Tensor | None:
+        """Return the mean by torch's function, where it means the same: probabilities weigh a softmax, and nothing is
+        impossible."""
+        if self.direction != "forward" or self.temperature != 1 or self.target_form != "probs":
+            return None
+        if not (isinstance(output, Tensor) and isinstance(target, Tensor)) or self.output_form == "probs":
+            return None
+        if target.requires_grad or not target.numel() or not (is_eager(output, target) and may_read(output)):
+            return None
+        log_probs = output.log_softmax(-1) if self.output_form == "logits" else output
+        total = F.kl_div(log_probs, target, reduction="sum")
+        return total / (target.numel() // target.shape[-1]) if math.isfinite(total.item()) else None
+
+    def _total_of_rows(
+        self,
+        output: Tensor | Distribution,
+        target: Tensor | Distribution,
+        weight: Tensor | None,
+        *,
+        mean: bool = False,
+    ) -> Total | None:
+        """Return the total of logits by blocks of rows, where they are many; for the ``mean`` its sum is divided
+        already."""
+        if self.output_form != "logits" or not (isinstance(output, Tensor) and isinstance(target, Tensor)):
+            return None
+        if not has_fast_rows(output, target, weight):
+            return None
+        kind = ForwardKL if self.direction == "forward" else ReverseKL
+        formula = kind(target, self.target_form, self.items, temperature=self.temperature)
+        return total_over_distributions(formula, output, weight, mean=mean)
 
     def _of_objects(self, output: Distribution, target: Distribution) -> Tensor:
         if self.temperature != 1:

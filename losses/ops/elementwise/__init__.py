@@ -1,1 +1,1 @@
-"""Values and derivatives of elements and rows, in blocks that stay in a cache."""
+"""Value and derivative of element-wise and row-wise losses, in blocks that fit into a cache."""

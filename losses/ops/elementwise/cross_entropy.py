@@ -1,0 +1,180 @@
+"""Cross-entropy of rows of logits: value and derivative of a block, against class indices or probabilities."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from losses.ops.elementwise.rows import Definition, RowBlock, RowFormula, has_fast_rows, shifted, subtract_multiple
+from losses.ops.tiles.sizes import sizes
+
+WIDE = 16  # classes from which torch's softmax is faster than its passes one by one
+
+
+class Options(NamedTuple):
+    """What may be added to a cross-entropy."""
+
+    class_weight: Tensor | None
+    """One number for each class."""
+    label_smoothing: float
+    """Fraction of the probability that all classes get alike."""
+    z_loss: float
+    """Factor of the squared log-partition."""
+
+
+class IndexCrossEntropy(RowFormula):
+    r"""Cross-entropy against class indices.
+
+    With :math:`p` the softmax of the logits :math:`z`, :math:`Z = \log \sum_c e^{z_c}` and what a class costs
+    :math:`a_c = (1 - s)\, w_c\, [c = t] + s\, w_c / C`, a row is :math:`\sum_c a_c (Z - z_c) + \zeta\, w_t Z^2`, and
+    its derivative :math:`(\sum_k a_k + 2 \zeta\, w_t Z)\, p_c - a_c`. Rows that are ignored have :math:`a = w_t = 0`.
+
+    Args:
+        target: class indices ``(N, P)``.
+        counted: the weight of the target's class ``(N, P)``, 0 where it is ignored.
+        present: which rows are not ignored ``(N, P)``.
+        definition: the same as a plain composition.
+        classes: how many there are.
+        options: what is added.
+    """
+
+    buffers = 1
+
+    def __init__(
+        self,
+        target: Tensor,
+        counted: Tensor,
+        present: Tensor,
+        definition: Definition,
+        classes: int,
+        options: Options,
+    ) -> None:
+        super().__init__(target.unsqueeze(1), lambda scores, target: definition(scores, target.squeeze(1)))
+        self.index = target.masked_fill(~present, 0).unsqueeze(1)
+        class_weight, label_smoothing, z_loss = options
+        self.own = (counted * (1 - label_smoothing)).unsqueeze(1)
+        self.whole = self.own
+        self.everywhere: Tensor | None = None
+        if label_smoothing:
+            self.everywhere = (present.to(counted.dtype) * (label_smoothing / classes)).unsqueeze(1)
+            self.whole = self.own + self.everywhere * (classes if class_weight is None else class_weight.sum())
+        self.penalty = z_loss * counted.unsqueeze(1) if z_loss else None
+        self.class_weight = class_weight
+
+    def values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
+        return self._values_of_wide_rows(block, slopes) if self._is_wide(block) else self._values(block, slopes)
+
+    def _values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
+        logits, index, own, slope = block.buffer(0), block.of(self.index), block.of(self.own), block.of(self.whole)
+        largest = shifted(block.scores, logits)
+        cost = own * logits.gather(1, index)
+        if self.everywhere is not None:
+            cost += block.of(self.everywhere) * self._sum_of_classes(logits)
+        total = logits.exp_().sum(1, keepdim=True)
+        log_total = total.log()
+        values = (slope * log_total).sub_(cost)
+        if self.penalty is not None:
+            log_total += largest
+            slope = (block.of(self.penalty) * log_total).mul_(2).add_(slope)
+            values += block.of(self.penalty) * log_total.square_()
+        if block.gradient is not None:
+            logits.mul_((slope * slopes).div_(total))
+            if self.everywhere is not None:
+                self._subtract_everywhere(logits, block.of(self.everywhere) * slopes)
+            logits.scatter_add_(1, index, (own * slopes).neg_())
+        return values
+
+    def _is_wide(self, block: RowBlock) -> bool:
+        """Return whether torch's softmax does it in fewer passes, straight into the gradient."""
+        if block.gradient is None or self.everywhere is not None:
+            return False
+        return block.scores.shape[1] >= WIDE and block.scores.shape[2] == 1
+
+    def _values_of_wide_rows(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
+        index, own, probs = block.of(self.index), block.of(self.own), block.buffer(0)
+        torch.softmax(block.scores.squeeze(-1), 1, out=probs.squeeze(-1))
+        right = probs.gather(1, index)
+        if not right.amin().item() > torch.finfo(right.dtype).tiny * 1e8:  # its logarithm would be that of few digits
+            return self._values(block, slopes)
+        log_right, slope = right.log_(), own
+        values = -own * log_right
+        if self.penalty is not None:
+            log_total = block.scores.gather(1, index) - log_right
+            slope = (block.of(self.penalty) * log_total).mul_(2).add_(own)
+            values += block.of(self.penalty) * log_total.square_()
+        probs *= slope * slopes
+        probs.scatter_add_(1, index, (own * slopes).neg_())
+        return values
+
+    def _sum_of_classes(self, logits: Tensor) -> Tensor:
+        if self.class_weight is None:
+            return logits.sum(1, keepdim=True)
+        return (self.class_weight @ logits).unsqueeze(1)
+
+    def _subtract_everywhere(self, gradient: Tensor, slopes: Tensor) -> None:
+        if self.class_weight is None:
+            gradient -= slopes
+        else:
+            gradient.addcmul_(self.class_weight.reshape(-1, 1), slopes, value=-1)
+
+
+class SoftCrossEntropy(RowFormula):
+    r"""Cross-entropy against class probabilities :math:`t`: as :class:`IndexCrossEntropy`, with
+    :math:`a_c = w_c ((1 - s)\, t_c + s / C)` and :math:`\zeta Z^2` in every row.
+
+    Args:
+        target: probabilities ``(N, C, P)``.
+        definition: the same as a plain composition.
+        options: what is added.
+    """
+
+    buffers = 2
+
+    def __init__(self, target: Tensor, definition: Definition, options: Options) -> None:
+        super().__init__(target, definition)
+        class_weight, label_smoothing, z_loss = options
+        self.class_weight = None if class_weight is None else class_weight.reshape(-1, 1)
+        self.label_smoothing, self.z_loss = label_smoothing, z_loss
+        self.buffers = 3 if self._changes_target else 2
+
+    def values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
+        logits, product, costs = block.buffer(0), block.buffer(1), self._costs(block)
+        largest = shifted(block.scores, logits)
+        slope = costs.sum(1, keepdim=True)
+        cost = torch.mul(costs, logits, out=product).sum(1, keepdim=True)
+        total = logits.exp_().sum(1, keepdim=True)
+        log_total = total.log()
+        values = (slope * log_total).sub_(cost)
+        if self.z_loss:
+            log_total += largest
+            slope += 2 * self.z_loss * log_total
+            values += self.z_loss * log_total.square_()
+        if block.gradient is not None:
+            logits.mul_((slope * slopes).div_(total))
+            subtract_multiple(logits, costs, slopes)
+        return values
+
+    @property
+    def _changes_target(self) -> bool:
+        return self.class_weight is not None or self.label_smoothing > 0
+
+    def _costs(self, block: RowBlock) -> Tensor:
+        """Return what every class costs."""
+        target = block.of(self.target)
+        if not self._changes_target:
+            return target
+        costs = torch.mul(target, 1 - self.label_smoothing, out=block.buffer(2))
+        costs += self.label_smoothing / target.shape[1]
+        return costs if self.class_weight is None else costs.mul_(self.class_weight)
+
+
+def has_fast_classes(logits: Tensor, target: Tensor, *weights: Tensor | None, fused: bool) -> bool:
+    """Return whether blocks of rows pay for a cross-entropy, which torch may have a ``fused`` function for: of narrow
+    rows it makes little."""
+    if logits.shape[1] < WIDE:
+        least = sizes().row_kernel
+    else:
+        least = sizes().row_kernel_fused if fused else sizes().row_kernel_of_classes
+    return has_fast_rows(logits, target, *weights, least=least)

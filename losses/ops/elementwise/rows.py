@@ -1,0 +1,232 @@
+"""Sums over rows of scores, a cache-sized block at a time, with the gradient written once on the way.
+
+A *row* is the scores of all classes at one position. What a plain composition writes for every score (their
+log-probabilities, products, derivatives) is fresh memory, the main cost of a large batch on a CPU. A
+:class:`RowFormula` tells value and derivative of a block of rows in buffers that all blocks share;
+:func:`sum_over_rows` goes through the blocks and makes the sum differentiable. A block in which something is not finite
+is left to the formula's definition.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.core.precision import accumulation_dtype
+from losses.core.reduction import expanded, weighted
+from losses.core.torch_private import graph_is_kept, is_batched_gradient, may_read, transforms_are_active
+from losses.ops.eager import is_eager
+from losses.ops.tiles.rows import by_autograd
+from losses.ops.tiles.sizes import sizes
+from losses.ops.tiles.whole_batch import normalised
+
+Definition = Callable[[Tensor, Tensor], Tensor]
+LOWEST = -1e4  # whose exponential is 0 in every dtype, and which times 0 is 0
+
+
+class Rows:
+    """The blocks of rows of scores ``(N, C, P)``, each of whole rows.
+
+    Args:
+        scores: one row of classes for each of P positions of N samples.
+        gradient: of the same shape, to be written, if it is wanted.
+        buffers: how many a formula asks for.
+    """
+
+    def __init__(self, scores: Tensor, gradient: Tensor | None, buffers: int) -> None:
+        self.scores, self.gradient = scores, gradient
+        samples, classes, positions = scores.shape
+        room = max(1, sizes().row_elements // max(1, classes * buffers))  # rows of a block
+        self.step = max(1, min(samples, room // max(1, positions))), max(1, min(positions, room))
+        self._buffers: dict[int, Tensor] = {}
+
+    def __iter__(self) -> Iterator[RowBlock]:
+        samples, _, positions = self.scores.shape
+        for start in range(0, samples, self.step[0]):
+            rows = slice(start, min(start + self.step[0], samples))
+            for first in range(0, positions, self.step[1]):
+                yield RowBlock(self, rows, slice(first, min(first + self.step[1], positions)))
+
+    def buffer(self, number: int, shape: torch.Size) -> Tensor:
+        """Return a buffer in the shape of a block; the same memory for every block."""
+        if number not in self._buffers:
+            self._buffers[number] = self.scores.new_empty(self.step[0] * self.scores.shape[1] * self.step[1])
+        return self._buffers[number][: shape.numel()].view(shape)
+
+
+class RowBlock:
+    """A block of rows: ``scores (B, C, P)``, memory to work in, and the place of their gradient, if it is wanted."""
+
+    def __init__(self, rows: Rows, samples: slice, positions: slice) -> None:
+        self._rows, self._place = rows, (samples, positions)
+        self.scores = self.of(rows.scores)
+        self.gradient = None if rows.gradient is None else self.of(rows.gradient)
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Return the part of a tensor ``(N, C, P)`` or ``(N, 1, P)`` that lies beside the block."""
+        samples, positions = self._place
+        part = tensor[samples]
+        return part if positions == slice(0, tensor.shape[2]) else part[:, :, positions]
+
+    def buffer(self, number: int) -> Tensor:
+        """Return a buffer in the shape of the block: 1, 2, ...; 0 is the gradient itself, if it is wanted."""
+        if number == 0 and self.gradient is not None:  # memory is written to once
+            return self.gradient
+        return self._rows.buffer(number, self.scores.shape)
+
+
+class RowFormula(ABC):
+    """Value of every row of scores and its derivative by them.
+
+    Args:
+        target: what the scores are compared with, ``(N, C, P)`` or ``(N, 1, P)``.
+        definition: from scores and target to the values of all rows ``(N, P)``, as a plain composition. It answers for
+            second derivatives and for blocks whose values are not finite.
+    """
+
+    buffers: int
+
+    def __init__(self, target: Tensor, definition: Definition) -> None:
+        self.target, self.definition = target, definition
+
+    @abstractmethod
+    def values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
+        """Return the values of a block's rows ``(B, 1, P)``, and leave their derivatives times ``slopes (B, 1, P)`` in
+        its gradient, if that is wanted."""
+
+
+def has_fast_rows(scores: Tensor, *others: Tensor | None, least: int | None = None) -> bool:
+    """Return whether blocks of rows pay: the batch has the ``least`` number of scores, is on a CPU, nobody traces it,
+    and a gradient is wanted by the scores alone."""
+    if (
+        scores.numel() < (sizes().row_kernel if least is None else least)
+        or not may_read(scores)
+        or not is_eager(scores, *others)
+    ):
+        return False
+    return not any(other is not None and other.requires_grad for other in others)
+
+
+def sum_over_rows(
+    formula: RowFormula, scores: Tensor, weight: Tensor | None = None, *, divisor: float | None = None
+) -> Tensor:
+    """Return the sum of a formula over the rows of scores ``(N, C, P)``, differentiable by the scores.
+
+    Args:
+        formula: of a row.
+        scores: one row of classes for each of P positions of N samples.
+        weight: of every row ``(N, P)``.
+        divisor: the sum is divided by it already where the gradient is written; 0 makes 0 of it.
+    """
+    wanted = torch.is_grad_enabled() and scores.requires_grad  # inside of a Function it never is
+    if weight is None:
+        scale = 1.0 if divisor is None else 1 / divisor if divisor >= torch.finfo(scores.dtype).tiny else 0.0
+        return applied(formula, wanted, scores, scale)
+    relative, greatest = normalised(weight)
+    assert relative is not None  # as the weights
+    total: Tensor = applied(formula, wanted, scores, relative.unsqueeze(1)) * greatest
+    return total
+
+
+def applied(formula: RowFormula, wanted: bool, scores: Tensor, slopes: Tensor | float) -> Tensor:
+    total: Tensor = RowSum.apply(formula, wanted, scores, slopes)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    return total
+
+
+class RowSum(torch.autograd.Function):
+    """The sum of a formula over rows as one operation of autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, formula: RowFormula, wanted: bool, scores: Tensor, slopes: Tensor | float) -> Tensor:
+        gradient = torch.empty_like(scores) if wanted else None
+        total = torch.zeros((), dtype=accumulation_dtype(scores))
+        for block in Rows(scores, gradient, formula.buffers):
+            total += sum_of_block(formula, block, slopes)
+        ctx.formula, ctx.slopes = formula, slopes
+        ctx.save_for_backward(scores, gradient)
+        return (total * slopes if isinstance(slopes, float) else total).to(scores.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        scores, of_scores = ctx.saved_tensors
+        if torch.is_grad_enabled():  # someone will differentiate this gradient: give one that can be
+            total = sum_by_definition(ctx.formula, scores, ctx.slopes)
+            (of_scores,) = torch.autograd.grad(total, scores, gradient, create_graph=True)
+        else:
+            of_scores = chained(gradient, of_scores)
+        return None, None, of_scores, None
+
+
+def sum_of_block(formula: RowFormula, block: RowBlock, slopes: Tensor | float) -> Tensor:
+    """Return the sum of a block in the precision of the accumulation, weighted where every row has its slope."""
+    here = block.of(slopes) if isinstance(slopes, Tensor) else slopes
+    values = formula.values(block, here)
+    total = (values * here if isinstance(here, Tensor) else values).sum(dtype=accumulation_dtype(values))
+    if math.isfinite(total.item()):
+        return total
+
+    def items(scores: Tensor) -> Tensor:
+        return formula.definition(scores, block.of(formula.target)).unsqueeze(1)
+
+    by_rows = here if isinstance(here, Tensor) else torch.full_like(values, here)
+    values, found = by_autograd(items, [block.scores], by_rows, wanted=block.gradient is not None)
+    if block.gradient is not None:
+        block.gradient.copy_(found[0])
+    return (weighted(values, here) if isinstance(here, Tensor) else values).sum(dtype=accumulation_dtype(values))
+
+
+def sum_by_definition(formula: RowFormula, scores: Tensor, slopes: Tensor | float) -> Tensor:
+    """Return the same sum as a plain composition."""
+    items = formula.definition(scores, formula.target)
+    return items.sum() * slopes if isinstance(slopes, float) else weighted(items, slopes.squeeze(1)).sum()
+
+
+def chained(gradient: Tensor, part: Tensor) -> Tensor:
+    """Return a gradient that was written in forward, times what comes from above; in the same memory where nobody will
+    ask for it again."""
+    if transforms_are_active() or is_batched_gradient(gradient) or not may_read(gradient):
+        return part * gradient
+    factor = gradient.item()
+    if factor == 1:
+        return part
+    return part * factor if graph_is_kept() else part.mul_(factor)
+
+
+class RowLayout:
+    """How scores ``(N, C, ...)`` are looked at as rows ``(N, C, P)``."""
+
+    def __init__(self, scores: Tensor) -> None:
+        self.shape = scores.shape[:1] + scores.shape[2:]
+        # classes were last in memory before somebody moved them: then every position is a sample
+        self.classes_last = scores.ndim > 2 and scores.movedim(1, -1).is_contiguous()
+
+    def of_classes(self, tensor: Tensor) -> Tensor:
+        """Return a tensor ``(N, C, ...)`` as ``(N, C, P)``."""
+        if tensor.ndim == 2:
+            return tensor.unsqueeze(-1)
+        return tensor.movedim(1, -1).flatten(0, -2).unsqueeze(-1) if self.classes_last else tensor.flatten(2)
+
+    def of_positions(self, tensor: Tensor) -> Tensor:
+        """Return one number per position ``(N, ...)``, or per leading index, as ``(N, P)``."""
+        tensor = expanded(tensor, self.shape)
+        return tensor.reshape(-1, 1) if self.classes_last or tensor.ndim == 1 else tensor.flatten(1)
+
+
+def shifted(values: Tensor, out: Tensor) -> Tensor:
+    """Write values less the largest of their row to ``out``, and return the largest ``(B, 1, P)``."""
+    largest = values.amax(1, keepdim=True)
+    torch.sub(values, largest, out=out)
+    return largest
+
+
+def subtract_multiple(values: Tensor, others: Tensor, factors: Tensor | float) -> None:
+    """Subtract a multiple of others ``(B, C, P)`` from values, one for all rows or one for each ``(B, 1, P)``."""
+    if isinstance(factors, Tensor):
+        values.addcmul_(others, factors, value=-1)
+    else:
+        values.sub_(others, alpha=factors)

@@ -1,0 +1,246 @@
+"""Sums over rows of scores in blocks equal their definition, in value and gradient."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import losses
+from losses.ops.elementwise.rows import RowSum
+from losses.ops.tiles.sizes import block_sizes
+
+LEAST = ("row_kernel", "row_kernel_of_classes", "row_kernel_fused")
+CLASS_WEIGHT = [1.0, 2.0, 0.0, 0.5, 3.0]
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"label_smoothing": 0.1},
+    {"class_weight": CLASS_WEIGHT},
+    {"z_loss": 0.3},
+    {"class_weight": CLASS_WEIGHT, "label_smoothing": 0.2, "z_loss": 0.3},
+]
+DIVERGENCES: list[dict[str, Any]] = [
+    {"name": "kl_divergence"},
+    {"name": "kl_divergence", "temperature": 2.5},
+    {"name": "kl_divergence", "direction": "reverse"},
+    {"name": "kl_divergence", "direction": "reverse", "temperature": 0.7},
+    {"name": "js_divergence"},
+    {"name": "js_divergence", "mixture": 0.2},
+]
+
+
+@contextmanager
+def in_blocks(elements: int = 1 << 19) -> Iterator[None]:
+    with block_sizes(row_elements=elements, **dict.fromkeys(LEAST, 0)):
+        yield
+
+
+@contextmanager
+def by_definition() -> Iterator[None]:
+    with block_sizes(**dict.fromkeys(LEAST, 1 << 60)):
+        yield
+
+
+def both(loss: Any, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return value and gradient, which is multiplied by something from above."""
+    output = output.detach().requires_grad_()
+    value = loss(output, target, weight=weight)
+    (gradient,) = torch.autograd.grad(3 * value, output)
+    return value.detach(), gradient
+
+
+def require_equal_to_definition(
+    loss: Any, output: Tensor, target: Tensor, weight: Tensor | None = None, elements: int = 31
+) -> None:
+    with by_definition():
+        expected = both(loss, output, target, weight)
+    with in_blocks(elements):
+        found = both(loss, output, target, weight)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
+
+
+def drawn(shape: tuple[int, ...], seed: int = 0, scale: float = 3.0) -> Tensor:
+    return scale * torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def indices(shape: tuple[int, ...], classes: int) -> Tensor:
+    target = torch.arange(torch.Size(shape).numel()).reshape(shape) * 7 % classes
+    return target.masked_fill(target == 1, -100)
+
+
+@pytest.mark.parametrize("parameters", OPTIONS, ids=str)
+@pytest.mark.parametrize("shape", [(7, 5), (3, 5, 4), (2, 5, 3, 3), (1, 5), (0, 5), (2, 5, 0), (6, 40), (3, 40, 2)])
+@pytest.mark.parametrize("soft", [False, True], ids=["indices", "probabilities"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("elements", [1, 31, 1 << 19])
+def test_cross_entropy_equals_its_definition(
+    parameters: dict[str, Any], shape: tuple[int, ...], soft: bool, reduction: str, elements: int
+) -> None:
+    if "class_weight" in parameters:
+        parameters = parameters | {"class_weight": CLASS_WEIGHT * (shape[1] // 5)}
+    loss = losses.create("cross_entropy", reduction=reduction, **parameters)
+    positions = shape[:1] + shape[2:]
+    logits = drawn(shape)
+    target = drawn(shape, 1).softmax(1) if soft else indices(positions, shape[1])
+    for weight in (None, drawn(positions, 2).abs(), drawn(positions[:1], 3).clamp(min=0)):
+        require_equal_to_definition(loss, logits, target, weight, elements)
+
+
+@pytest.mark.parametrize("parameters", DIVERGENCES, ids=str)
+@pytest.mark.parametrize("form", ["probs", "log_probs", "logits"])
+@pytest.mark.parametrize("shape", [(7, 5), (5,), (2, 3, 5), (0, 5)], ids=str)
+@pytest.mark.parametrize("elements", [1, 37, 1 << 19])
+def test_divergence_equals_its_definition(
+    parameters: dict[str, Any], form: str, shape: tuple[int, ...], elements: int
+) -> None:
+    probs = drawn(shape, 1).softmax(-1)
+    for absent in (torch.zeros(5, dtype=torch.bool), torch.arange(5) == 2):
+        some = probs.masked_fill(absent, 0)
+        some = some / some.sum(-1, keepdim=True)
+        target = some if form == "probs" else some.log()
+        for reduction, weight in (("mean", None), ("sum", None), ("mean", drawn(shape[:-1], 2).abs())):
+            loss = losses.create(**parameters, target_form=form, reduction=reduction)
+            require_equal_to_definition(loss, drawn(shape), target, weight, elements)
+
+
+@given(
+    rows=st.integers(1, 9),
+    classes=st.integers(1, 40),
+    elements=st.integers(1, 200),
+    scale=st.sampled_from([1e-2, 1.0, 30.0, 1e3]),
+    seed=st.integers(0, 9),
+)
+def test_sizes_that_do_not_divide_the_block(rows: int, classes: int, elements: int, scale: float, seed: int) -> None:
+    logits = drawn((rows, classes), seed, scale)
+    target = drawn((rows, classes), seed + 1).softmax(1)
+    require_equal_to_definition(losses.create("ce"), logits, target.argmax(1), None, elements)
+    require_equal_to_definition(losses.create("ce", z_loss=1e-3), logits, target.argmax(1), None, elements)
+    for name in ("ce", "kl", "js"):
+        require_equal_to_definition(losses.create(name), logits, target, None, elements)
+
+
+@pytest.mark.parametrize("parameters", OPTIONS, ids=str)
+@pytest.mark.parametrize("soft", [False, True], ids=["indices", "probabilities"])
+def test_impossible_classes_are_as_in_the_definition(parameters: dict[str, Any], soft: bool) -> None:
+    logits = drawn((6, 5))
+    logits[::2, 2] = -torch.inf
+    logits[5, 3] = -torch.inf
+    target = torch.eye(5, dtype=torch.float64)[[0, 1, 3, 4, 1, 0]]
+    loss = losses.create("cross_entropy", **parameters)
+    require_equal_to_definition(loss, logits, target if soft else target.argmax(1))
+
+
+@pytest.mark.parametrize("parameters", DIVERGENCES, ids=str)
+@pytest.mark.parametrize("form", ["probs", "logits"])
+def test_impossible_outcomes_are_as_in_the_definition(parameters: dict[str, Any], form: str) -> None:
+    logits, target = drawn((6, 5)), drawn((6, 5), 1)
+    logits[::2, 2] = -torch.inf
+    target[::3, 2:4] = -torch.inf
+    loss = losses.create(**parameters, target_form=form)
+    require_equal_to_definition(loss, logits, target.softmax(1) if form == "probs" else target)
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 4), (2, 5, 3, 4)], ids=str)
+def test_classes_that_were_last_in_memory_keep_their_place(shape: tuple[int, ...]) -> None:
+    logits = drawn(shape).movedim(1, -1).contiguous().movedim(-1, 1)
+    positions = shape[:1] + shape[2:]
+    for target in (indices(positions, 5), drawn(shape, 1).softmax(1)):
+        for weight in (None, drawn(positions, 2).abs(), drawn(shape[:1], 2).abs()):
+            require_equal_to_definition(losses.create("ce"), logits, target, weight)
+    with in_blocks():
+        _, gradient = both(losses.create("ce"), logits, indices(positions, 5))
+    assert gradient.stride() == logits.stride()
+
+
+@pytest.mark.parametrize("name", ["ce", "kl", "js"])
+def test_any_strides(name: str) -> None:
+    target = drawn((5, 7), 1).mT.softmax(1)
+    require_equal_to_definition(losses.create(name), drawn((5, 7)).mT, target)
+    require_equal_to_definition(losses.create(name), drawn((1, 5)).expand(7, 5), target)
+
+
+@pytest.mark.parametrize("parameters", [*({"name": "ce"} | each for each in OPTIONS), *DIVERGENCES], ids=str)
+def test_second_derivatives(parameters: dict[str, Any]) -> None:
+    loss, logits = losses.create(**parameters), drawn((6, 5)).requires_grad_()
+    target, weight = drawn((6, 5), 1).softmax(1), drawn((6,), 2).abs()
+    with in_blocks(31):
+        torch.autograd.gradgradcheck(lambda logits: loss(logits, target), logits)
+        torch.autograd.gradgradcheck(lambda logits: loss(logits, target, weight=weight), logits)
+
+
+@pytest.mark.parametrize("name", ["ce", "kl", "js"])
+def test_a_graph_that_is_kept_gives_the_same_gradient_again(name: str) -> None:
+    logits, target = drawn((6, 5)).requires_grad_(), drawn((6, 5), 1).softmax(1)
+    with in_blocks(31):
+        value = losses.create(name)(logits, target, weight=drawn((6,), 2).abs())
+    (first,) = torch.autograd.grad(value, logits, torch.tensor(2.0, dtype=torch.float64), retain_graph=True)
+    copy = first.clone()
+    (again,) = torch.autograd.grad(value, logits, retain_graph=True)
+    torch.testing.assert_close(2 * again, copy)
+    torch.testing.assert_close(first, copy)
+    (last,) = torch.autograd.grad(value, logits)
+    torch.testing.assert_close(last, again)
+
+
+@pytest.mark.parametrize("name", ["ce", "kl", "js"])
+@pytest.mark.parametrize("of", ["target", "weight"])
+def test_targets_and_weights_receive_their_gradient(name: str, of: str) -> None:
+    logits, probs, weight = drawn((6, 5)), drawn((6, 5), 1).softmax(1), drawn((6,), 2).abs()
+    wanted = (probs if of == "target" else weight).requires_grad_()
+    loss = losses.create(name)
+    with by_definition():
+        (expected,) = torch.autograd.grad(loss(logits, probs, weight=weight), wanted)
+    with in_blocks(31):
+        (found,) = torch.autograd.grad(loss(logits, probs, weight=weight), wanted)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["ce", "kl", "js"])
+def test_no_gradient_is_made_where_none_is_wanted(name: str) -> None:
+    target = drawn((6, 5), 1).softmax(1)
+    with in_blocks(31), torch.no_grad():
+        assert not losses.create(name)(drawn((6, 5)).requires_grad_(), target).requires_grad
+    with in_blocks(31):
+        value = losses.create(name)(drawn((6, 5)), target)
+        assert not value.requires_grad
+        with_graph = losses.create(name)(drawn((6, 5)).requires_grad_(), target)
+    torch.testing.assert_close(value, with_graph.detach())
+
+
+def test_batched_gradients_are_each_their_own() -> None:
+    logits = drawn((6, 5)).requires_grad_()
+    with in_blocks(31):
+        value = losses.create("ce")(logits, torch.arange(6) % 5)
+    factors = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    (found,) = torch.autograd.grad(value, logits, factors, is_grads_batched=True, retain_graph=True)
+    (one,) = torch.autograd.grad(value, logits)
+    torch.testing.assert_close(found, torch.stack([one, 2 * one]))
+
+
+@pytest.mark.parametrize("name", ["ce", "kl", "js"])
+def test_tiny_weights_keep_their_digits(name: str) -> None:
+    logits, target, weight = drawn((6, 5)).float(), drawn((6, 5), 1).softmax(1).float(), torch.full((6,), 1e-30)
+    with in_blocks(31):
+        _, heavy = both(losses.create(name), logits, target, weight * 1e30)
+        _, light = both(losses.create(name), logits, target, weight)
+    torch.testing.assert_close(light, heavy)
+
+
+@pytest.mark.parametrize("name", ["ce", "kl", "js"])
+def test_large_batches_go_through_blocks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    forward = RowSum.forward
+
+    def counted(*arguments: Any) -> Tensor:
+        calls.append(name)
+        return forward(*arguments)
+
+    monkeypatch.setattr(RowSum, "forward", staticmethod(counted))
+    loss, target = losses.create(name), torch.full((700, 1000), 1e-3)
+    loss(torch.randn(700, 1000), target)
+    loss(torch.randn(4, 10), target[:4, :10] * 100)
+    assert calls == [name]
