@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,8 @@ from losses.core.outputs import Pairs
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
+from losses.ops.tiles.indexed import IndexSums
+from losses.ops.tiles.indexed_rows import NamedRows, named, tiled_named_rows
 from losses.ops.tiles.rows import AnchorBlock, anchor_blocks, by_autograd, no_sum
 from losses.ops.tiles.whole_batch import Tiling, tileable, tiles_of
 
@@ -90,6 +93,24 @@ class AnchorLoss(EmbeddingLoss):
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         return Tiling(self._over_tiles)
 
+    def index_sums(self, batch: LabelledBatch) -> IndexSums:
+        shape = batch.anchors.shape[0], batch.others.shape[0]
+        anchor, positive, negative_anchor, negative = batch.pairs()
+        sums = partial(
+            tiled_named_rows,
+            positive=named(anchor, positive, shape, batch.anchors.dtype),
+            negative=named(negative_anchor, negative, shape, batch.anchors.dtype),
+            absent=(self._best, -self._best),
+            cost=lambda rows: self.of_anchors(meant(rows, self._best)).unsqueeze(1),
+            count=self._count,
+        )
+        return IndexSums(sums)
+
+    def _count(self, rows: NamedRows) -> Tensor:
+        """Return which anchors count ``(B, 1)``."""
+        counted = self.counted(rows.times_positive > 0, rows.times_negative > 0)
+        return torch.ones_like(rows.positives[:, :1]) if counted is None else counted.unsqueeze(1).to(rows.positives)
+
     @property
     def _best(self) -> float:
         """What a positive measures that could not be nearer."""
@@ -136,6 +157,14 @@ def rows_of(block: AnchorBlock, best: float) -> AnchorRows:
     is_negative[:, block.band] = ~block.own
     return AnchorRows(
         filled(positives, best), filled(negatives, -best), filled(block.exists, False), filled(is_negative, False)
+    )
+
+
+def meant(rows: NamedRows, best: float) -> AnchorRows:
+    """Return anchors with those that indices name, however often."""
+    parts = rows.times_positive > 0, rows.times_negative > 0
+    return AnchorRows(
+        filled(rows.positives, best), filled(rows.negatives, -best), *(filled(part, False) for part in parts)
     )
 
 

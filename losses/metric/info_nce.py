@@ -25,6 +25,7 @@ from losses.extend import (
     register,
     total_of,
     views_of,
+    weighted,
 )
 from losses.ops.distances import cosine_similarity
 from losses.ops.numerics.log_space import softplus
@@ -32,6 +33,8 @@ from losses.ops.pairs.info_nce import tiled_info_nce, tiled_matches, tiled_views
 from losses.ops.pairs.log_sums import MODEST
 from losses.ops.pairs.supervised_contrastive import tiled_supervised_contrastive
 from losses.ops.tiles.differentiable import over_tiles
+from losses.ops.tiles.indexed import IndexSums
+from losses.ops.tiles.indexed_rows import NamedRows, named, tiled_named_rows
 from losses.ops.tiles.whole_batch import classes_of, normalised, over_batch, tileable
 
 
@@ -159,6 +162,24 @@ class InfoNCELoss(EmbeddingLoss):
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         return Tiling(tiled_info_nce, scale=1 / self.temperature)
+
+    def index_sums(self, batch: LabelledBatch) -> IndexSums:
+        shape = batch.anchors.shape[0], batch.others.shape[0]
+        anchor, positive, negative_anchor, negative = batch.pairs()
+        sums = partial(
+            tiled_named_rows,
+            positive=named(anchor, positive, shape, batch.anchors.dtype),
+            negative=named(negative_anchor, negative, shape, batch.anchors.dtype),
+            absent=(0.0, 0.0),
+            cost=self._cost_of_anchors,
+            count=lambda rows: rows.times_positive.sum(1, keepdim=True),
+        )
+        return IndexSums(sums)
+
+    def _cost_of_anchors(self, rows: NamedRows) -> Tensor:
+        """Return the sum over the positives of every anchor ``(B, 1)``, each as often as indices name it."""
+        values = info_nce(rows.positives, rows.negatives, rows.times_negative, temperature=self.temperature)
+        return weighted(values, rows.times_positive).sum(1, keepdim=True)
 
     def active_items(self, output: LabelledBatch | Pairs, target: Tensor | None) -> tuple[Tensor, int]:
         batch = views_of(output) if isinstance(output, Pairs) else output
