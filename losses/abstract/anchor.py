@@ -19,7 +19,7 @@ from losses.core.outputs import Pairs
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
-from losses.ops.tiles.indexed import IndexSums
+from losses.ops.tiles.indexed import IndexRows
 from losses.ops.tiles.indexed_rows import NamedRows, named, tiled_named_rows
 from losses.ops.tiles.rows import AnchorBlock, anchor_blocks, by_autograd, no_sum
 from losses.ops.tiles.whole_batch import Tiling, tileable, tiles_of
@@ -93,7 +93,7 @@ class AnchorLoss(EmbeddingLoss):
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         return Tiling(self._over_tiles)
 
-    def index_sums(self, batch: LabelledBatch) -> IndexSums:
+    def index_sums(self, batch: LabelledBatch) -> IndexRows:
         shape = batch.anchors.shape[0], batch.others.shape[0]
         anchor, positive, negative_anchor, negative = batch.pairs()
         sums = partial(
@@ -104,7 +104,7 @@ class AnchorLoss(EmbeddingLoss):
             cost=lambda rows: self.of_anchors(meant(rows, self._best)).unsqueeze(1),
             count=self._count,
         )
-        return IndexSums(sums)
+        return IndexRows(sums)
 
     def _count(self, rows: NamedRows) -> Tensor:
         """Return which anchors count ``(B, 1)``."""

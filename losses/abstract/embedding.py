@@ -20,7 +20,7 @@ from losses.core.reduction import Total
 from losses.core.torch_private import stepped_over
 from losses.ops.distances import measured, measured_rowwise
 from losses.ops.numerics.spectrum import effective_rank
-from losses.ops.tiles.indexed import IndexSums, indexable, measured_at, over_indices
+from losses.ops.tiles.indexed import IndexLists, IndexRows, indexable, measured_at, over_indices
 from losses.ops.tiles.whole_batch import Tiling, over_batch, tileable
 
 
@@ -77,7 +77,7 @@ class EmbeddingLoss(Loss):
         """Return how to sum a batch block by block; ``None`` where the plain composition has to do."""
         return None
 
-    def index_sums(self, batch: LabelledBatch) -> IndexSums | None:
+    def index_sums(self, batch: LabelledBatch) -> IndexLists | IndexRows | None:
         """Return how to sum what the indices of a batch say; ``None`` where the plain composition does as well."""
         return None
 

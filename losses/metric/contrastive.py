@@ -27,8 +27,8 @@ from losses.extend import (
     register,
     total_of,
 )
-from losses.ops.pairs.contrastive import tiled_contrastive
-from losses.ops.tiles.indexed import IndexSums, Listed, are_many, strips_of, tiled_lists
+from losses.ops.pairs.contrastive import far_costs, near_costs, tiled_contrastive
+from losses.ops.tiles.indexed import IndexLists, Listed, are_many, strips_of
 
 
 def contrastive(
@@ -164,19 +164,15 @@ class ContrastiveLoss(EmbeddingLoss):
         )
         return Tiling(function, upper=not batch.has_reference, outputs=2 if self.average == "balanced" else 1)
 
-    def index_sums(self, batch: LabelledBatch) -> IndexSums | None:
+    def index_sums(self, batch: LabelledBatch) -> IndexLists | None:
         anchor, positive, negative_anchor, negative = batch.pairs()
         if not are_many(len(anchor) + len(negative_anchor), batch.anchors, batch.others):
             return None
-        of_same, of_different = (
-            Listed(strips_of(pair), partial(self._of_distances, same=same), self.average == "all")
-            for same, pair in ((True, (anchor, positive)), (False, (negative_anchor, negative)))
-        )
-        lists = ((of_same,), (of_different,)) if self.average == "balanced" else ((of_same, of_different),)
-        return IndexSums(partial(tiled_lists, lists=lists), outputs=len(lists), whole=True)
-
-    def _of_distances(self, distances: Tensor, *, same: bool) -> Tensor:
-        return self._of(ListedPairs(distances, torch.full_like(distances, same, dtype=torch.bool)))
+        near = partial(near_costs, margin=self.positive_margin, power=self.power)
+        far = partial(far_costs, margin=self.margin, power=self.power)
+        of_same = Listed(strips_of((anchor, positive)), near, self.average == "all")
+        of_different = Listed(strips_of((negative_anchor, negative)), far, self.average == "all")
+        return IndexLists([[of_same], [of_different]] if self.average == "balanced" else [[of_same, of_different]])
 
     def _of(self, pairs: ListedPairs) -> Tensor:
         return contrastive(*pairs, margin=self.margin, positive_margin=self.positive_margin, power=self.power)

@@ -33,7 +33,7 @@ from losses.ops.pairs.info_nce import tiled_info_nce, tiled_matches, tiled_views
 from losses.ops.pairs.log_sums import MODEST
 from losses.ops.pairs.supervised_contrastive import tiled_supervised_contrastive
 from losses.ops.tiles.differentiable import over_tiles
-from losses.ops.tiles.indexed import IndexSums
+from losses.ops.tiles.indexed import IndexRows
 from losses.ops.tiles.indexed_rows import NamedRows, named, tiled_named_rows
 from losses.ops.tiles.whole_batch import classes_of, normalised, over_batch, tileable
 
@@ -163,7 +163,7 @@ class InfoNCELoss(EmbeddingLoss):
     def tiling(self, batch: LabelledBatch) -> Tiling:
         return Tiling(tiled_info_nce, scale=1 / self.temperature)
 
-    def index_sums(self, batch: LabelledBatch) -> IndexSums:
+    def index_sums(self, batch: LabelledBatch) -> IndexRows:
         shape = batch.anchors.shape[0], batch.others.shape[0]
         anchor, positive, negative_anchor, negative = batch.pairs()
         sums = partial(
@@ -174,7 +174,7 @@ class InfoNCELoss(EmbeddingLoss):
             cost=self._cost_of_anchors,
             count=lambda rows: rows.times_positive.sum(1, keepdim=True),
         )
-        return IndexSums(sums)
+        return IndexRows(sums)
 
     def _cost_of_anchors(self, rows: NamedRows) -> Tensor:
         """Return the sum over the positives of every anchor ``(B, 1)``, each as often as indices name it."""

@@ -28,7 +28,7 @@ from losses.extend import (
 )
 from losses.ops.distances import just_beyond, pairwise_distance, rowwise_distance, squares_of_anchors
 from losses.ops.eager import may_read
-from losses.ops.tiles.indexed import IndexSums, Listed, Strip, are_many, measured_at, tiled_lists, triplet_strips
+from losses.ops.tiles.indexed import IndexLists, Listed, Strip, are_many, measured_at, triplet_strips, with_slopes
 from losses.ops.tiles.whole_batch import tileable, tiles_of
 from losses.ops.triplets.definitions import (
     Compared,
@@ -41,7 +41,7 @@ from losses.ops.triplets.definitions import (
     sums_of_mined,
 )
 from losses.ops.triplets.hardest import tiled_hardest
-from losses.ops.triplets.hinge import tiled_hinge
+from losses.ops.triplets.hinge import hinge_costs, tiled_hinge
 from losses.ops.triplets.semi_hard import tiled_semi_hard
 from losses.ops.triplets.soft import tiled_soft
 from losses.ops.triplets.swapped import tiled_swapped
@@ -194,15 +194,16 @@ class TripletLoss(EmbeddingLoss):
             return Tiling(tiled_soft) if reads else None
         return Tiling(partial(tiled_hinge, margin=margin, average=average))
 
-    def index_sums(self, batch: LabelledBatch) -> IndexSums | None:
+    def index_sums(self, batch: LabelledBatch) -> IndexLists | None:
         if self.swap and batch.has_reference:
             return None
         anchor, _, negative_anchor, _ = batch.pairs()
         if not are_many(len(anchor) + len(negative_anchor), batch.anchors, batch.others):
             return None
-        counts_free = self.average == "all" or self._limit is None
-        listed = Listed(map(self._compared_pairs, triplet_strips(batch)), self._of_distances, counts_free)
-        return IndexSums(partial(tiled_lists, lists=((listed,),)), whole=True)
+        by_hand = self._limit is not None and not self.swap
+        costs = partial(hinge_costs, margin=self._limit) if by_hand else with_slopes(self._of_distances)
+        strips = map(self._compared_pairs, triplet_strips(batch))
+        return IndexLists([[Listed(strips, costs, counts_free=self.average == "all" or self._limit is None)]])
 
     @property
     def _limit(self) -> float | None:

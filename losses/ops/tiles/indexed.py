@@ -22,9 +22,10 @@ from losses.core.precision import accumulation_dtype
 from losses.core.reduction import Total, weighted
 from losses.ops.distances import measured, measured_rowwise
 from losses.ops.eager import is_eager
-from losses.ops.tiles.blocks import Tile, Tiles
-from losses.ops.tiles.differentiable import TileSums, over_tiles
-from losses.ops.tiles.rows import by_autograd, no_sum
+from losses.ops.tiles.blocks import Tiles
+from losses.ops.tiles.differentiable import Definition, TileSums, gradients_of_points, over_tiles
+from losses.ops.tiles.matrix import matrix_of
+from losses.ops.tiles.rows import by_autograd
 from losses.ops.tiles.sizes import sizes
 from losses.ops.tiles.whole_batch import normalised
 
@@ -34,32 +35,36 @@ Strip = tuple[IndexPair, ...]
 """Some items of a list: for each of K things that an item compares, where it stands. The first row is the anchor."""
 
 
+Costs = tuple[Tensor, Sequence[Tensor]]
+"""Values of items ``(T,)`` and their derivatives by each of the K numbers that an item compares."""
+
+
 class Listed(NamedTuple):
     """A list of items, each with a value made of K numbers of the matrix.
 
     Args:
         strips: the list, some items at a time.
-        cost: from K tensors ``(T,)`` of what is measured to the values of the items ``(T,)``.
+        cost: from K tensors ``(T,)`` of what is measured to the values of the items and their derivatives; may
+            overwrite them.
         counts_free: whether items that cost nothing count too.
     """
 
     strips: Iterable[Strip]
-    cost: Callable[..., Tensor]
+    cost: Callable[..., Costs]
     counts_free: bool
 
 
-class IndexSums(NamedTuple):
-    """How to sum what a miner's indices say.
+class IndexLists(NamedTuple):
+    """What a miner's indices say as lists of items: for every sum its lists."""
 
-    Args:
-        function: from tiles and a weight per anchor ``(N, 1)``, or none, to sums and denominators.
-        outputs: how many sums there are.
-        whole: the function needs the matrix in one piece.
-    """
+    lists: Sequence[Sequence[Listed]]
+
+
+class IndexRows(NamedTuple):
+    """What a miner's indices say as rows of the matrix: from tiles and a weight per anchor ``(N, 1)``, or none, to sums
+    and denominators."""
 
     function: Callable[[Tiles, Tensor | None], TileSums]
-    outputs: int = 1
-    whole: bool = False
 
 
 def indexable(batch: LabelledBatch, weight: Tensor | None = None) -> bool:
@@ -75,7 +80,7 @@ def are_many(pairs: int, first: Tensor, second: Tensor) -> bool:
 
 
 def over_indices(
-    sums: IndexSums,
+    sums: IndexLists | IndexRows,
     definition: Callable[[LabelledBatch], Tensor],
     batch: LabelledBatch,
     measure: str,
@@ -91,77 +96,84 @@ def over_indices(
         weight: of every anchor ``(N,)``.
     """
     relative, greatest = normalised(weight)
-    of_rows = None if relative is None else relative.unsqueeze(1)
+    first, second = batch.anchors, batch.others if batch.has_reference else None
 
     def of_points(first: Tensor, second: Tensor | None = None) -> Tensor:
         return definition(batch._replace(anchors=first, others=first if second is None else second)) / greatest
 
-    values, denominators = over_tiles(
-        lambda tiles: sums.function(tiles, of_rows),
-        of_points,
-        batch.anchors,
-        batch.others if batch.has_reference else None,
-        measure,
-        outputs=sums.outputs,
-        blocks=[slice(0, len(batch.anchors))] if sums.whole else None,
-    )
+    if isinstance(sums, IndexLists):
+        wanted = torch.is_grad_enabled()  # inside of a Function it never is
+        values, denominators = Listwise.apply(sums.lists, of_points, measure, relative, wanted, first, second)  # type: ignore[no-untyped-call]
+    else:
+        of_rows = None if relative is None else relative.unsqueeze(1)
+        values, denominators = over_tiles(
+            lambda tiles: sums.function(tiles, of_rows), of_points, first, second, measure
+        )
     if weight is None:
         denominators = denominators.round().long()
     else:
         values, denominators = values * greatest, (denominators * greatest).to(values.dtype)
-    return Total(values, denominators) if sums.outputs > 1 else Total(values[0], denominators[0])
+    return Total(values, denominators) if len(values) > 1 else Total(values[0], denominators[0])
 
 
-def tiled_lists(tiles: Tiles, weight: Tensor | None, *, lists: Sequence[Sequence[Listed]]) -> TileSums:
-    """Return the sums over lists of items, and how many count: for every sum its lists.
+class Listwise(torch.autograd.Function):
+    """Sums over lists as one operation of autograd, with their gradient."""
 
-    Args:
-        tiles: a matrix in one piece.
-        weight: of every anchor ``(N, 1)``.
-        lists: of every sum.
-    """
-    (tile,) = tiles
-    measure_itself(tile)
-    kept = tile.scratch(2).copy_(tile.values) if len(lists) > 1 else None  # a gradient uses them up
-    sums, counts = [], []
-    for output, some in enumerate(lists):
-        if output and kept is not None:
-            tile.values.copy_(kept)
-        cost, number = no_sum(tiles), no_sum(tiles)
-        gradient = tile.scratch(1).zero_() if tiles.differentiable else None
-        for listed in some:
-            of_list, counted = sum_of_list(listed, tile.values, weight, gradient)
-            cost += of_list
-            number += counted
-        if gradient is not None:
-            take_back(tile, gradient, output)
-        sums.append(cost)
-        counts.append(number)
-    return TileSums(sums, counts)
+    @staticmethod
+    def forward(
+        ctx: Any,
+        lists: Sequence[Sequence[Listed]],
+        definition: Definition,
+        measure: str,
+        weight: Tensor | None,
+        wanted: bool,
+        first: Tensor,
+        second: Tensor | None,
+    ) -> Any:
+        follows = tuple(wanted and needed for needed in ctx.needs_input_grad[-2:])
+        matrix = matrix_of(first, second, measure, follows, outputs=len(lists))
+        height, width = matrix.values.shape
+        of_values = matrix.values.new_zeros(len(lists), height * width) if any(follows) else None
+        sums, counts = first.new_zeros(2, len(lists), dtype=accumulation_dtype(first))
+        for output, some in enumerate(lists):
+            for listed in some:
+                gradient = None if of_values is None else of_values[output]
+                cost, count = sum_of_list(listed, matrix.values, weight, gradient)
+                sums[output] += cost
+                counts[output] += count
+        gradients = (None, None) if of_values is None else matrix.gradients(of_values.view(-1, height, width))
+        ctx.definition, ctx.itself = definition, second is None
+        ctx.save_for_backward(first, second, *(None if part is None else part.to(first.dtype) for part in gradients))
+        ctx.mark_non_differentiable(counts)
+        return sums.to(first.dtype), counts
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
+        return None, None, None, None, None, *gradients_of_points(ctx, gradient)
 
 
 def sum_of_list(
     listed: Listed, values: Tensor, weight: Tensor | None, gradient: Tensor | None
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor | float, Tensor | float]:
     """Return the sum over a list and how many of its items count, and add its derivative by the values ``(N, M)`` to a
-    gradient of their shape."""
+    gradient ``(N M,)``."""
     width, flat = values.shape[1], values.view(-1)
-    cost, number = (torch.zeros((), dtype=torch.float64) for _ in range(2))
+    cost: Tensor | float = 0.0
+    number: Tensor | float = 0.0
     for strip in listed.strips:
         places = [torch.add(column, row, alpha=width) for row, column in strip]
-        found = [flat.index_select(0, place) for place in places]
-        of_items = None if weight is None else weight.view(-1).index_select(0, strip[0][0])
-        items, slopes = by_autograd(listed.cost, found, of_items, wanted=gradient is not None)
-        cost += weighted(items, of_items).sum(dtype=torch.float64)
+        of_items = None if weight is None else weight.index_select(0, strip[0][0])
+        items, slopes = listed.cost(*(flat.index_select(0, place) for place in places))
+        cost = cost + weighted(items, of_items).sum(dtype=torch.float64)
         if listed.counts_free:
-            number += len(items) if of_items is None else of_items.sum(dtype=torch.float64)
+            number = number + (len(items) if of_items is None else of_items.sum(dtype=torch.float64))
         elif of_items is None:
-            number += torch.count_nonzero(items)
+            number = number + torch.count_nonzero(items)
         else:
-            number += of_items.masked_fill(items == 0, 0).sum(dtype=torch.float64)
+            number = number + of_items.masked_fill(items == 0, 0).sum(dtype=torch.float64)
         if gradient is not None:
             for place, slope in zip(places, slopes, strict=True):
-                gradient.view(-1).scatter_add_(0, place, slope)
+                gradient.scatter_add_(0, place, slope if of_items is None else slope * of_items)
     return cost, number
 
 
@@ -176,12 +188,11 @@ def strips_of(*pairs: IndexPair) -> Iterator[Strip]:
 def triplet_strips(batch: LabelledBatch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield what indices say as triplets (anchor, positive, negative), in strips that stay in the cache: of pairs every
     positive with every negative one of its anchor."""
-    if batch.indices is not None and len(batch.indices) == 3:
-        anchor, positive, negative = batch.indices
-        for (anchor, positive), (_, negative) in strips_of((anchor, positive), (anchor, negative)):
-            yield anchor, positive, negative
-        return
     anchor, positive, negative_anchor, negative = batch.pairs()
+    if batch.indices is not None and len(batch.indices) == 3:
+        for strip in strips_of((anchor, positive), (anchor, negative)):
+            yield *strip[0], strip[1][1]
+        return
     rivals = Rivals(negative_anchor, negative, len(batch.anchors))
     ends = rivals.counts(anchor).cumsum(0)
     start, done = 0, 0
@@ -193,24 +204,9 @@ def triplet_strips(batch: LabelledBatch) -> Iterator[tuple[Tensor, Tensor, Tenso
         start, done = stop, int(ends[stop - 1])
 
 
-def measure_itself(tile: Tile) -> None:
-    """Write what points measure to themselves into a block, where a set meets itself: indices may ask for it."""
-    if not tile.tiles.itself:
-        return
-    value: Tensor | float = 0.0
-    if not tile.tiles.measure.endswith("euclidean"):  # rows of zeros have no direction, and the cosine 0 to all
-        exists = (tile.tiles.first[tile.rows] != 0).any(1)
-        value = exists if tile.tiles.measure == "similarity" else ~exists
-    tile.itself().copy_(torch.as_tensor(value))
-
-
-def take_back(tile: Tile, gradient: Tensor, output: int = 0) -> None:
-    """Add the derivative of a sum by a block, in which :func:`measure_itself` was written, to the gradient of the
-    points; both are overwritten."""
-    if tile.tiles.itself:
-        tile.at_itself(gradient, 0)
-        tile.at_itself(tile.values, torch.inf)
-    tile.accumulate_gradient(gradient, output)
+def with_slopes(formula: Callable[..., Tensor]) -> Callable[..., Costs]:
+    """Return a formula of items that tells their derivatives too, found by autograd."""
+    return lambda *values: by_autograd(formula, values, None)
 
 
 def measured_at(first: Tensor, second: Tensor | None, row: Tensor, column: Tensor, measure: str) -> Tensor:
@@ -248,22 +244,21 @@ class FromMatrix(torch.autograd.Function):
     ) -> Tensor:
         ctx.measure = measure
         ctx.save_for_backward(first, second, row, column)
-        tile = whole_matrix(first, second, measure, (False, False))
-        place = torch.add(column, row, alpha=tile.values.shape[1])
-        return tile.values.view(-1).index_select(0, place).to(first.dtype)
+        matrix = matrix_of(first, second, measure, (False, False))
+        place = torch.add(column, row, alpha=matrix.values.shape[1])
+        return matrix.values.view(-1).index_select(0, place).to(first.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         first, second, row, column = ctx.saved_tensors
         if torch.is_grad_enabled():  # someone will differentiate this gradient: give one that can be
             return plain_gradients(ctx, gradient)
-        tile = whole_matrix(first, second, ctx.measure, ctx.needs_input_grad[:2])
-        of_values = tile.scratch(1).zero_()
-        place = torch.add(column, row, alpha=tile.values.shape[1])
+        matrix = matrix_of(first, second, ctx.measure, ctx.needs_input_grad[:2])
+        of_values = torch.zeros_like(matrix.values).unsqueeze(0)
+        place = torch.add(column, row, alpha=matrix.values.shape[1])
         of_values.view(-1).scatter_add_(0, place, gradient.to(of_values.dtype))
-        take_back(tile, of_values)
-        parts = (None if part is None else part[0].to(first.dtype) for part in tile.tiles.gradients())
-        return *parts, None, None, None
+        parts = matrix.gradients(of_values)
+        return *(None if part is None else part[0].to(first.dtype) for part in parts), None, None, None
 
 
 class FromRows(torch.autograd.Function):
@@ -296,19 +291,6 @@ class FromRows(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             of_second = torch.zeros_like(second).index_add_(0, column, moves, alpha=-1)
         return of_first, of_second, None, None, None
-
-
-def whole_matrix(first: Tensor, second: Tensor | None, measure: str, differentiable: tuple[bool, bool]) -> Tile:
-    """Return the matrix of all that two sets measure, in one piece."""
-    exact = len(first) * len(first if second is None else second) <= sizes().exact
-    (tile,) = Tiles(
-        *(first, second, measure),
-        dtype=accumulation_dtype(first) if exact else first.dtype,
-        blocks=[slice(0, len(first))],
-        differentiable=differentiable,
-    )
-    measure_itself(tile)
-    return tile
 
 
 def plain_gradients(ctx: Any, gradient: Tensor) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from losses.ops.tiles.blocks import Tile, Tiles
 from losses.ops.tiles.differentiable import TileSums
-from losses.ops.tiles.indexed import measure_itself, take_back
+from losses.ops.tiles.matrix import measure_itself, take_back
 from losses.ops.tiles.rows import by_autograd, exact_sum, no_sum
 
 SPARSE = 4  # a row is gathered where it names fewer columns than one in so many
