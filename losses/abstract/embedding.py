@@ -20,7 +20,7 @@ from losses.core.reduction import Total
 from losses.core.torch_private import stepped_over
 from losses.ops.distances import measured, measured_rowwise
 from losses.ops.numerics.spectrum import effective_rank
-from losses.ops.tiles.indexed import IndexLists, IndexRows, indexable, measured_at, over_indices
+from losses.ops.tiles.indexed import IndexLists, IndexRows, indexable, mean_over_indices, measured_at, over_indices
 from losses.ops.tiles.whole_batch import Tiling, over_batch, tileable
 
 
@@ -212,17 +212,27 @@ class EmbeddingLoss(Loss):
         if not isinstance(output, LabelledBatch):
             return None
 
-        def plain_sums(batch: LabelledBatch) -> Tensor:
-            return self.plain_total(batch, target, weight).sum.reshape(-1)
+        def plain_total(batch: LabelledBatch) -> Total:
+            return self.plain_total(batch, target, weight)
 
-        sums = self.index_sums(output) if indexable(output, weight) else None
-        if sums is not None:
-            return over_indices(sums, plain_sums, output, self.measure, weight)
+        indexed = self.index_sums(output) if indexable(output, weight) else None
+        if indexed is not None:
+            return over_indices(indexed, plain_total, output, self.measure, weight)
         tiling = self.tiling(output) if tileable(output, weight) else None
         if tiling is None:
             return self.plain_total(output, target, weight)
-        sums, denominators = over_batch(tiling, plain_sums, output, self.measure, weight)
+        sums, denominators = over_batch(
+            tiling, lambda batch: plain_total(batch).sum.reshape(-1), output, self.measure, weight
+        )
         return Total(sums, denominators) if tiling.outputs > 1 else Total(sums[0], denominators[0])
+
+    def fast_mean(self, output: Any, target: Any) -> Tensor | None:
+        indexed = self.index_sums(output) if isinstance(output, LabelledBatch) and indexable(output) else None
+        if indexed is None:
+            return None
+        return mean_over_indices(
+            indexed, lambda batch: self.plain_total(batch, target, None), output, self.measure
+        )
 
     def batch_readings(self, output: LabelledBatch | Pairs | Triplets, target: Any) -> Readings:
         active = fraction(*self.active_items(output, target))

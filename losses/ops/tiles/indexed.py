@@ -81,7 +81,7 @@ def are_many(pairs: int, first: Tensor, second: Tensor) -> bool:
 
 def over_indices(
     sums: IndexLists | IndexRows,
-    definition: Callable[[LabelledBatch], Tensor],
+    definition: Callable[[LabelledBatch], Total],
     batch: LabelledBatch,
     measure: str,
     weight: Tensor | None = None,
@@ -90,25 +90,17 @@ def over_indices(
 
     Args:
         sums: how to sum.
-        definition: the same sums ``(K,)`` as a plain composition.
+        definition: the same as a plain composition.
         batch: embeddings and indices.
         measure: see :class:`losses.ops.tiles.blocks.Tiles`.
         weight: of every anchor ``(N,)``.
     """
     relative, greatest = normalised(weight)
-    first, second = batch.anchors, batch.others if batch.has_reference else None
 
-    def of_points(first: Tensor, second: Tensor | None = None) -> Tensor:
-        return definition(batch._replace(anchors=first, others=first if second is None else second)) / greatest
+    def sums_of(batch: LabelledBatch) -> Tensor:
+        return definition(batch).sum.reshape(-1) / greatest
 
-    if isinstance(sums, IndexLists):
-        wanted = torch.is_grad_enabled()  # inside of a Function it never is
-        values, denominators = Listwise.apply(sums.lists, of_points, measure, relative, wanted, first, second)  # type: ignore[no-untyped-call]
-    else:
-        of_rows = None if relative is None else relative.unsqueeze(1)
-        values, denominators = over_tiles(
-            lambda tiles: sums.function(tiles, of_rows), of_points, first, second, measure
-        )
+    values, denominators = summed(sums, sums_of, batch, measure, relative)
     if weight is None:
         denominators = denominators.round().long()
     else:
@@ -116,8 +108,45 @@ def over_indices(
     return Total(values, denominators) if len(values) > 1 else Total(values[0], denominators[0])
 
 
+def mean_over_indices(
+    sums: IndexLists | IndexRows, definition: Callable[[LabelledBatch], Total], batch: LabelledBatch, measure: str
+) -> Tensor:
+    """Return the mean of the same without weights, of lists in a few operations less."""
+    if isinstance(sums, IndexRows):
+        return over_indices(sums, definition, batch, measure).mean()
+    values, _ = summed(sums, lambda batch: definition(batch).mean().reshape(1), batch, measure, None, mean=True)
+    return values[0]
+
+
+def summed(
+    sums: IndexLists | IndexRows,
+    definition: Definition,
+    batch: LabelledBatch,
+    measure: str,
+    weight: Tensor | None,
+    *,
+    mean: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Return the sums ``(K,)`` of what indices say of a batch, and their denominators ``(K,)``; or of lists the sum of
+    their means ``(1,)``."""
+    first, second = batch.anchors, batch.others if batch.has_reference else None
+
+    def of_points(first: Tensor, second: Tensor | None = None) -> Tensor:
+        result: Tensor = definition(batch._replace(anchors=first, others=first if second is None else second))
+        return result
+
+    if isinstance(sums, IndexRows):
+        of_rows = None if weight is None else weight.unsqueeze(1)
+        return over_tiles(lambda tiles: sums.function(tiles, of_rows), of_points, first, second, measure)
+    wanted = torch.is_grad_enabled()  # inside of a Function it never is
+    outputs: tuple[Tensor, Tensor] = Listwise.apply(
+        sums.lists, of_points, measure, weight, mean, wanted, first, second
+    )  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    return outputs
+
+
 class Listwise(torch.autograd.Function):
-    """Sums over lists as one operation of autograd, with their gradient."""
+    """Sums over lists, or the sum of their means, as one operation of autograd, with the gradient."""
 
     @staticmethod
     def forward(
@@ -126,51 +155,70 @@ class Listwise(torch.autograd.Function):
         definition: Definition,
         measure: str,
         weight: Tensor | None,
+        mean: bool,
         wanted: bool,
         first: Tensor,
         second: Tensor | None,
     ) -> Any:
         follows = tuple(wanted and needed for needed in ctx.needs_input_grad[-2:])
-        matrix = matrix_of(first, second, measure, follows, outputs=len(lists))
+        matrix = matrix_of(first, second, measure, follows, outputs=1 if mean else len(lists))
         height, width = matrix.values.shape
         of_values = matrix.values.new_zeros(len(lists), height * width) if any(follows) else None
-        sums, counts = first.new_zeros(2, len(lists), dtype=accumulation_dtype(first))
+        results = []
         for output, some in enumerate(lists):
-            for listed in some:
-                gradient = None if of_values is None else of_values[output]
-                cost, count = sum_of_list(listed, matrix.values, weight, gradient)
-                sums[output] += cost
-                counts[output] += count
+            gradient = None if of_values is None else of_values[output]
+            results.append(sum_of_lists(some, matrix.values, weight, gradient))
+        if mean:
+            results, of_values = [mean_of(results, of_values)], None if of_values is None else of_values[:1]
         gradients = (None, None) if of_values is None else matrix.gradients(of_values.view(-1, height, width))
         ctx.definition, ctx.itself = definition, second is None
         ctx.save_for_backward(first, second, *(None if part is None else part.to(first.dtype) for part in gradients))
+        sums, counts = first.new_tensor(results, dtype=accumulation_dtype(first)).unbind(1)
         ctx.mark_non_differentiable(counts)
         return sums.to(first.dtype), counts
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
-        return None, None, None, None, None, *gradients_of_points(ctx, gradient)
+        return None, None, None, None, None, None, *gradients_of_points(ctx, gradient)
+
+
+def mean_of(sums: Sequence[tuple[float, float]], of_values: Tensor | None) -> tuple[float, float]:
+    """Return the sum of the means of sums over counts, which count once, and make its derivative of theirs ``(K, N M)``
+    in place of the first; a mean over nothing is 0."""
+    scales = [1 / count if count else 0.0 for _, count in sums]
+    if of_values is not None:
+        of_values[0].mul_(scales[0])
+        for part, scale in zip(of_values[1:], scales[1:], strict=True):
+            of_values[0].add_(part, alpha=scale)
+    return sum(cost * scale for (cost, count), scale in zip(sums, scales, strict=True) if count), 1.0
+
+
+def sum_of_lists(
+    lists: Sequence[Listed], values: Tensor, weight: Tensor | None, gradient: Tensor | None
+) -> tuple[float, float]:
+    """Return the sum over some lists and how many of their items count."""
+    sums = [sum_of_list(listed, values, weight, gradient) for listed in lists]
+    return sum(cost for cost, _ in sums), sum(count for _, count in sums)
 
 
 def sum_of_list(
     listed: Listed, values: Tensor, weight: Tensor | None, gradient: Tensor | None
-) -> tuple[Tensor | float, Tensor | float]:
+) -> tuple[float, float]:
     """Return the sum over a list and how many of its items count, and add its derivative by the values ``(N, M)`` to a
     gradient ``(N M,)``."""
     width, flat = values.shape[1], values.view(-1)
-    cost: Tensor | float = 0.0
-    number: Tensor | float = 0.0
+    cost, number = 0.0, 0.0
     for strip in listed.strips:
         places = [torch.add(column, row, alpha=width) for row, column in strip]
         of_items = None if weight is None else weight.index_select(0, strip[0][0])
         items, slopes = listed.cost(*(flat.index_select(0, place) for place in places))
-        cost = cost + weighted(items, of_items).sum(dtype=torch.float64)
+        cost += float(weighted(items, of_items).sum(dtype=torch.float64))
         if listed.counts_free:
-            number = number + (len(items) if of_items is None else of_items.sum(dtype=torch.float64))
+            number += len(items) if of_items is None else float(of_items.sum(dtype=torch.float64))
         elif of_items is None:
-            number = number + torch.count_nonzero(items)
+            number += float(torch.count_nonzero(items))
         else:
-            number = number + of_items.masked_fill(items == 0, 0).sum(dtype=torch.float64)
+            number += float(of_items.masked_fill(items == 0, 0).sum(dtype=torch.float64))
         if gradient is not None:
             for place, slope in zip(places, slopes, strict=True):
                 gradient.scatter_add_(0, place, slope if of_items is None else slope * of_items)

@@ -77,10 +77,11 @@ class SmallMatrix:
         values = torch.addmm(squares.unsqueeze(1), first, second.mT, alpha=-2).add_(others)
         if self.itself:
             values.fill_diagonal_(torch.inf)
-        longest = squares.amax() + others.amax()
+        longest = float(squares.amax())
+        longest += longest if self.itself else float(others.amax())
         closeness = TOO_CLOSE if values.dtype is torch.float64 else CLOSE
         # asked so that a NaN is not told, nor a square beyond the range
-        self.is_told = bool(values.amin() > longest * closeness + SMALLEST) and bool(longest < torch.inf)
+        self.is_told = float(values.amin()) > longest * closeness + SMALLEST
         """Whether all distances are as precise as the points."""
         if self.measure == "euclidean":
             values.sqrt_()
