@@ -20,8 +20,8 @@ from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
 from losses.ops.tiles.indexed import IndexRows
-from losses.ops.tiles.indexed_rows import NamedRows, named, tiled_named_rows
-from losses.ops.tiles.rows import AnchorBlock, anchor_blocks, by_autograd, no_sum
+from losses.ops.tiles.indexed_rows import NamedRows, by_formula, named, tiled_named_rows
+from losses.ops.tiles.rows import AnchorBlock, Costs, anchor_blocks, by_autograd, no_sum
 from losses.ops.tiles.whole_batch import Tiling, tileable, tiles_of
 
 
@@ -93,7 +93,9 @@ class AnchorLoss(EmbeddingLoss):
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         return Tiling(self._over_tiles)
 
-    def index_sums(self, batch: LabelledBatch) -> IndexRows:
+    def index_sums(self, batch: LabelledBatch) -> IndexRows | None:
+        if not batch.others.shape[0]:
+            return None
         shape = batch.anchors.shape[0], batch.others.shape[0]
         anchor, positive, negative_anchor, negative = batch.pairs()
         sums = partial(
@@ -101,10 +103,15 @@ class AnchorLoss(EmbeddingLoss):
             positive=named(anchor, positive, shape, batch.anchors.dtype),
             negative=named(negative_anchor, negative, shape, batch.anchors.dtype),
             absent=(self._best, -self._best),
-            cost=lambda rows: self.of_anchors(meant(rows, self._best)).unsqueeze(1),
+            cost=self.costs_of_named,
             count=self._count,
         )
         return IndexRows(sums)
+
+    def costs_of_named(self, rows: NamedRows) -> Costs:
+        """Return the values of anchors ``(B, 1)`` that a miner's indices compare, and their derivatives by positives
+        and by negatives; what is not meant is infinitely good."""
+        return by_formula(lambda rows: self.of_anchors(meant(rows, self._best)).unsqueeze(1))(rows)
 
     def _count(self, rows: NamedRows) -> Tensor:
         """Return which anchors count ``(B, 1)``."""

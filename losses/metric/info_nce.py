@@ -34,7 +34,7 @@ from losses.ops.pairs.log_sums import MODEST
 from losses.ops.pairs.supervised_contrastive import tiled_supervised_contrastive
 from losses.ops.tiles.differentiable import over_tiles
 from losses.ops.tiles.indexed import IndexRows
-from losses.ops.tiles.indexed_rows import NamedRows, named, tiled_named_rows
+from losses.ops.tiles.indexed_rows import NamedRows, by_formula, named, tiled_named_rows
 from losses.ops.tiles.whole_batch import classes_of, normalised, over_batch, tileable
 
 
@@ -171,7 +171,7 @@ class InfoNCELoss(EmbeddingLoss):
             positive=named(anchor, positive, shape, batch.anchors.dtype),
             negative=named(negative_anchor, negative, shape, batch.anchors.dtype),
             absent=(0.0, 0.0),
-            cost=self._cost_of_anchors,
+            cost=by_formula(self._cost_of_anchors),
             count=lambda rows: rows.times_positive.sum(1, keepdim=True),
         )
         return IndexRows(sums)

@@ -25,7 +25,7 @@ from losses.ops.eager import is_eager
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.differentiable import Definition, TileSums, gradients_of_points, over_tiles
 from losses.ops.tiles.matrix import matrix_of
-from losses.ops.tiles.rows import by_autograd
+from losses.ops.tiles.rows import Costs, by_autograd
 from losses.ops.tiles.sizes import sizes
 from losses.ops.tiles.whole_batch import normalised
 
@@ -33,10 +33,6 @@ IndexPair = tuple[Tensor, Tensor]
 """Rows and columns ``(T,)`` of some entries of a matrix."""
 Strip = tuple[IndexPair, ...]
 """Some items of a list: for each of K things that an item compares, where it stands. The first row is the anchor."""
-
-
-Costs = tuple[Tensor, Sequence[Tensor]]
-"""Values of items ``(T,)`` and their derivatives by each of the K numbers that an item compares."""
 
 
 class Listed(NamedTuple):

@@ -12,10 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from losses.core.reduction import weighted
 from losses.ops.tiles.blocks import Tile, Tiles
 from losses.ops.tiles.differentiable import TileSums
 from losses.ops.tiles.matrix import measure_itself, take_back
-from losses.ops.tiles.rows import by_autograd, exact_sum, no_sum
+from losses.ops.tiles.rows import Costs, by_autograd, exact_sum, no_sum
+from losses.ops.tiles.sizes import sizes
 
 SPARSE = 4  # a row is gathered where it names fewer columns than one in so many
 SORTED = 16  # pairs are sorted, and not counted in a matrix, where they are fewer than one in so many
@@ -44,12 +46,13 @@ def named(row: Tensor, column: Tensor, shape: tuple[int, int], dtype: torch.dtyp
     height, width = shape
     place = torch.add(column, row, alpha=width)
     counts = None
-    if len(place) * SORTED < height * width:
+    small = height * width <= sizes().strip  # every operation costs as much as all numbers
+    if not small and len(place) * SORTED < height * width:
         once, times = torch.unique(place, return_counts=True)
     else:
         counts = torch.zeros(height * width, dtype=dtype, device=place.device)
         counts.scatter_add_(0, place, counts.new_ones(()).expand(len(place)))
-        if len(place) * SPARSE >= height * width:
+        if small or len(place) * SPARSE >= height * width:
             return Named(None, counts.view(shape))
         once = counts.nonzero().squeeze(1)
         times = counts.index_select(0, once)
@@ -77,7 +80,7 @@ def tiled_named_rows(
     positive: Named,
     negative: Named,
     absent: tuple[float, float],
-    cost: Callable[[NamedRows], Tensor],
+    cost: Callable[[NamedRows], Costs],
     count: Callable[[NamedRows], Tensor],
 ) -> TileSums:
     """Return the sum over anchors and how many count: the formula and its gradient, block by block.
@@ -87,7 +90,7 @@ def tiled_named_rows(
         weight: of every anchor ``(N, 1)``.
         positive, negative: whom the indices name.
         absent: what positives and negatives measure that are not meant.
-        cost: of every anchor ``(B, 1)``.
+        cost: of every anchor ``(B, 1)``, and its derivatives by what it measures.
         count: how often an anchor counts ``(B, 1)``.
     """
     total, number = no_sum(tiles), no_sum(tiles)
@@ -100,22 +103,30 @@ def tiled_named_rows(
             strict=True,
         )
 
-        def formula(positives: Tensor, negatives: Tensor, times: tuple[Tensor, ...] = times) -> Tensor:
-            return cost(NamedRows(positives, negatives, *times))
-
-        items, slopes = by_autograd(formula, values, of_rows, wanted=tiles.differentiable)
+        block = NamedRows(*values, *times)
+        items, slopes = cost(block)
         total += exact_sum(items, of_rows)
-        number += exact_sum(count(NamedRows(*values, *times)), of_rows)
+        number += exact_sum(count(block), of_rows)
         if tiles.differentiable:
             gradient = tile.scratch(2).zero_()
             for slope, often, each in zip(slopes, times, (positive, negative), strict=True):
                 slope = slope.masked_fill(often == 0, 0)
+                slope = slope if of_rows is None else weighted(slope, of_rows)
                 if each.column is None:
                     gradient += slope
                 else:
                     gradient.scatter_add_(1, each.column[tile.rows], slope)
             take_back(tile, gradient)
     return TileSums([total], [number])
+
+
+def by_formula(formula: Callable[[NamedRows], Tensor]) -> Callable[[NamedRows], Costs]:
+    """Return a formula of anchors ``(B, 1)`` that tells its derivatives too, found by autograd."""
+
+    def cost(rows: NamedRows) -> Costs:
+        return by_autograd(lambda *values: formula(NamedRows(*values, *rows[2:])), rows[:2], None)
+
+    return cost
 
 
 def side_of(tile: Tile, side: Named) -> tuple[Tensor, Tensor]:
