@@ -12,15 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.compiler import is_exporting
 
-from losses.abstract.embedding import EmbeddingLoss, measured, measured_rowwise
+from losses.abstract.embedding import EmbeddingLoss
 from losses.core.errors import InputError
 from losses.core.labelled import LabelledBatch
 from losses.core.outputs import Pairs
+from losses.ops.distances import measured, measured_rowwise
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
 from losses.ops.tiles.indexed import IndexRows
-from losses.ops.tiles.indexed_rows import NamedRows, by_formula, named, tiled_named_rows
+from losses.ops.tiles.indexed_rows import NamedRows, by_formula, named, sum_of_named_rows
 from losses.ops.tiles.rows import AnchorBlock, Costs, anchor_blocks, by_autograd, no_sum
 from losses.ops.tiles.whole_batch import Tiling, tileable, tiles_of
 
@@ -99,7 +100,7 @@ class AnchorLoss(EmbeddingLoss):
         shape = batch.anchors.shape[0], batch.others.shape[0]
         anchor, positive, negative_anchor, negative = batch.pairs()
         sums = partial(
-            tiled_named_rows,
+            sum_of_named_rows,
             positive=named(anchor, positive, shape, batch.anchors.dtype),
             negative=named(negative_anchor, negative, shape, batch.anchors.dtype),
             absent=(self._best, -self._best),

@@ -230,9 +230,7 @@ class EmbeddingLoss(Loss):
         indexed = self.index_sums(output) if isinstance(output, LabelledBatch) and indexable(output) else None
         if indexed is None:
             return None
-        return mean_over_indices(
-            indexed, lambda batch: self.plain_total(batch, target, None), output, self.measure
-        )
+        return mean_over_indices(indexed, lambda batch: self.plain_total(batch, target, None), output, self.measure)
 
     def batch_readings(self, output: LabelledBatch | Pairs | Triplets, target: Any) -> Readings:
         active = fraction(*self.active_items(output, target))

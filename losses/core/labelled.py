@@ -195,9 +195,7 @@ def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[T
         if index.numel() and not is_compiling():
             least, most = (int(end) for end in index.aminmax())
             if least < 0 or most >= size:
-                raise InputError(
-                    f"indices: {name} runs from {least} to {most}, the batch it points into holds {size}"
-                )
+                raise InputError(f"indices: {name} runs from {least} to {most}, the batch it points into holds {size}")
     return tuple(named.values())
 
 

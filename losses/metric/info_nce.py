@@ -34,7 +34,7 @@ from losses.ops.pairs.log_sums import MODEST
 from losses.ops.pairs.supervised_contrastive import tiled_supervised_contrastive
 from losses.ops.tiles.differentiable import over_tiles
 from losses.ops.tiles.indexed import IndexRows
-from losses.ops.tiles.indexed_rows import NamedRows, by_formula, named, tiled_named_rows
+from losses.ops.tiles.indexed_rows import NamedRows, by_formula, named, sum_of_named_rows
 from losses.ops.tiles.whole_batch import classes_of, normalised, over_batch, tileable
 
 
@@ -167,7 +167,7 @@ class InfoNCELoss(EmbeddingLoss):
         shape = batch.anchors.shape[0], batch.others.shape[0]
         anchor, positive, negative_anchor, negative = batch.pairs()
         sums = partial(
-            tiled_named_rows,
+            sum_of_named_rows,
             positive=named(anchor, positive, shape, batch.anchors.dtype),
             negative=named(negative_anchor, negative, shape, batch.anchors.dtype),
             absent=(0.0, 0.0),

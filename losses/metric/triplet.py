@@ -200,8 +200,10 @@ class TripletLoss(EmbeddingLoss):
         anchor, _, negative_anchor, _ = batch.pairs()
         if not are_many(len(anchor) + len(negative_anchor), batch.anchors, batch.others):
             return None
-        by_hand = self._limit is not None and not self.swap
-        costs = partial(hinge_costs, margin=self._limit) if by_hand else with_slopes(self._of_distances)
+        if self._limit is None or self.swap:
+            costs = with_slopes(self._of_distances)
+        else:
+            costs = partial(hinge_costs, margin=self._limit)
         strips = map(self._compared_pairs, triplet_strips(batch))
         return IndexLists([[Listed(strips, costs, counts_free=self.average == "all" or self._limit is None)]])
 

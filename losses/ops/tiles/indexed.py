@@ -23,8 +23,8 @@ from losses.core.reduction import Total, weighted
 from losses.ops.distances import measured, measured_rowwise
 from losses.ops.eager import is_eager
 from losses.ops.tiles.blocks import Tiles
-from losses.ops.tiles.differentiable import Definition, TileSums, gradients_of_points, over_tiles
-from losses.ops.tiles.matrix import matrix_of
+from losses.ops.tiles.differentiable import Definition, gradients_of_points
+from losses.ops.tiles.matrix import Gradients, matrix_of, measure_itself, precision_of, small_matrix, take_back
 from losses.ops.tiles.rows import Costs, by_autograd
 from losses.ops.tiles.sizes import sizes
 from losses.ops.tiles.whole_batch import normalised
@@ -56,11 +56,23 @@ class IndexLists(NamedTuple):
     lists: Sequence[Sequence[Listed]]
 
 
-class IndexRows(NamedTuple):
-    """What a miner's indices say as rows of the matrix: from tiles and a weight per anchor ``(N, 1)``, or none, to sums
-    and denominators."""
+class RowSums(NamedTuple):
+    """Sum over some anchors, how many count, and the derivative by what they measure ``(B, M)``."""
 
-    function: Callable[[Tiles, Tensor | None], TileSums]
+    sum: Tensor
+    number: Tensor
+    gradient: Tensor | None
+
+
+class IndexRows(NamedTuple):
+    """What a miner's indices say as rows of the matrix.
+
+    Args:
+        function: from what some rows measure ``(B, M)``, which rows they are, a weight for each ``(B, 1)``, or none, and
+            whether the derivative is wanted.
+    """
+
+    function: Callable[[Tensor, slice, Tensor | None, bool], RowSums]
 
 
 def indexable(batch: LabelledBatch, weight: Tensor | None = None) -> bool:
@@ -107,9 +119,7 @@ def over_indices(
 def mean_over_indices(
     sums: IndexLists | IndexRows, definition: Callable[[LabelledBatch], Total], batch: LabelledBatch, measure: str
 ) -> Tensor:
-    """Return the mean of the same without weights, of lists in a few operations less."""
-    if isinstance(sums, IndexRows):
-        return over_indices(sums, definition, batch, measure).mean()
+    """Return the mean of the same without weights, in a few operations less."""
     values, _ = summed(sums, lambda batch: definition(batch).mean().reshape(1), batch, measure, None, mean=True)
     return values[0]
 
@@ -123,31 +133,26 @@ def summed(
     *,
     mean: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Return the sums ``(K,)`` of what indices say of a batch, and their denominators ``(K,)``; or of lists the sum of
-    their means ``(1,)``."""
-    first, second = batch.anchors, batch.others if batch.has_reference else None
+    """Return the sums ``(K,)`` of what indices say of a batch, and their denominators ``(K,)``; or the sum of their
+    means ``(1,)``."""
 
     def of_points(first: Tensor, second: Tensor | None = None) -> Tensor:
         result: Tensor = definition(batch._replace(anchors=first, others=first if second is None else second))
         return result
 
-    if isinstance(sums, IndexRows):
-        of_rows = None if weight is None else weight.unsqueeze(1)
-        return over_tiles(lambda tiles: sums.function(tiles, of_rows), of_points, first, second, measure)
     wanted = torch.is_grad_enabled()  # inside of a Function it never is
-    outputs: tuple[Tensor, Tensor] = Listwise.apply(
-        sums.lists, of_points, measure, weight, mean, wanted, first, second
-    )  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    points = batch.anchors, batch.others if batch.has_reference else None
+    outputs: tuple[Tensor, Tensor] = Indexed.apply(sums, of_points, measure, weight, mean, wanted, *points)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
     return outputs
 
 
-class Listwise(torch.autograd.Function):
-    """Sums over lists, or the sum of their means, as one operation of autograd, with the gradient."""
+class Indexed(torch.autograd.Function):
+    """Sums over what indices say, or the sum of their means, as one operation of autograd, with the gradient."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        lists: Sequence[Sequence[Listed]],
+        sums: IndexLists | IndexRows,
         definition: Definition,
         measure: str,
         weight: Tensor | None,
@@ -157,36 +162,94 @@ class Listwise(torch.autograd.Function):
         second: Tensor | None,
     ) -> Any:
         follows = tuple(wanted and needed for needed in ctx.needs_input_grad[-2:])
-        matrix = matrix_of(first, second, measure, follows, outputs=1 if mean else len(lists))
-        height, width = matrix.values.shape
-        of_values = matrix.values.new_zeros(len(lists), height * width) if any(follows) else None
-        results = []
-        for output, some in enumerate(lists):
-            gradient = None if of_values is None else of_values[output]
-            results.append(sum_of_lists(some, matrix.values, weight, gradient))
-        if mean:
-            results, of_values = [mean_of(results, of_values)], None if of_values is None else of_values[:1]
-        gradients = (None, None) if of_values is None else matrix.gradients(of_values.view(-1, height, width))
+        if isinstance(sums, IndexLists):
+            results, gradients = over_lists(sums, first, second, measure, weight, mean, follows)
+        else:
+            results, gradients = over_rows(sums, first, second, measure, weight, mean, follows)
         ctx.definition, ctx.itself = definition, second is None
         ctx.save_for_backward(first, second, *(None if part is None else part.to(first.dtype) for part in gradients))
-        sums, counts = first.new_tensor(results, dtype=accumulation_dtype(first)).unbind(1)
+        values, counts = first.new_tensor(results, dtype=accumulation_dtype(first)).unbind(1)
         ctx.mark_non_differentiable(counts)
-        return sums.to(first.dtype), counts
+        return values.to(first.dtype), counts
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
         return None, None, None, None, None, None, *gradients_of_points(ctx, gradient)
 
 
-def mean_of(sums: Sequence[tuple[float, float]], of_values: Tensor | None) -> tuple[float, float]:
-    """Return the sum of the means of sums over counts, which count once, and make its derivative of theirs ``(K, N M)``
+Results = tuple[Sequence[tuple[float, float]], Gradients]
+"""Sums with what they are divided by, and their gradients by both sets of points."""
+
+
+def over_lists(
+    sums: IndexLists,
+    first: Tensor,
+    second: Tensor | None,
+    measure: str,
+    weight: Tensor | None,
+    mean: bool,
+    follows: tuple[bool, ...],
+) -> Results:
+    """Return the sums over lists, or the sum of their means, and the gradients."""
+    matrix = matrix_of(first, second, measure, follows, outputs=1 if mean else len(sums.lists))
+    height, width = matrix.values.shape
+    of_values = matrix.values.new_zeros(len(sums.lists), height * width) if any(follows) else None
+    results = []
+    for output, lists in enumerate(sums.lists):
+        gradient = None if of_values is None else of_values[output]
+        results.append(sum_of_lists(lists, matrix.values, weight, gradient))
+    if mean:
+        results, of_values = [mean_of(results, of_values)], None if of_values is None else of_values[:1]
+    return results, (None, None) if of_values is None else matrix.gradients(of_values.view(-1, height, width))
+
+
+def over_rows(
+    sums: IndexRows,
+    first: Tensor,
+    second: Tensor | None,
+    measure: str,
+    weight: Tensor | None,
+    mean: bool,
+    follows: tuple[bool, ...],
+) -> Results:
+    """Return the sum over rows, or its mean, and the gradients: of a small matrix at once, else block by block."""
+    of_rows = None if weight is None else weight.unsqueeze(1)
+    small = small_matrix(first, second, measure, follows)
+    if small is not None:
+        cost, number, gradient = sums.function(small.values, slice(0, len(first)), of_rows, any(follows))
+        gradients = (None, None) if gradient is None else small.gradients(gradient.unsqueeze(0))
+        total, count = float(cost), float(number)
+    else:
+        tiles = Tiles(
+            *(first, second, measure), dtype=precision_of(first, second), differentiable=(follows[0], follows[1])
+        )
+        total, count = 0.0, 0.0
+        for tile in tiles:
+            measure_itself(tile)
+            weights = None if of_rows is None else of_rows[tile.rows]
+            cost, number, gradient = sums.function(tile.values, tile.rows, weights, any(follows))
+            total += float(cost)
+            count += float(number)
+            if gradient is not None:
+                take_back(tile, gradient)
+        gradients = tiles.gradients()
+    if not mean:
+        return [(total, count)], gradients
+    for part in gradients:
+        if part is not None:
+            mean_of([(total, count)], part)
+    return [mean_of([(total, count)], None)], gradients
+
+
+def mean_of(sums: Sequence[tuple[float, float]], derivatives: Tensor | None) -> tuple[float, float]:
+    """Return the sum of the means of sums over counts, which count once, and make its derivative of theirs ``(K, ...)``
     in place of the first; a mean over nothing is 0."""
     scales = [1 / count if count else 0.0 for _, count in sums]
-    if of_values is not None:
-        of_values[0].mul_(scales[0])
-        for part, scale in zip(of_values[1:], scales[1:], strict=True):
-            of_values[0].add_(part, alpha=scale)
-    return sum(cost * scale for (cost, count), scale in zip(sums, scales, strict=True) if count), 1.0
+    if derivatives is not None:
+        derivatives[0].mul_(scales[0])
+        for part, scale in zip(derivatives[1:], scales[1:], strict=True):
+            derivatives[0].add_(part, alpha=scale)
+    return sum(cost / count for cost, count in sums if count), 1.0
 
 
 def sum_of_lists(
@@ -197,9 +260,7 @@ def sum_of_lists(
     return sum(cost for cost, _ in sums), sum(count for _, count in sums)
 
 
-def sum_of_list(
-    listed: Listed, values: Tensor, weight: Tensor | None, gradient: Tensor | None
-) -> tuple[float, float]:
+def sum_of_list(listed: Listed, values: Tensor, weight: Tensor | None, gradient: Tensor | None) -> tuple[float, float]:
     """Return the sum over a list and how many of its items count, and add its derivative by the values ``(N, M)`` to a
     gradient ``(N M,)``."""
     width, flat = values.shape[1], values.view(-1)
@@ -283,9 +344,7 @@ class FromMatrix(torch.autograd.Function):
     """What many pairs measure: picked out of the matrix of all, which is made again for the gradient."""
 
     @staticmethod
-    def forward(
-        ctx: Any, first: Tensor, second: Tensor | None, row: Tensor, column: Tensor, measure: str
-    ) -> Tensor:
+    def forward(ctx: Any, first: Tensor, second: Tensor | None, row: Tensor, column: Tensor, measure: str) -> Tensor:
         ctx.measure = measure
         ctx.save_for_backward(first, second, row, column)
         matrix = matrix_of(first, second, measure, (False, False))
@@ -309,9 +368,7 @@ class FromRows(torch.autograd.Function):
     """How far apart the two points of a few pairs are: from the rows of both."""
 
     @staticmethod
-    def forward(
-        ctx: Any, first: Tensor, second: Tensor | None, row: Tensor, column: Tensor, measure: str
-    ) -> Tensor:
+    def forward(ctx: Any, first: Tensor, second: Tensor | None, row: Tensor, column: Tensor, measure: str) -> Tensor:
         others = first if second is None else second
         differences = first.index_select(0, row) - others.index_select(0, column)
         lengths = torch.linalg.vector_norm(differences, dim=1, dtype=accumulation_dtype(first))
@@ -328,10 +385,11 @@ class FromRows(torch.autograd.Function):
         if ctx.measure == "euclidean":
             slopes = (gradient / lengths.masked_fill(lengths == 0, torch.inf)).to(first.dtype)
         moves = differences * slopes.unsqueeze(1)
-        of_first = torch.zeros_like(first).index_add_(0, row, moves) if ctx.needs_input_grad[0] else None
-        if second is None:
-            return of_first.index_add_(0, column, moves, alpha=-1), None, None, None, None
-        of_second = None
+        of_first = of_second = None
+        if ctx.needs_input_grad[0]:
+            of_first = torch.zeros_like(first).index_add_(0, row, moves)
+            if second is None:
+                of_first.index_add_(0, column, moves, alpha=-1)
         if ctx.needs_input_grad[1]:
             of_second = torch.zeros_like(second).index_add_(0, column, moves, alpha=-1)
         return of_first, of_second, None, None, None

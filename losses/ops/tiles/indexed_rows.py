@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 
 from losses.core.reduction import weighted
-from losses.ops.tiles.blocks import Tile, Tiles
-from losses.ops.tiles.differentiable import TileSums
-from losses.ops.tiles.matrix import measure_itself, take_back
-from losses.ops.tiles.rows import Costs, by_autograd, exact_sum, no_sum
+from losses.ops.tiles.indexed import RowSums
+from losses.ops.tiles.rows import Costs, by_autograd, exact_sum
 from losses.ops.tiles.sizes import sizes
 
 SPARSE = 4  # a row is gathered where it names fewer columns than one in so many
@@ -73,63 +71,58 @@ def named(row: Tensor, column: Tensor, shape: tuple[int, int], dtype: torch.dtyp
     return Named(columns.view(height, -1), often.view(height, -1))
 
 
-def tiled_named_rows(
-    tiles: Tiles,
+def sum_of_named_rows(
+    values: Tensor,
+    rows: slice,
     weight: Tensor | None,
+    wanted: bool,
     *,
     positive: Named,
     negative: Named,
     absent: tuple[float, float],
     cost: Callable[[NamedRows], Costs],
     count: Callable[[NamedRows], Tensor],
-) -> TileSums:
-    """Return the sum over anchors and how many count: the formula and its gradient, block by block.
+) -> RowSums:
+    """Return the sum over some anchors, how many count, and the derivative.
 
     Args:
-        tiles: of what is measured.
-        weight: of every anchor ``(N, 1)``.
+        values: what the rows measure to all ``(B, M)``.
+        rows: which of the matrix they are.
+        weight: of every anchor ``(B, 1)``.
+        wanted: whether the derivative is.
         positive, negative: whom the indices name.
         absent: what positives and negatives measure that are not meant.
         cost: of every anchor ``(B, 1)``, and its derivatives by what it measures.
         count: how often an anchor counts ``(B, 1)``.
     """
-    total, number = no_sum(tiles), no_sum(tiles)
-    for tile in tiles:
-        measure_itself(tile)
-        of_rows = None if weight is None else weight[tile.rows]
-        sides = [side_of(tile, each) for each in (positive, negative)]
-        values, times = zip(
-            *((some.masked_fill(often == 0, fill), often) for (some, often), fill in zip(sides, absent, strict=True)),
-            strict=True,
-        )
-
-        block = NamedRows(*values, *times)
-        items, slopes = cost(block)
-        total += exact_sum(items, of_rows)
-        number += exact_sum(count(block), of_rows)
-        if tiles.differentiable:
-            gradient = tile.scratch(2).zero_()
-            for slope, often, each in zip(slopes, times, (positive, negative), strict=True):
-                slope = slope.masked_fill(often == 0, 0)
-                slope = slope if of_rows is None else weighted(slope, of_rows)
-                if each.column is None:
-                    gradient += slope
-                else:
-                    gradient.scatter_add_(1, each.column[tile.rows], slope)
-            take_back(tile, gradient)
-    return TileSums([total], [number])
+    columns = [None if side.column is None else side.column[rows] for side in (positive, negative)]
+    times = positive.times[rows], negative.times[rows]
+    nobody = [often == 0 for often in times]
+    found = [values if column is None else values.gather(1, column) for column in columns]
+    positives, negatives = (side.masked_fill(gap, fill) for side, gap, fill in zip(found, nobody, absent, strict=True))
+    block = NamedRows(positives, negatives, *times)
+    items, slopes = cost(block)
+    total, number = exact_sum(items, weight), exact_sum(count(block), weight)
+    if not wanted:
+        return RowSums(total, number, None)
+    slopes = [slope.masked_fill(gap, 0) for slope, gap in zip(slopes, nobody, strict=True)]
+    if weight is not None:
+        slopes = [weighted(slope, weight) for slope in slopes]
+    (first, second), (of_first, of_second) = columns, slopes
+    if second is not None:
+        of_second = torch.zeros_like(values).scatter_add_(1, second, of_second)
+    gradient = of_second.add_(of_first) if first is None else of_second.scatter_add_(1, first, of_first)
+    return RowSums(total, number, gradient)
 
 
 def by_formula(formula: Callable[[NamedRows], Tensor]) -> Callable[[NamedRows], Costs]:
     """Return a formula of anchors ``(B, 1)`` that tells its derivatives too, found by autograd."""
 
     def cost(rows: NamedRows) -> Costs:
-        return by_autograd(lambda *values: formula(NamedRows(*values, *rows[2:])), rows[:2], None)
+        return by_autograd(
+            lambda positives, negatives: formula(rows._replace(positives=positives, negatives=negatives)),
+            rows[:2],
+            None,
+        )
 
     return cost
-
-
-def side_of(tile: Tile, side: Named) -> tuple[Tensor, Tensor]:
-    """Return what the rows of a block measure to those whom indices name, and how often they do."""
-    times = side.times[tile.rows]
-    return (tile.values if side.column is None else tile.values.gather(1, side.column[tile.rows])), times

@@ -31,13 +31,22 @@ def matrix_of(
         follows: whether gradients of the first and of the second will be asked for.
         outputs: of how many sums.
     """
+    small = small_matrix(first, second, measure, follows)
+    return BlockMatrix(first, second, measure, follows, outputs) if small is None else small
+
+
+def small_matrix(first: Tensor, second: Tensor | None, measure: str, follows: tuple[bool, ...]) -> SmallMatrix | None:
+    """Return the same if it is small enough for a single product, and that tells all distances."""
+    if not 0 < len(first) * len(first if second is None else second) <= sizes().one_block:
+        return None
+    small = SmallMatrix(first, second, measure, follows)
+    return small if small.is_told else None
+
+
+def precision_of(first: Tensor, second: Tensor | None) -> torch.dtype:
+    """Return the dtype to compare two sets in: so few pairs that float64 costs nothing are compared in that."""
     pairs = len(first) * len(first if second is None else second)
-    dtype = accumulation_dtype(first) if pairs <= sizes().exact else first.dtype
-    if 0 < pairs <= sizes().one_block and measure != "similarity":
-        small = SmallMatrix(first, second, measure, dtype, follows)
-        if small.is_told:
-            return small
-    return BlockMatrix(first, second, measure, dtype, follows, outputs)
+    return accumulation_dtype(first) if pairs <= sizes().exact else first.dtype
 
 
 class SmallMatrix:
@@ -45,32 +54,37 @@ class SmallMatrix:
 
     Args:
         first, second, measure, follows: see :func:`matrix_of`.
-        dtype: to compute in.
     """
 
-    def __init__(
-        self, first: Tensor, second: Tensor | None, measure: str, dtype: torch.dtype, follows: tuple[bool, ...]
-    ) -> None:
+    def __init__(self, first: Tensor, second: Tensor | None, measure: str, follows: tuple[bool, ...]) -> None:
         self.itself, self.measure, self._follows = second is None, measure, follows
+        dtype = precision_of(first, second)
         self._first, self._lengths = self._taken(first, dtype)
         self._second, self._other_lengths = (
             (self._first, self._lengths) if second is None else self._taken(second, dtype)
         )
-        if measure != "cosine":  # a translation changes no distance, and small numbers are rounded less
-            centre = self._second.mean(0)
-            self._first = self._first - centre
-            self._second = self._first if self.itself else self._second - centre
-        self._measure()
+        self.is_told = True
+        """Whether all distances are as precise as the points."""
+        if measure == "similarity":
+            self.values = self._first @ self._second.mT
+        else:
+            self._measure()
 
     def _taken(self, points: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """Return points in the precision to compute in, and where angles are measured at length 1 and the lengths that
         they had."""
-        if self.measure != "cosine":
+        if self.measure.endswith("euclidean"):
             return points.to(dtype), None
-        lengths = length(points)  # of 0 makes NaN, which is not told
+        lengths = length(points)
+        if self.measure == "similarity":  # of which distances, divided by 0, make a NaN that is not told
+            lengths.masked_fill_(lengths == 0, 1)
         return (points / lengths).to(dtype), lengths.to(dtype)
 
     def _measure(self) -> None:
+        if self.measure != "cosine":  # a translation changes no distance, and small numbers are rounded less
+            centre = self._second.mean(0)
+            self._first = self._first - centre
+            self._second = self._first if self.itself else self._second - centre
         first, second = self._first, self._second
         squares = torch.linalg.vecdot(first, first)
         others = squares if self.itself else torch.linalg.vecdot(second, second)
@@ -82,7 +96,6 @@ class SmallMatrix:
         closeness = TOO_CLOSE if values.dtype is torch.float64 else CLOSE
         # asked so that a NaN is not told, nor a square beyond the range
         self.is_told = float(values.amin()) > longest * closeness + SMALLEST
-        """Whether all distances are as precise as the points."""
         if self.measure == "euclidean":
             values.sqrt_()
         elif self.measure == "cosine":
@@ -96,8 +109,8 @@ class SmallMatrix:
         overwritten."""
         if self.measure == "euclidean":
             of_values.div_(self.values.fill_diagonal_(torch.inf) if self.itself else self.values)
-        else:
-            of_values.mul_(2 if self.measure == "squared_euclidean" else 1)
+        elif self.measure == "squared_euclidean":
+            of_values.mul_(2)
         if self.itself:
             return self._of_points(of_values + of_values.mT, self._first, self._second, self._lengths), None
         of_first = of_second = None
@@ -109,8 +122,9 @@ class SmallMatrix:
 
     def _of_points(self, weights: Tensor, points: Tensor, others: Tensor, lengths: Tensor | None) -> Tensor:
         """Return the gradient of points ``(K, N, D)`` that are drawn to others by weights ``(K, N, M)``."""
-        # to itself no point is drawn: what is added here is taken off again
-        gradient = (weights.sum(-1, keepdim=True) * points).sub_(weights @ others)
+        gradient = weights @ others
+        if self.measure != "similarity":  # to itself no point is drawn: what is added here was taken off
+            gradient = torch.addcmul(gradient.neg_(), weights.sum(-1, keepdim=True), points)
         if lengths is None:
             return gradient
         outwards = torch.linalg.vecdot(gradient, points).unsqueeze(-1)  # which changes no angle
@@ -125,13 +139,12 @@ class BlockMatrix:
         first: Tensor,
         second: Tensor | None,
         measure: str,
-        dtype: torch.dtype,
         follows: tuple[bool, ...],
         outputs: int,
     ) -> None:
         tiles = Tiles(
             *(first, second, measure),
-            dtype=dtype,
+            dtype=precision_of(first, second),
             blocks=[slice(0, len(first))],
             differentiable=(follows[0], follows[1]),
             outputs=outputs,
