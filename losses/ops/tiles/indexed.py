@@ -68,8 +68,8 @@ class IndexRows(NamedTuple):
     """What a miner's indices say as rows of the matrix.
 
     Args:
-        function: from what some rows measure ``(B, M)``, which rows they are, a weight for each ``(B, 1)``, or none, and
-            whether the derivative is wanted.
+        function: from what some rows measure ``(B, M)``, which rows they are, a weight for each ``(B, 1)``, or none,
+            and whether the derivative is wanted.
     """
 
     function: Callable[[Tensor, slice, Tensor | None, bool], RowSums]
@@ -374,7 +374,8 @@ class FromRows(torch.autograd.Function):
         lengths = torch.linalg.vector_norm(differences, dim=1, dtype=accumulation_dtype(first))
         ctx.measure = measure
         ctx.save_for_backward(first, second, row, column, differences, lengths)
-        return (lengths if measure == "euclidean" else lengths.square()).to(first.dtype)
+        values: Tensor = lengths if measure == "euclidean" else lengths.square()
+        return values.to(first.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
