@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.core.reduction import weighted
 from losses.ops.tiles.indexed import RowSums
 from losses.ops.tiles.rows import Costs, by_autograd, exact_sum
 from losses.ops.tiles.sizes import sizes
@@ -107,7 +106,7 @@ def sum_of_named_rows(
         return RowSums(total, number, None)
     slopes = [slope.masked_fill(gap, 0) for slope, gap in zip(slopes, nobody, strict=True)]
     if weight is not None:
-        slopes = [weighted(slope, weight) for slope in slopes]
+        slopes = [slope.masked_fill_(weight == 0, 0).mul_(weight) for slope in slopes]
     (first, second), (of_first, of_second) = columns, slopes
     if second is not None:
         of_second = torch.zeros_like(values).scatter_add_(1, second, of_second)
