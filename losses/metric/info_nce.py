@@ -25,16 +25,15 @@ from losses.extend import (
     register,
     total_of,
     views_of,
-    weighted,
 )
 from losses.ops.distances import cosine_similarity
 from losses.ops.numerics.log_space import softplus
-from losses.ops.pairs.info_nce import tiled_info_nce, tiled_matches, tiled_views
+from losses.ops.pairs.info_nce import info_nce_of_named, tiled_info_nce, tiled_matches, tiled_views
 from losses.ops.pairs.log_sums import MODEST
 from losses.ops.pairs.supervised_contrastive import tiled_supervised_contrastive
 from losses.ops.tiles.differentiable import over_tiles
 from losses.ops.tiles.indexed import IndexRows
-from losses.ops.tiles.indexed_rows import NamedRows, by_formula, named, sum_of_named_rows
+from losses.ops.tiles.indexed_rows import named, sum_of_named_rows
 from losses.ops.tiles.whole_batch import classes_of, normalised, over_batch, tileable
 
 
@@ -170,16 +169,11 @@ class InfoNCELoss(EmbeddingLoss):
             sum_of_named_rows,
             positive=named(anchor, positive, shape, batch.anchors.dtype),
             negative=named(negative_anchor, negative, shape, batch.anchors.dtype),
-            absent=(0.0, 0.0),
-            cost=by_formula(self._cost_of_anchors),
+            absent=(0.0, -torch.inf),
+            cost=partial(info_nce_of_named, scale=1 / self.temperature),
             count=lambda rows: rows.times_positive.sum(1, keepdim=True),
         )
         return IndexRows(sums)
-
-    def _cost_of_anchors(self, rows: NamedRows) -> Tensor:
-        """Return the sum over the positives of every anchor ``(B, 1)``, each as often as indices name it."""
-        values = info_nce(rows.positives, rows.negatives, rows.times_negative, temperature=self.temperature)
-        return weighted(values, rows.times_positive).sum(1, keepdim=True)
 
     def active_items(self, output: LabelledBatch | Pairs, target: Tensor | None) -> tuple[Tensor, int]:
         batch = views_of(output) if isinstance(output, Pairs) else output
