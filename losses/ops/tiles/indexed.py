@@ -120,8 +120,7 @@ def mean_over_indices(
     sums: IndexLists | IndexRows, definition: Callable[[LabelledBatch], Total], batch: LabelledBatch, measure: str
 ) -> Tensor:
     """Return the mean of the same without weights, in a few operations less."""
-    values, _ = summed(sums, lambda batch: definition(batch).mean().reshape(1), batch, measure, None, mean=True)
-    return values[0]
+    return summed(sums, lambda batch: definition(batch).mean(), batch, measure, None, mean=True)[0]
 
 
 def summed(
@@ -134,7 +133,7 @@ def summed(
     mean: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the sums ``(K,)`` of what indices say of a batch, and their denominators ``(K,)``; or the sum of their
-    means ``(1,)``."""
+    means, and 1."""
 
     def of_points(first: Tensor, second: Tensor | None = None) -> Tensor:
         result: Tensor = definition(batch._replace(anchors=first, others=first if second is None else second))
@@ -168,7 +167,8 @@ class Indexed(torch.autograd.Function):
             results, gradients = over_rows(sums, first, second, measure, weight, mean, follows)
         ctx.definition, ctx.itself = definition, second is None
         ctx.save_for_backward(first, second, *(None if part is None else part.to(first.dtype) for part in gradients))
-        values, counts = first.new_tensor(results, dtype=accumulation_dtype(first)).unbind(1)
+        answers = torch.tensor(results[0] if mean else results, dtype=accumulation_dtype(first))
+        values, counts = answers.unbind(-1)
         ctx.mark_non_differentiable(counts)
         return values.to(first.dtype), counts
 
