@@ -108,7 +108,7 @@ def over_indices(
     def sums_of(batch: LabelledBatch) -> Tensor:
         return definition(batch).sum.reshape(-1) / greatest
 
-    values, denominators = summed(sums, sums_of, batch, measure, relative)
+    values, denominators = index_totals(sums, sums_of, batch, measure, relative)
     if weight is None:
         denominators = denominators.round().long()
     else:
@@ -120,10 +120,10 @@ def mean_over_indices(
     sums: IndexLists | IndexRows, definition: Callable[[LabelledBatch], Total], batch: LabelledBatch, measure: str
 ) -> Tensor:
     """Return the mean of the same without weights, in a few operations less."""
-    return summed(sums, lambda batch: definition(batch).mean(), batch, measure, None, mean=True)[0]
+    return index_totals(sums, lambda batch: definition(batch).mean(), batch, measure, None, mean=True)[0]
 
 
-def summed(
+def index_totals(
     sums: IndexLists | IndexRows,
     definition: Definition,
     batch: LabelledBatch,
@@ -199,7 +199,7 @@ def over_lists(
         gradient = None if of_values is None else of_values[output]
         results.append(sum_of_lists(lists, matrix.values, weight, gradient))
     if mean:
-        results, of_values = [mean_of(results, of_values)], None if of_values is None else of_values[:1]
+        results, of_values = [added_means(results, of_values)], None if of_values is None else of_values[:1]
     return results, (None, None) if of_values is None else matrix.gradients(of_values.view(-1, height, width))
 
 
@@ -237,11 +237,11 @@ def over_rows(
         return [(total, count)], gradients
     for part in gradients:
         if part is not None:
-            mean_of([(total, count)], part)
-    return [mean_of([(total, count)], None)], gradients
+            added_means([(total, count)], part)
+    return [added_means([(total, count)], None)], gradients
 
 
-def mean_of(sums: Sequence[tuple[float, float]], derivatives: Tensor | None) -> tuple[float, float]:
+def added_means(sums: Sequence[tuple[float, float]], derivatives: Tensor | None) -> tuple[float, float]:
     """Return the sum of the means of sums over counts, which count once, and make its derivative of theirs ``(K, ...)``
     in place of the first; a mean over nothing is 0."""
     scales = [1 / count if count else 0.0 for _, count in sums]
