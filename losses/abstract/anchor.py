@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,14 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.compiler import is_exporting
 
-from losses.abstract.embedding import EmbeddingLoss, measured, measured_rowwise
+from losses.abstract.embedding import EmbeddingLoss
 from losses.core.errors import InputError
 from losses.core.labelled import LabelledBatch
 from losses.core.outputs import Pairs
+from losses.ops.distances import measured, measured_rowwise
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
-from losses.ops.tiles.rows import AnchorBlock, anchor_blocks, by_autograd, no_sum
+from losses.ops.tiles.indexed import IndexRows
+from losses.ops.tiles.indexed_rows import NamedRows, by_formula, named, sum_of_named_rows
+from losses.ops.tiles.rows import AnchorBlock, Costs, anchor_blocks, by_autograd, no_sum
 from losses.ops.tiles.whole_batch import Tiling, tileable, tiles_of
 
 
@@ -90,6 +94,31 @@ class AnchorLoss(EmbeddingLoss):
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         return Tiling(self._over_tiles)
 
+    def index_sums(self, batch: LabelledBatch) -> IndexRows | None:
+        if not batch.others.shape[0]:
+            return None
+        shape = batch.anchors.shape[0], batch.others.shape[0]
+        anchor, positive, negative_anchor, negative = batch.pairs()
+        sums = partial(
+            sum_of_named_rows,
+            positive=named(anchor, positive, shape, batch.anchors.dtype),
+            negative=named(negative_anchor, negative, shape, batch.anchors.dtype),
+            absent=(self._best, -self._best),
+            cost=self.costs_of_named,
+            count=self._count,
+        )
+        return IndexRows(sums)
+
+    def costs_of_named(self, rows: NamedRows) -> Costs:
+        """Return the values of anchors ``(B, 1)`` that a miner's indices compare, and their derivatives by positives
+        and by negatives; what is not meant is infinitely good."""
+        return by_formula(lambda rows: self.of_anchors(meant(rows, self._best)).unsqueeze(1))(rows)
+
+    def _count(self, rows: NamedRows) -> Tensor:
+        """Return which anchors count ``(B, 1)``."""
+        counted = self.counted(rows.times_positive > 0, rows.times_negative > 0)
+        return torch.ones_like(rows.positives[:, :1]) if counted is None else counted.unsqueeze(1).to(rows.positives)
+
     @property
     def _best(self) -> float:
         """What a positive measures that could not be nearer."""
@@ -136,6 +165,14 @@ def rows_of(block: AnchorBlock, best: float) -> AnchorRows:
     is_negative[:, block.band] = ~block.own
     return AnchorRows(
         filled(positives, best), filled(negatives, -best), filled(block.exists, False), filled(is_negative, False)
+    )
+
+
+def meant(rows: NamedRows, best: float) -> AnchorRows:
+    """Return anchors with those that indices name, however often."""
+    parts = rows.times_positive > 0, rows.times_negative > 0
+    return AnchorRows(
+        filled(rows.positives, best), filled(rows.negatives, -best), *(filled(part, False) for part in parts)
     )
 
 

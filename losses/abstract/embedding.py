@@ -18,8 +18,9 @@ from losses.core.loss import Loss
 from losses.core.outputs import Pairs, Triplets
 from losses.core.reduction import Total
 from losses.core.torch_private import stepped_over
-from losses.ops.distances import cosine_similarity, pairwise_distance, rowwise_cosine, rowwise_distance
+from losses.ops.distances import measured, measured_rowwise
 from losses.ops.numerics.spectrum import effective_rank
+from losses.ops.tiles.indexed import IndexLists, IndexRows, indexable, mean_over_indices, measured_at, over_indices
 from losses.ops.tiles.whole_batch import Tiling, over_batch, tileable
 
 
@@ -43,12 +44,14 @@ class EmbeddingLoss(Loss):
     distances in place of cosine similarities             :attr:`measure`
     a margin between classes; other readings              :attr:`gap`; :meth:`active_items`
     the same sums block by block, with their gradient     :meth:`tiling`
+    the same over what a miner's indices say              :meth:`index_sums`
     a plain sum that is shorter than the sum of items     :meth:`plain_total`
     ====================================================  =============================================================
 
     The class chooses the way to a batch's total: in blocks (:mod:`losses.ops.tiles`), in memory that grows with N and
-    not with N², or as a plain composition where somebody traces, transforms or differentiates twice, or where a miner's
-    indices say which pairs are meant. It owns ``indices``, ``reference``, explicit pairs, weights and readings.
+    not with N², or as a plain composition where somebody traces, transforms or differentiates twice. What a miner's
+    indices say is picked out of the matrix of all pairs (:mod:`losses.ops.tiles.indexed`). It owns ``indices``,
+    ``reference``, explicit pairs, weights and readings.
     """
 
     average: str
@@ -72,6 +75,10 @@ class EmbeddingLoss(Loss):
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         """Return how to sum a batch block by block; ``None`` where the plain composition has to do."""
+        return None
+
+    def index_sums(self, batch: LabelledBatch) -> IndexLists | IndexRows | None:
+        """Return how to sum what the indices of a batch say; ``None`` where the plain composition does as well."""
         return None
 
     def plain_total(self, output: Any, target: Any, weight: Tensor | None) -> Total:
@@ -171,15 +178,18 @@ class EmbeddingLoss(Loss):
             return ListedPairs(measured_rowwise(*output, self.measure), target > 0)
         if output.indices is not None:
             anchor, positive, negative_anchor, negative = output.pairs()
-            first = output.anchors[torch.cat([anchor, negative_anchor])]
-            second = output.others[torch.cat([positive, negative])]
-            same = torch.arange(first.shape[0], device=first.device) < anchor.shape[0]
-            return ListedPairs(measured_rowwise(first, second, self.measure), same)
+            values = self.measured_at(output, torch.cat([anchor, negative_anchor]), torch.cat([positive, negative]))
+            same = torch.arange(values.shape[0], device=values.device) < anchor.shape[0]
+            return ListedPairs(values, same)
         values = measured(output.anchors, output.others, self.measure)
         if output.has_reference:
             return ListedPairs(values.flatten(), output.positive.flatten())
         upper = each_pair_once(values.shape[0], values.device)
         return ListedPairs(values[upper], output.positive[upper])
+
+    def measured_at(self, batch: LabelledBatch, anchor: Tensor, other: Tensor) -> Tensor:
+        """Return what anchors measure to others, given by their indices ``(P,)``."""
+        return measured_at(batch.anchors, batch.others if batch.has_reference else None, anchor, other, self.measure)
 
     def pair_weights(self, weight: Tensor, output: LabelledBatch | Pairs) -> Tensor:
         """Return weights of the pairs of :meth:`pairs`: of a batch the mean of both ends, else that of the anchor."""
@@ -201,15 +211,26 @@ class EmbeddingLoss(Loss):
     def fast_total(self, output: Any, target: Any, weight: Tensor | None) -> Total | None:
         if not isinstance(output, LabelledBatch):
             return None
+
+        def plain_total(batch: LabelledBatch) -> Total:
+            return self.plain_total(batch, target, weight)
+
+        indexed = self.index_sums(output) if indexable(output, weight) else None
+        if indexed is not None:
+            return over_indices(indexed, plain_total, output, self.measure, weight)
         tiling = self.tiling(output) if tileable(output, weight) else None
         if tiling is None:
             return self.plain_total(output, target, weight)
-
-        def plain_sums(batch: LabelledBatch) -> Tensor:
-            return self.plain_total(batch, target, weight).sum.reshape(-1)
-
-        sums, denominators = over_batch(tiling, plain_sums, output, self.measure, weight)
+        sums, denominators = over_batch(
+            tiling, lambda batch: plain_total(batch).sum.reshape(-1), output, self.measure, weight
+        )
         return Total(sums, denominators) if tiling.outputs > 1 else Total(sums[0], denominators[0])
+
+    def fast_mean(self, output: Any, target: Any) -> Tensor | None:
+        indexed = self.index_sums(output) if isinstance(output, LabelledBatch) and indexable(output) else None
+        if indexed is None:
+            return None
+        return mean_over_indices(indexed, lambda batch: self.plain_total(batch, target, None), output, self.measure)
 
     def batch_readings(self, output: LabelledBatch | Pairs | Triplets, target: Any) -> Readings:
         active = fraction(*self.active_items(output, target))
@@ -242,13 +263,3 @@ def given(indices: Any, reference: Any) -> dict[str, Any] | None:
     if indices is None:
         return None if reference is None else {"reference": reference}
     return {"indices": indices} if reference is None else {"indices": indices, "reference": reference}
-
-
-def measured(first: Tensor, second: Tensor, measure: str) -> Tensor:
-    """Return the similarity or distance of every row of ``first`` to every row of ``second``, ``(N, M)``."""
-    return cosine_similarity(first, second) if measure == "similarity" else pairwise_distance(first, second, measure)
-
-
-def measured_rowwise(first: Tensor, second: Tensor, measure: str) -> Tensor:
-    """Return the similarity or distance of each row of ``first`` to the same row of ``second``, ``(N,)``."""
-    return rowwise_cosine(first, second) if measure == "similarity" else rowwise_distance(first, second, measure)

@@ -80,8 +80,38 @@ class LabelledBatch(NamedTuple):
             anchor, positive, negative = self.indices
             return anchor, positive, negative
         first, positive, second, negative = self.indices
-        one, other = torch.nonzero(first.unsqueeze(1) == second.unsqueeze(0), as_tuple=True)
-        return first[one], positive[one], negative[other]
+        if is_compiling():  # lengths that nobody knows are known to come from here
+            one, other = torch.nonzero(first.unsqueeze(1) == second.unsqueeze(0), as_tuple=True)
+            return first[one], positive[one], negative[other]
+        one, rival = Rivals(second, negative, self.anchors.shape[0]).beside(first)
+        return first[one], positive[one], rival
+
+
+class Rivals:
+    """The negatives of every anchor, from negative pairs in any order.
+
+    Args:
+        anchor, negative: of every pair ``(Q,)``.
+        anchors: how many there are.
+    """
+
+    def __init__(self, anchor: Tensor, negative: Tensor, anchors: int) -> None:
+        in_order = bool((anchor[1:] >= anchor[:-1]).all())
+        self._negative = negative if in_order else negative[anchor.argsort(stable=True)]
+        self._number = torch.bincount(anchor, minlength=anchors)
+        self._start = self._number.cumsum(0) - self._number
+
+    def counts(self, anchor: Tensor) -> Tensor:
+        """Return how many negatives there are of each of these anchors."""
+        return self._number[anchor]
+
+    def beside(self, anchor: Tensor) -> tuple[Tensor, Tensor]:
+        """Return all negatives of each of these anchors, one anchor after the other: the places of the anchors, and
+        the negatives."""
+        number = self._number[anchor]
+        place = torch.arange(len(anchor), device=anchor.device).repeat_interleave(number)
+        shift = self._start[anchor] - (number.cumsum(0) - number)  # from the place of a triplet to its negative's
+        return place, self._negative[shift[place] + torch.arange(len(place), device=anchor.device)]
 
 
 def labelled_batch(embeddings: Tensor, labels: Tensor, indices: Any = None, reference: Any = None) -> LabelledBatch:
@@ -162,11 +192,10 @@ def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[T
     for name, index in named.items():
         size = len(embeddings if name.endswith("anchor") else others)
         # an index out of range ends a CUDA process, so it is worth one look at the values
-        if index.numel() and not is_compiling() and bool(((index < 0) | (index >= size)).any()):
-            raise InputError(
-                f"indices: {name} runs from {int(index.min())} to {int(index.max())}, the batch it points into holds "
-                f"{size}"
-            )
+        if index.numel() and not is_compiling():
+            least, most = (int(end) for end in index.aminmax())
+            if least < 0 or most >= size:
+                raise InputError(f"indices: {name} runs from {least} to {most}, the batch it points into holds {size}")
     return tuple(named.values())
 
 

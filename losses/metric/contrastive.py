@@ -27,7 +27,8 @@ from losses.extend import (
     register,
     total_of,
 )
-from losses.ops.pairs.contrastive import tiled_contrastive
+from losses.ops.pairs.contrastive import far_costs, near_costs, tiled_contrastive
+from losses.ops.tiles.indexed import IndexLists, Listed, are_many, strips_of
 
 
 def contrastive(
@@ -162,6 +163,16 @@ class ContrastiveLoss(EmbeddingLoss):
             average=self.average,
         )
         return Tiling(function, upper=not batch.has_reference, outputs=2 if self.average == "balanced" else 1)
+
+    def index_sums(self, batch: LabelledBatch) -> IndexLists | None:
+        anchor, positive, negative_anchor, negative = batch.pairs()
+        if not are_many(len(anchor) + len(negative_anchor), batch.anchors, batch.others):
+            return None
+        near = partial(near_costs, margin=self.positive_margin, power=self.power)
+        far = partial(far_costs, margin=self.margin, power=self.power)
+        of_same = Listed(strips_of((anchor, positive)), near, self.average == "all")
+        of_different = Listed(strips_of((negative_anchor, negative)), far, self.average == "all")
+        return IndexLists([[of_same], [of_different]] if self.average == "balanced" else [[of_same, of_different]])
 
     def _of(self, pairs: ListedPairs) -> Tensor:
         return contrastive(*pairs, margin=self.margin, positive_margin=self.positive_margin, power=self.power)

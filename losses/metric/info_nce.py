@@ -28,10 +28,12 @@ from losses.extend import (
 )
 from losses.ops.distances import cosine_similarity
 from losses.ops.numerics.log_space import softplus
-from losses.ops.pairs.info_nce import tiled_info_nce, tiled_matches, tiled_views
+from losses.ops.pairs.info_nce import info_nce_of_named, tiled_info_nce, tiled_matches, tiled_views
 from losses.ops.pairs.log_sums import MODEST
 from losses.ops.pairs.supervised_contrastive import tiled_supervised_contrastive
 from losses.ops.tiles.differentiable import over_tiles
+from losses.ops.tiles.indexed import IndexRows
+from losses.ops.tiles.indexed_rows import named, sum_of_named_rows
 from losses.ops.tiles.whole_batch import classes_of, normalised, over_batch, tileable
 
 
@@ -159,6 +161,19 @@ class InfoNCELoss(EmbeddingLoss):
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         return Tiling(tiled_info_nce, scale=1 / self.temperature)
+
+    def index_sums(self, batch: LabelledBatch) -> IndexRows:
+        shape = batch.anchors.shape[0], batch.others.shape[0]
+        anchor, positive, negative_anchor, negative = batch.pairs()
+        sums = partial(
+            sum_of_named_rows,
+            positive=named(anchor, positive, shape, batch.anchors.dtype),
+            negative=named(negative_anchor, negative, shape, batch.anchors.dtype),
+            absent=(0.0, -torch.inf),
+            cost=partial(info_nce_of_named, scale=1 / self.temperature),
+            count=lambda rows: rows.times_positive.sum(1, keepdim=True),
+        )
+        return IndexRows(sums)
 
     def active_items(self, output: LabelledBatch | Pairs, target: Tensor | None) -> tuple[Tensor, int]:
         batch = views_of(output) if isinstance(output, Pairs) else output

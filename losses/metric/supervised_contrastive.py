@@ -19,7 +19,13 @@ from losses.extend import (
 )
 from losses.ops.numerics.log_space import masked_log_sum, softplus
 from losses.ops.pairs.log_sums import MODEST
-from losses.ops.pairs.supervised_contrastive import tiled_supervised_contrastive, tiled_supervised_contrastive_by_pairs
+from losses.ops.pairs.supervised_contrastive import (
+    supervised_contrastive_of_named,
+    tiled_supervised_contrastive,
+    tiled_supervised_contrastive_by_pairs,
+)
+from losses.ops.tiles.indexed_rows import NamedRows
+from losses.ops.tiles.rows import Costs
 
 
 def supervised_contrastive(rows: AnchorRows, *, temperature: float = 0.1) -> Tensor:
@@ -93,6 +99,9 @@ class SupervisedContrastiveLoss(AnchorLoss):
 
     def of_anchors(self, rows: AnchorRows) -> Tensor:
         return supervised_contrastive(rows, temperature=self.temperature)
+
+    def costs_of_named(self, rows: NamedRows) -> Costs:
+        return supervised_contrastive_of_named(rows, scale=1 / self.temperature)
 
     def counted(self, is_positive: Tensor, is_negative: Tensor) -> Tensor:
         return distinguishing(is_positive, is_negative)

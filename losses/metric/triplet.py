@@ -28,6 +28,7 @@ from losses.extend import (
     weighted,
 )
 from losses.ops.distances import just_beyond, pairwise_distance, rowwise_distance, squares_of_anchors
+from losses.ops.tiles.indexed import IndexLists, Listed, Strip, are_many, measured_at, triplet_strips, with_slopes
 from losses.ops.tiles.whole_batch import tileable, tiles_of
 from losses.ops.triplets.definitions import (
     Compared,
@@ -40,7 +41,7 @@ from losses.ops.triplets.definitions import (
     sums_of_mined,
 )
 from losses.ops.triplets.hardest import tiled_hardest
-from losses.ops.triplets.hinge import tiled_hinge
+from losses.ops.triplets.hinge import hinge_costs, tiled_hinge
 from losses.ops.triplets.semi_hard import tiled_semi_hard
 from losses.ops.triplets.soft import tiled_soft
 from losses.ops.triplets.swapped import tiled_swapped
@@ -146,8 +147,7 @@ class TripletLoss(EmbeddingLoss):
         if isinstance(output, Triplets):
             return self._of(*output)
         if output.indices is not None:
-            anchor, positive, negative = output.triplets()
-            return self._of(output.anchors[anchor], output.others[positive], output.others[negative])
+            return self._of_indices(output)
         if self.mining == "all":
             return items_of_all(self._compared(output), self._limit)
         values, exists = self._mined(output)
@@ -194,9 +194,41 @@ class TripletLoss(EmbeddingLoss):
             return Tiling(tiled_soft) if reads else None
         return Tiling(partial(tiled_hinge, margin=margin, average=average))
 
+    def index_sums(self, batch: LabelledBatch) -> IndexLists | None:
+        if self.swap and batch.has_reference:
+            return None
+        anchor, _, negative_anchor, _ = batch.pairs()
+        if not are_many(len(anchor) + len(negative_anchor), batch.anchors, batch.others):
+            return None
+        if self._limit is None or self.swap:
+            costs = with_slopes(self._of_distances)
+        else:
+            costs = partial(hinge_costs, margin=self._limit)
+        strips = map(self._compared_pairs, triplet_strips(batch))
+        return IndexLists([[Listed(strips, costs, counts_free=self.average == "all" or self._limit is None)]])
+
     @property
     def _limit(self) -> float | None:
         return None if isinstance(self.margin, str) else self.margin
+
+    def _of_indices(self, batch: LabelledBatch) -> Tensor:
+        """Return the loss of every triplet that indices say."""
+        (anchor, positive), (_, negative), *between = self._compared_pairs(batch.triplets())
+        values = self.measured_at(batch, anchor.repeat(2), torch.cat([positive, negative])).chunk(2)
+        if between:
+            values = (*values, measured_at(batch.others, None, *between[0], self.distance))
+        return self._of_distances(*values)
+
+    def _compared_pairs(self, triplets: tuple[Tensor, Tensor, Tensor]) -> Strip:
+        """Return which distances triplets compare: of anchor and positive, of anchor and negative, and with swap those
+        of positive and negative."""
+        anchor, positive, negative = triplets
+        compared = (anchor, positive), (anchor, negative)
+        return (*compared, (positive, negative)) if self.swap else compared
+
+    def _of_distances(self, near: Tensor, far: Tensor, between: Tensor | None = None) -> Tensor:
+        """Return what triplets cost by their distances."""
+        return cost(near - farthest_told(far if between is None else torch.minimum(far, between)), self._limit)
 
     def _of(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         return triplet(anchor, positive, negative, margin=self._limit, distance=self.distance, swap=self.swap)

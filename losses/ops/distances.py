@@ -20,6 +20,16 @@ from losses.core.precision import accumulated, accumulation_dtype
 ASKED = 15  # points whose median is the centre of all
 
 
+def measured(first: Tensor, second: Tensor, measure: str) -> Tensor:
+    """Return the similarity or distance of every row of ``first`` to every row of ``second``, ``(N, M)``."""
+    return cosine_similarity(first, second) if measure == "similarity" else pairwise_distance(first, second, measure)
+
+
+def measured_rowwise(first: Tensor, second: Tensor, measure: str) -> Tensor:
+    """Return the similarity or distance of each row of ``first`` to the same row of ``second``, ``(N,)``."""
+    return rowwise_cosine(first, second) if measure == "similarity" else rowwise_distance(first, second, measure)
+
+
 def pairwise_distance(first: Tensor, second: Tensor, distance: str = "euclidean") -> Tensor:
     """Return the distance of every row of ``first`` ``(N, D)`` to every row of ``second`` ``(M, D)``, as ``(N, M)``."""
     if distance == "cosine":

@@ -75,6 +75,22 @@ def tiled_contrastive(
     return TileSums(list(sums), list(counts))
 
 
+def near_costs(distances: Tensor, *, margin: float, power: int) -> tuple[Tensor, tuple[Tensor]]:
+    """Return max(0, d - m+)^p / p of pairs of one class ``(P,)``, and the derivatives; distances are overwritten."""
+    excess = distances.sub_(margin).clamp_(min=0)
+    if power == 1:
+        return excess, (excess.sign(),)
+    return excess.square().mul_(0.5), (excess,)
+
+
+def far_costs(distances: Tensor, *, margin: float, power: int) -> tuple[Tensor, tuple[Tensor]]:
+    """Return max(0, m - d)^p / p of pairs of two classes ``(P,)``, and the derivatives; distances are overwritten."""
+    lack = distances.sub_(margin).clamp_(max=0)
+    if power == 1:
+        return lack.neg(), (lack.sign(),)
+    return lack.square().mul_(0.5), (lack,)
+
+
 def add_parts(totals: Tensor, items: Tensor, own: Tensor, band: slice) -> None:
     """Add the items of a block to one total; or to two, of those in the band that are a row's own and of the others."""
     if len(totals) == 1:

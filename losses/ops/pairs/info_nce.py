@@ -10,7 +10,8 @@ from losses.ops.pairs.log_sums import MODEST, exponentiated, log_sum, times_sums
 from losses.ops.tiles.blocks import Tile, Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
-from losses.ops.tiles.rows import anchor_blocks, exact_sum, no_sum
+from losses.ops.tiles.indexed_rows import NamedRows
+from losses.ops.tiles.rows import Costs, anchor_blocks, exact_sum, no_sum
 
 
 def tiled_info_nce(tiles: Tiles, classes: Classes, weight: Tensor | None) -> TileSums:
@@ -108,3 +109,18 @@ def softmax_of_both(tile: Tile, of_rows: Tensor, of_columns: Tensor, row_weight:
         )
     gradient = torch.sub(tile.values, of_columns, out=tile.scratch(1)).exp_().mul_(row_weight.mT)
     return gradient.add_(tile.values.sub_(of_rows[rows]).exp_().mul_(row_weight[rows]))
+
+
+def info_nce_of_named(rows: NamedRows, *, scale: float) -> Costs:
+    """Return what the positives of anchors cost together ``(B, 1)``, each as often as indices name it, and the
+    derivatives by similarities; negatives that are not meant are infinitely far, and without any nothing costs."""
+    top = rows.negatives.amax(1, keepdim=True)
+    top.masked_fill_(top == -torch.inf, 0)
+    terms = torch.sub(rows.negatives, top).mul_(scale).exp_().mul_(rows.times_negative)
+    partition = terms.sum(1, keepdim=True)
+    times = rows.times_positive.masked_fill(partition == 0, 0)
+    partition.masked_fill_(partition == 0, 1)
+    logits = torch.sub(partition.log().add_(top, alpha=scale), rows.positives, alpha=scale)
+    costs = (softplus(logits) * times).sum(1, keepdim=True)
+    slopes = logits.sigmoid_().mul_(times).mul_(scale)
+    return costs, (-slopes, terms.mul_(slopes.sum(1, keepdim=True) / partition))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from losses.ops.pairs.by_pairs import tiled_by_pairs
@@ -9,7 +10,8 @@ from losses.ops.pairs.log_sums import log_sum
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
-from losses.ops.tiles.rows import anchor_blocks, no_sum
+from losses.ops.tiles.indexed_rows import NamedRows
+from losses.ops.tiles.rows import Costs, anchor_blocks, no_sum
 
 
 def tiled_supervised_contrastive(tiles: Tiles, classes: Classes, weight: Tensor | None) -> TileSums:
@@ -48,3 +50,26 @@ def tiled_supervised_contrastive_by_pairs(tiles: Tiles, classes: Classes, weight
         return exponentials.masked_fill(~counted, 1).log() - similarities / positives
 
     return tiled_by_pairs(tiles, classes, weight, cost=surprise, of_positive=None, everyone=True, counted=counted)
+
+
+def supervised_contrastive_of_named(rows: NamedRows, *, scale: float) -> Costs:
+    """Return what anchors cost ``(B, 1)`` with the positives and negatives that indices name, and the derivatives by
+    their similarities; what is not meant is infinitely good."""
+    absent = rows.times_positive == 0
+    positives = rows.positives.masked_fill(absent, -torch.inf)
+    top = torch.maximum(positives.amax(1, keepdim=True), rows.negatives.amax(1, keepdim=True))
+    top.masked_fill_(top == -torch.inf, 0)
+    positives.sub_(top).mul_(scale)
+    terms = positives.exp(), torch.sub(rows.negatives, top).mul_(scale).exp_()
+    partition = terms[0].sum(1, keepdim=True) + terms[1].sum(1, keepdim=True)
+    number = positives.shape[1] - absent.sum(1, keepdim=True)
+    others = torch.count_nonzero(rows.times_negative, 1).unsqueeze(1)
+    told_apart = (number > 0) & (number + others > 1)
+    partition.masked_fill_(~told_apart, 1)
+    per_positive = told_apart.to(positives.dtype) / number.clamp(
+        min=1
+    )  # of a positive in the mean over them; 0 of anchors that do not count
+    mean = positives.masked_fill_(absent, 0).sum(1, keepdim=True) * per_positive
+    costs = (partition.log() * told_apart - mean).clamp_(min=0)  # below 0 only by rounding
+    slope = (scale / partition).masked_fill_(~told_apart, 0)
+    return costs, (terms[0].mul_(slope).sub_(per_positive * scale), terms[1].mul_(slope))

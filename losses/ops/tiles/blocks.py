@@ -216,6 +216,11 @@ class Tile:
         """Set the entries of a block where a point of a set meets itself."""
         at_diagonal(values, self._diagonal, value)
 
+    def itself(self) -> Tensor:
+        """Return the entries of ``values`` where a point of a set meets itself ``(B,)``, to be written to."""
+        assert self._diagonal is not None
+        return self.values[:, self._diagonal : self._diagonal + len(self.values)].diagonal()
+
     def accumulate_gradient(
         self, gradient: Tensor, output: int = 0, columns: slice | None = None, *, symmetric: bool = False
     ) -> None:

@@ -87,15 +87,20 @@ class Blockwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
-        first, second, of_first, of_second = ctx.saved_tensors
-        if torch.is_grad_enabled():  # someone will differentiate this gradient: give one that can be
-            points = [first] if ctx.itself else [first, second]
-            wanted = [point for point in points if point.requires_grad]
-            results = iter(torch.autograd.grad(ctx.definition(*points), wanted, gradient, create_graph=True))
-            of_points = [next(results) if point.requires_grad else None for point in points]
-        else:
-            of_points = [None if part is None else chained(gradient, part) for part in (of_first, of_second)]
-        return None, None, None, None, None, None, of_points[0], None if ctx.itself else of_points[1]
+        return None, None, None, None, None, None, *gradients_of_points(ctx, gradient)
+
+
+def gradients_of_points(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients by both sets of points of sums that were saved with theirs."""
+    first, second, of_first, of_second = ctx.saved_tensors
+    if torch.is_grad_enabled():  # someone will differentiate this gradient: give one that can be
+        points = [first] if ctx.itself else [first, second]
+        wanted = [point for point in points if point.requires_grad]
+        results = iter(torch.autograd.grad(ctx.definition(*points), wanted, gradient, create_graph=True))
+        of_points = [next(results) if point.requires_grad else None for point in points]
+    else:
+        of_points = [None if part is None else chained(gradient, part) for part in (of_first, of_second)]
+    return of_points[0], None if ctx.itself else of_points[1]
 
 
 def chained(gradient: Tensor, parts: Tensor) -> Tensor:

@@ -19,6 +19,9 @@ from losses.core.reduction import weighted
 from losses.ops.tiles.blocks import Tile, Tiles
 from losses.ops.tiles.classes import Classes
 
+Costs = tuple[Tensor, Sequence[Tensor]]
+"""Values of items ``(T,)`` or of anchors ``(B, 1)``, and the derivatives by what they are made of."""
+
 
 class AnchorBlock:
     """The rows of one block, as anchors.

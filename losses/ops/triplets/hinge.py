@@ -10,7 +10,7 @@ from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
 from losses.ops.tiles.rows import AnchorBlock, anchor_blocks
-from losses.ops.triplets.definitions import endless, top
+from losses.ops.triplets.definitions import endless, farthest_told, top
 from losses.ops.triplets.sums import no_triplets
 
 COMPARED_ONE_BY_ONE = 150  # positives of an anchor above which sorting them is faster than comparing with each
@@ -58,3 +58,11 @@ def counts(distances: Tensor, thresholds: Tensor, block: AnchorBlock) -> tuple[T
     torch.sub(positives, reached, out=above)
     rivals = above.new_zeros(len(above), positives + 1).scatter_add_(1, reached, torch.ones_like(above))
     return above, below.scatter_(1, order, rivals.cumsum(1)[:, :positives])
+
+
+def hinge_costs(near: Tensor, far: Tensor, *, margin: float) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Return max(0, d_ap - d_an + margin) of triplets that are listed ``(T,)``, and the derivatives by both distances,
+    which are overwritten."""
+    costs = near.sub_(farthest_told(far)).add_(margin).clamp_(min=0)
+    active = costs.sign()
+    return costs, (active, torch.neg(active, out=far))
