@@ -18,6 +18,7 @@ from losses.core.loss import Loss
 from losses.core.outputs import Pairs, Triplets
 from losses.core.reduction import Total
 from losses.core.torch_private import stepped_over
+from losses.ops.dense.batch import DenseFunction, dense_mean, dense_total
 from losses.ops.distances import cosine_similarity, pairwise_distance, rowwise_cosine, rowwise_distance
 from losses.ops.numerics.spectrum import effective_rank
 from losses.ops.tiles.whole_batch import Tiling, over_batch, tileable
@@ -43,11 +44,12 @@ class EmbeddingLoss(Loss):
     distances in place of cosine similarities             :attr:`measure`
     a margin between classes; other readings              :attr:`gap`; :meth:`active_items`
     the same sums block by block, with their gradient     :meth:`tiling`
+    the same sums of a small batch in one piece           :meth:`dense`
     a plain sum that is shorter than the sum of items     :meth:`plain_total`
     ====================================================  =============================================================
 
     The class chooses the way to a batch's total: in blocks (:mod:`losses.ops.tiles`), in memory that grows with N and
-    not with N², or as a plain composition where somebody traces, transforms or differentiates twice, or where a miner's
+    not with N²; of a small batch in one piece (:mod:`losses.ops.dense`), in as few operations as there can be; or as a plain composition where somebody traces, transforms or differentiates twice, or where a miner's
     indices say which pairs are meant. It owns ``indices``, ``reference``, explicit pairs, weights and readings.
     """
 
@@ -72,6 +74,10 @@ class EmbeddingLoss(Loss):
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         """Return how to sum a batch block by block; ``None`` where the plain composition has to do."""
+        return None
+
+    def dense(self, batch: LabelledBatch) -> DenseFunction | None:
+        """Return how to sum a small batch in one piece; ``None`` where it is summed block by block as well."""
         return None
 
     def plain_total(self, output: Any, target: Any, weight: Tensor | None) -> Total:
@@ -201,7 +207,16 @@ class EmbeddingLoss(Loss):
     def fast_total(self, output: Any, target: Any, weight: Tensor | None) -> Total | None:
         if not isinstance(output, LabelledBatch):
             return None
-        tiling = self.tiling(output) if tileable(output, weight) else None
+        if not tileable(output, weight):
+            return self.plain_total(output, target, weight)
+        dense = self.dense(output)
+        if dense is not None:
+            total = dense_total(
+                dense, lambda batch: self.plain_total(batch, target, weight), output, self.measure, weight
+            )
+            if total is not None:
+                return total
+        tiling = self.tiling(output)
         if tiling is None:
             return self.plain_total(output, target, weight)
 
@@ -210,6 +225,12 @@ class EmbeddingLoss(Loss):
 
         sums, denominators = over_batch(tiling, plain_sums, output, self.measure, weight)
         return Total(sums, denominators) if tiling.outputs > 1 else Total(sums[0], denominators[0])
+
+    def fast_mean(self, output: Any, target: Any) -> Tensor | None:
+        dense = self.dense(output) if isinstance(output, LabelledBatch) and tileable(output) else None
+        if dense is None:
+            return None
+        return dense_mean(dense, lambda batch: self.plain_total(batch, target, None), output, self.measure)
 
     def batch_readings(self, output: LabelledBatch | Pairs | Triplets, target: Any) -> Readings:
         active = fraction(*self.active_items(output, target))

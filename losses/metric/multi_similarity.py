@@ -20,6 +20,8 @@ from losses.extend import (
     checked,
     register,
 )
+from losses.ops.dense.batch import DenseFunction
+from losses.ops.dense.log_sums import dense_multi_similarity
 from losses.ops.numerics.log_one_plus_sum import log_one_plus_sum
 from losses.ops.pairs.log_sums import MODEST
 from losses.ops.pairs.multi_similarity import tiled_multi_similarity
@@ -123,6 +125,15 @@ class MultiSimilarityLoss(AnchorLoss):
         return multi_similarity(
             rows.positives,
             rows.negatives,
+            alpha=self.alpha,
+            beta=self.beta,
+            base=self.base,
+            mining_epsilon=self.mining_epsilon,
+        )
+
+    def dense(self, batch: LabelledBatch) -> DenseFunction:
+        return partial(
+            dense_multi_similarity,
             alpha=self.alpha,
             beta=self.beta,
             base=self.base,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from losses.extend import (
@@ -17,6 +19,8 @@ from losses.extend import (
     checked,
     register,
 )
+from losses.ops.dense.batch import DenseFunction
+from losses.ops.dense.log_sums import dense_supervised_contrastive
 from losses.ops.numerics.log_space import masked_log_sum, softplus
 from losses.ops.pairs.log_sums import MODEST
 from losses.ops.pairs.supervised_contrastive import tiled_supervised_contrastive, tiled_supervised_contrastive_by_pairs
@@ -96,6 +100,9 @@ class SupervisedContrastiveLoss(AnchorLoss):
 
     def counted(self, is_positive: Tensor, is_negative: Tensor) -> Tensor:
         return distinguishing(is_positive, is_negative)
+
+    def dense(self, batch: LabelledBatch) -> DenseFunction:
+        return partial(dense_supervised_contrastive, temperature=self.temperature)
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         scale = 1 / self.temperature

@@ -1,0 +1,98 @@
+"""All of a small set compared with all of another, in one piece and in float64, and the way back for a derivative."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from losses.ops.distances import length
+from losses.ops.eager import may_read
+from losses.ops.tiles.exact import TOO_CLOSE
+from losses.ops.tiles.sizes import sizes
+
+LOWEST = -1e300  # of a logit that is not meant, in place of -inf, which less itself is NaN
+
+
+class DenseMatrix:
+    """The matrix ``(N, M)`` of distances or similarities of two small sets.
+
+    Args:
+        first: the rows ``(N, D)``.
+        second: the columns ``(M, D)``; ``None`` compares the first with itself.
+        measure: ``"euclidean"``, ``"squared_euclidean"``, ``"cosine"`` (1 - the cosine) or ``"similarity"`` (the
+            cosine).
+        differentiable: whether a derivative will be asked for.
+
+    ``values`` are in float64, ``squares`` ``(N, 1)`` the squared lengths of the rows from the centre of the columns, 1 of
+    angles. Where a point meets itself its distance is infinite, its similarity that of any other.
+    """
+
+    def __init__(self, first: Tensor, second: Tensor | None, measure: str, *, differentiable: bool = False) -> None:
+        self.itself, self.measure, self.differentiable = second is None, measure, differentiable
+        self.tells = True
+        """Whether the product that all is made from can tell the points apart."""
+        if measure.endswith("euclidean"):
+            self._measure_distances(first.double(), None if second is None else second.double())
+        else:
+            self._measure_angles(first, second)
+
+    def at_itself(self, values: Tensor, value: float) -> Tensor:
+        """Set the entries where a point of a set meets itself."""
+        return values.fill_diagonal_(value) if self.itself else values
+
+    def gradients(self, slopes: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the gradients of the first ``(..., N, D)`` and of the second, which is ``None`` where a set met
+        itself, from a derivative by the values ``(..., N, M)``, 0 where a point meets itself."""
+        if self.measure == "euclidean":
+            slopes = slopes / self.values
+        elif self.measure == "squared_euclidean":
+            slopes = slopes * 2
+        elif self.measure == "cosine":
+            slopes = -slopes
+        if self.itself:
+            return self._gradient(slopes + slopes.mT, self.first, self.second, self.lengths), None
+        return (
+            self._gradient(slopes, self.first, self.second, self.lengths),
+            self._gradient(slopes.mT, self.second, self.first, self.other_lengths),
+        )
+
+    def _measure_angles(self, first: Tensor, second: Tensor | None) -> None:
+        self.first, self.lengths = units(first)
+        self.second, self.other_lengths = (self.first, self.lengths) if second is None else units(second)
+        self.values = self.first @ self.second.mT
+        self.squares = torch.ones_like(self.lengths)
+        if self.measure == "cosine":
+            self.values = self.at_itself(1 - self.values, torch.inf)
+            self.tells = bool(self.values.amin() > TOO_CLOSE)
+
+    def _measure_distances(self, first: Tensor, second: Tensor | None) -> None:
+        self.lengths = self.other_lengths = None
+        # a translation changes no distance, and small numbers are rounded less
+        middle = (first if second is None else second).mean(0)
+        self.first = first - middle
+        self.second = self.first if second is None else second - middle
+        self.squares = squares = self.first.square().sum(1, keepdim=True)
+        limits = squares + (squares if second is None else self.second.square().sum(1, keepdim=True)).mT
+        squared = self.at_itself(torch.addmm(limits, self.first, self.second.mT, alpha=-2), torch.inf)
+        self.tells = bool((squared / limits).amin() > TOO_CLOSE)  # nor where squares overflow: infinity over itself
+        self.values = squared.sqrt_() if self.measure == "euclidean" else squared
+
+    def _gradient(self, slopes: Tensor, points: Tensor, others: Tensor, lengths: Tensor | None) -> Tensor:
+        gradient = slopes @ others
+        if lengths is None:  # a derivative w in the direction a - b
+            return (slopes.sum(-1, keepdim=True) * points).sub_(gradient)
+        # turning a point changes its angles, moving it outwards does not
+        outwards = (gradient * points).sum(-1, keepdim=True)
+        return gradient.addcmul_(outwards, points, value=-1).div_(lengths)
+
+
+def units(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Return points at length 1 in float64, and the lengths ``(N, 1)`` they had (or 1 for 0)."""
+    lengths = length(points)
+    lengths.masked_fill_(lengths == 0, 1)
+    return points / lengths, lengths
+
+
+def is_small(first: Tensor, second: Tensor) -> bool:
+    """Return whether two sets are few enough to be compared in one piece, where nothing is lost by looking at it."""
+    return 0 < first.shape[0] * second.shape[0] <= sizes().dense and first.shape[1] > 0 and may_read(first)

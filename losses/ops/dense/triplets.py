@@ -1,0 +1,112 @@
+"""The triplets of a small batch, formed one by one: every positive pair beside all negatives of its anchor."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from losses.core.parameters import Average
+from losses.ops.dense.differentiable import DenseSums
+from losses.ops.dense.matrix import DenseMatrix
+from losses.ops.distances import just_beyond
+from losses.ops.tiles.sizes import sizes
+from losses.ops.triplets.definitions import cost
+
+
+def dense_triplets(
+    matrix: DenseMatrix,
+    positive: Tensor,
+    negative: Tensor,
+    weight: Tensor | None,
+    *,
+    margin: float | None,
+    average: Average,
+    swap: bool,
+) -> DenseSums | None:
+    """Return the sum over all triplets, and the number of those that still cost something or of all; ``None`` where
+    there are too many."""
+    distances = matrix.values
+    anchor, other = positive.nonzero(as_tuple=True)
+    if len(anchor) * distances.shape[1] > sizes().triplets:
+        return None
+    rivals = distances.masked_fill(~negative, torch.inf)
+    far = rivals[anchor]
+    if swap:
+        of_positive = rivals[other]
+        nearer = of_positive < far
+        far = torch.minimum(far, of_positive)
+    difference = distances[anchor, other].unsqueeze(1) - far
+    costs = cost(difference, margin)
+    slopes = difference.sigmoid_() if margin is None else costs.sign()
+    if weight is not None:
+        of_pairs = weight[anchor]
+        costs, slopes = costs * of_pairs, slopes * of_pairs
+    if average == "active" and margin is not None:
+        counted = slopes.sum()
+    else:
+        triplets = positive.sum(1, keepdim=True) * negative.sum(1, keepdim=True)
+        counted = triplets.sum() if weight is None else (triplets * weight).sum()
+    if not matrix.differentiable:
+        return DenseSums(costs.sum(), counted)
+    gradient = torch.zeros_like(distances)
+    gradient[anchor, other] = slopes.sum(1)
+    if swap:
+        moved = slopes * nearer
+        gradient.index_add_(0, other, moved, alpha=-1)
+        slopes -= moved
+    return DenseSums(costs.sum(), counted, gradient.index_add_(0, anchor, slopes, alpha=-1))
+
+
+def dense_mined(
+    matrix: DenseMatrix,
+    positive: Tensor,
+    negative: Tensor,
+    weight: Tensor | None,
+    *,
+    mining: str,
+    margin: float | None,
+    average: Average,
+    swap: bool,
+) -> DenseSums:
+    """Return the sum over the triplets that are mined, and the number of those that still cost something or of all."""
+    distances = matrix.values
+    anchor, other, rival = (hardest if mining == "hard" else semi_hard)(matrix, positive, negative)
+    difference = distances[anchor, other] - distances[anchor, rival]
+    row = anchor  # of the distance to the rival
+    if swap:
+        swapped = distances[anchor, other] - distances[other, rival]
+        row = torch.where(swapped > difference, other, anchor)
+        difference = torch.maximum(difference, swapped)
+    costs = cost(difference, margin)
+    slopes = difference.sigmoid() if margin is None else costs.sign()
+    exists = torch.ones_like(costs)
+    if weight is not None:
+        costs, slopes, exists = (part * weight.squeeze(1)[anchor] for part in (costs, slopes, exists))
+    counted = (slopes if average == "active" and margin is not None else exists).sum()
+    if not matrix.differentiable:
+        return DenseSums(costs.sum(), counted)
+    gradient = torch.zeros_like(distances)
+    gradient.index_put_((anchor, other), slopes, accumulate=True)
+    return DenseSums(costs.sum(), counted, gradient.index_put_((row, rival), -slopes, accumulate=True))
+
+
+def hardest(matrix: DenseMatrix, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return every anchor that has both, its farthest positive and its nearest negative, each ``(A,)``."""
+    anchor = (positive.any(1) & negative.any(1)).nonzero().squeeze(1)
+    other = matrix.values.masked_fill(~positive, -torch.inf).argmax(1)
+    rival = matrix.values.masked_fill(~negative, torch.inf).argmin(1)
+    return anchor, other[anchor], rival[anchor]
+
+
+def semi_hard(matrix: DenseMatrix, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return every anchor with a positive of it, and the nearest negative farther away than that, else the farthest
+    negative, each ``(A,)``."""
+    distances = matrix.values
+    anchor, other = (positive & negative.any(1, keepdim=True)).nonzero(as_tuple=True)
+    near = distances[anchor, other].unsqueeze(1)
+    beyond = just_beyond(near, matrix.squares[anchor], matrix.first.shape[1], matrix.measure)
+    rows, rivals = distances[anchor], negative[anchor]
+    farther = rivals & (rows > beyond)
+    nearest = rows.masked_fill(~farther, torch.inf).argmin(1)
+    farthest = rows.masked_fill(~rivals, -torch.inf).argmax(1)
+    return anchor, other, torch.where(farther.any(1), nearest, farthest)
