@@ -18,7 +18,7 @@ from losses.core.loss import Loss
 from losses.core.outputs import Pairs, Triplets
 from losses.core.reduction import Total
 from losses.core.torch_private import stepped_over
-from losses.ops.dense.batch import DenseFunction, dense_mean, dense_total
+from losses.ops.dense.batch import Dense, dense_mean, dense_total
 from losses.ops.distances import cosine_similarity, pairwise_distance, rowwise_cosine, rowwise_distance
 from losses.ops.numerics.spectrum import effective_rank
 from losses.ops.tiles.whole_batch import Tiling, over_batch, tileable
@@ -76,7 +76,7 @@ class EmbeddingLoss(Loss):
         """Return how to sum a batch block by block; ``None`` where the plain composition has to do."""
         return None
 
-    def dense(self, batch: LabelledBatch) -> DenseFunction | None:
+    def dense(self, batch: LabelledBatch) -> Dense | None:
         """Return how to sum a small batch in one piece; ``None`` where it is summed block by block as well."""
         return None
 

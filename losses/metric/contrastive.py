@@ -27,7 +27,7 @@ from losses.extend import (
     register,
     total_of,
 )
-from losses.ops.dense.batch import DenseFunction
+from losses.ops.dense.batch import Dense
 from losses.ops.dense.contrastive import dense_contrastive
 from losses.ops.pairs.contrastive import tiled_contrastive
 
@@ -155,8 +155,8 @@ class ContrastiveLoss(EmbeddingLoss):
         )
         return Total(torch.stack(sums), torch.stack(denominators))
 
-    def dense(self, batch: LabelledBatch) -> DenseFunction:
-        return partial(dense_contrastive, **self._settings())
+    def dense(self, batch: LabelledBatch) -> Dense:
+        return Dense(partial(dense_contrastive, **self._settings()))
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         function = partial(tiled_contrastive, **self._settings())

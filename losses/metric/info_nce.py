@@ -26,9 +26,10 @@ from losses.extend import (
     total_of,
     views_of,
 )
-from losses.ops.dense.batch import DenseFunction
-from losses.ops.dense.differentiable import DenseSums, over_matrix
+from losses.ops.dense.batch import Dense
+from losses.ops.dense.differentiable import differentiable
 from losses.ops.dense.log_sums import dense_info_nce, dense_matches, dense_views
+from losses.ops.dense.matrix import DenseMatrix, is_small
 from losses.ops.distances import cosine_similarity
 from losses.ops.numerics.log_space import softplus
 from losses.ops.pairs.info_nce import tiled_info_nce, tiled_matches, tiled_views
@@ -158,16 +159,15 @@ class InfoNCELoss(EmbeddingLoss):
     def fast_mean(self, output: LabelledBatch | Pairs, target: Tensor | None) -> Tensor | None:
         if not isinstance(output, Pairs):
             return super().fast_mean(output, target)
-        result = self._small_matches(output, None, mean=True) if tileable(output) else None
-        return None if result is None else result.sums
+        return self._small_matches(output, None, mean=True) if tileable(output) else None
 
     def plain_total(self, output: LabelledBatch, target: Tensor | None, weight: Tensor | None) -> Total:
         values, positive = self._costs(output)
         positive = positive.to(values.dtype)
         return total_of(values.masked_fill(positive == 0, 0) * positive, weight, positive)
 
-    def dense(self, batch: LabelledBatch) -> DenseFunction:
-        return partial(dense_info_nce, temperature=self.temperature)
+    def dense(self, batch: LabelledBatch) -> Dense:
+        return Dense(partial(dense_info_nce, temperature=self.temperature))
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         return Tiling(tiled_info_nce, scale=1 / self.temperature)
@@ -198,22 +198,21 @@ class InfoNCELoss(EmbeddingLoss):
                 break
         return torch.cat(ways)
 
-    def _small_matches(self, pairs: Pairs, weight: Tensor | None, *, mean: bool = False) -> DenseSums | None:
+    def _small_matches(self, pairs: Pairs, weight: Tensor | None, *, mean: bool = False) -> Tensor | None:
         """Return the sum over matching rows, or their mean, in one piece; ``None`` where they are many."""
+        first, second = pairs if self.negatives == "second" else (torch.cat(pairs), None)
+        if not is_small(first, first if second is None else second):
+            return None
 
         def definition(*points: Tensor) -> Tensor:
             given = points if len(points) == 2 else points[0].chunk(2)
             total = self.definition_total(Pairs(*given), None, weight)
             return total.mean() if mean else total.sum
 
-        dense, points = (dense_matches, pairs) if self.negatives == "second" else (dense_views, (torch.cat(pairs), None))
-        function = partial(
-            dense,
-            weight=None if weight is None else weight.double().unsqueeze(1),
-            temperature=self.temperature,
-            both=self.direction == "both",
-        )
-        return over_matrix(function, definition, *points, "similarity", mean=mean)
+        matrix, dense = DenseMatrix(first, second, "similarity"), dense_views if second is None else dense_matches
+        both, each = self.direction == "both", None if weight is None else weight.unsqueeze(1)
+        sums = dense(matrix, each, temperature=self.temperature, both=both)
+        return differentiable(matrix, sums, definition, first, second, mean=mean)
 
     def _total_of_matches(self, pairs: Pairs, weight: Tensor | None) -> Total:
         """Return the total of matching rows in blocks: of two views on top of each other, or of one set against the
@@ -223,8 +222,8 @@ class InfoNCELoss(EmbeddingLoss):
         relative, greatest = normalised(weight)
         small = self._small_matches(pairs, relative)
         if small is not None:
-            sums, denominators, _ = small
-            return Total(sums, denominators) if weight is None else Total(sums * greatest, denominators * greatest)
+            number = (2 if both else 1) * (len(pairs.first) if weight is None else weight.sum())
+            return Total(small if weight is None else small * greatest, number)
 
         def plain_sum(*points: Tensor) -> Tensor:
             given = points if len(points) == 2 else points[0].chunk(2)

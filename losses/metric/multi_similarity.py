@@ -20,7 +20,7 @@ from losses.extend import (
     checked,
     register,
 )
-from losses.ops.dense.batch import DenseFunction
+from losses.ops.dense.batch import Dense
 from losses.ops.dense.log_sums import dense_multi_similarity
 from losses.ops.numerics.log_one_plus_sum import log_one_plus_sum
 from losses.ops.pairs.log_sums import MODEST
@@ -131,14 +131,15 @@ class MultiSimilarityLoss(AnchorLoss):
             mining_epsilon=self.mining_epsilon,
         )
 
-    def dense(self, batch: LabelledBatch) -> DenseFunction:
-        return partial(
+    def dense(self, batch: LabelledBatch) -> Dense:
+        function = partial(
             dense_multi_similarity,
             alpha=self.alpha,
             beta=self.beta,
             base=self.base,
             mining_epsilon=self.mining_epsilon,
         )
+        return Dense(function)
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         sharpest = max(self.alpha, self.beta) * max(1, abs(self.base))

@@ -26,7 +26,7 @@ from losses.extend import (
     register,
     weighted,
 )
-from losses.ops.dense.batch import DenseFunction
+from losses.ops.dense.batch import Dense
 from losses.ops.dense.triplets import dense_mined, dense_triplets
 from losses.ops.distances import just_beyond, pairwise_distance, rowwise_distance, squares_of_anchors
 from losses.ops.eager import may_read
@@ -182,13 +182,13 @@ class TripletLoss(EmbeddingLoss):
             return Total(sums.sum.sum(), counted.sum())
         return Total(weighted(sums.sum, weight).sum(), (counted * weight).sum())
 
-    def dense(self, batch: LabelledBatch) -> DenseFunction | None:
+    def dense(self, batch: LabelledBatch) -> Dense | None:
         if self.swap and batch.has_reference:
             return None  # which compares the others with one another too
         settings = {"margin": self._limit, "average": self.average, "swap": self.swap}
         if self.mining == "all":
-            return partial(dense_triplets, **settings)
-        return partial(dense_mined, mining=self.mining, **settings)
+            return Dense(partial(dense_triplets, **settings))
+        return Dense(partial(dense_mined, mining=self.mining, **settings), precise=self.mining == "semi_hard")
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         average, margin, reads = self.average, self._limit, may_read(batch.anchors)

@@ -3,42 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import Tensor
 
 from losses.core.labelled import LabelledBatch
 from losses.core.reduction import Total
-from losses.ops.dense.differentiable import DenseSums, over_matrix
-from losses.ops.dense.matrix import DenseMatrix
+from losses.ops.dense.differentiable import DenseSums, differentiable
+from losses.ops.dense.matrix import DenseMatrix, is_small
 from losses.ops.tiles.whole_batch import normalised
 
-DenseFunction = Callable[[DenseMatrix, Tensor, Tensor, Tensor | None], DenseSums | None]
-"""From a matrix ``(N, M)``, who is whose positive and who whose negative ``(N, M)``, and a weight per row ``(N, 1)`` or
-none; ``None`` where it has to be done otherwise."""
+
+class Dense(NamedTuple):
+    """How a small labelled batch is summed in one piece.
+
+    Args:
+        function: from a matrix, who is whose positive ``(N, M)`` (all others but the point itself are negatives) and a
+            weight per row ``(N, 1)``, or none, to sums; ``None`` where they have to be made otherwise.
+        precise: the matrix is in float64 whatever its size, for choices that rounding must not make.
+    """
+
+    function: Callable[[DenseMatrix, Tensor, Tensor | None], DenseSums | None]
+    precise: bool = False
 
 
 def dense_mean(
-    function: DenseFunction, definition: Callable[[LabelledBatch], Total], batch: LabelledBatch, measure: str
+    dense: Dense, definition: Callable[[LabelledBatch], Total], batch: LabelledBatch, measure: str
 ) -> Tensor | None:
     """Return the mean of a batch without weights, differentiable; ``None`` where it has to be made otherwise.
 
     Args:
-        function: sums, counts and derives.
+        dense: how.
         definition: the total as a plain composition.
         batch: embeddings and labels.
         measure: see :class:`losses.ops.dense.matrix.DenseMatrix`.
     """
+    made = matrix_and_sums(dense, batch, measure)
+    if made is None:
+        return None
 
-    def of_points(first: Tensor, second: Tensor | None = None) -> Tensor:
-        return definition(moved(batch, first, second)).mean()
+    def of_points(*points: Tensor) -> Tensor:
+        return definition(moved(batch, *points)).mean()
 
-    second = batch.others if batch.has_reference else None
-    result = over_matrix(of_labels(function, batch, None), of_points, batch.anchors, second, measure, mean=True)
-    return None if result is None else result.sums
+    return differentiable(*made, of_points, batch.anchors, batch.others if batch.has_reference else None, mean=True)
 
 
 def dense_total(
-    function: DenseFunction,
+    dense: Dense,
     definition: Callable[[LabelledBatch], Total],
     batch: LabelledBatch,
     measure: str,
@@ -46,33 +57,35 @@ def dense_total(
 ) -> Total | None:
     """Return the total of a batch likewise, with a weight of every anchor ``(N,)`` or none."""
     relative, greatest = normalised(weight)
-
-    def of_points(first: Tensor, second: Tensor | None = None) -> Tensor:
-        return definition(moved(batch, first, second)).sum / greatest
-
-    second = batch.others if batch.has_reference else None
-    result = over_matrix(of_labels(function, batch, relative), of_points, batch.anchors, second, measure)
-    if result is None:
+    made = matrix_and_sums(dense, batch, measure, relative)
+    if made is None:
         return None
-    sums, denominators, _ = result
+
+    def of_points(*points: Tensor) -> Tensor:
+        return definition(moved(batch, *points)).sum / greatest
+
+    sums = differentiable(*made, of_points, batch.anchors, batch.others if batch.has_reference else None)
+    denominators = made[1].denominators
     if weight is None:
-        return Total(sums, denominators if isinstance(denominators, int) else denominators.long())
+        return Total(sums, denominators.long() if isinstance(denominators, Tensor) else round(denominators))
     return Total(sums * greatest, (denominators * greatest).to(sums.dtype))
 
 
-def of_labels(
-    function: DenseFunction, batch: LabelledBatch, weight: Tensor | None
-) -> Callable[[DenseMatrix], DenseSums | None]:
-    """Return a dense function as one of the matrix alone, for the labels and weights ``(N,)`` of a batch."""
+def matrix_and_sums(
+    dense: Dense, batch: LabelledBatch, measure: str, weight: Tensor | None = None
+) -> tuple[DenseMatrix, DenseSums] | None:
+    """Return the matrix of a small batch whose points can be told apart, and what is summed over it."""
+    if not is_small(batch.anchors, batch.others):
+        return None
+    second = batch.others if batch.has_reference else None
+    matrix = DenseMatrix(batch.anchors, second, measure, precise=dense.precise)
+    if not matrix.is_told:
+        return None
+    positive = matrix.at_itself(batch.labels.unsqueeze(1) == batch.other_labels, False)
+    result = dense.function(matrix, positive, None if weight is None else weight.to(matrix.dtype).unsqueeze(1))
+    return None if result is None else (matrix, result)
 
-    def of_matrix(matrix: DenseMatrix) -> DenseSums | None:
-        negative = batch.negative
-        positive = matrix.at_itself(~negative, False)
-        return function(matrix, positive, negative, None if weight is None else weight.double().unsqueeze(1))
 
-    return of_matrix
-
-
-def moved(batch: LabelledBatch, first: Tensor, second: Tensor | None) -> LabelledBatch:
+def moved(batch: LabelledBatch, first: Tensor, second: Tensor | None = None) -> LabelledBatch:
     """Return a batch with other embeddings."""
     return batch._replace(anchors=first, others=first if second is None else second)

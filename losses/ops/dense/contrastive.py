@@ -12,7 +12,6 @@ from losses.ops.dense.matrix import DenseMatrix
 def dense_contrastive(
     matrix: DenseMatrix,
     positive: Tensor,
-    negative: Tensor,
     weight: Tensor | None,
     *,
     margin: float,
@@ -21,24 +20,21 @@ def dense_contrastive(
     average: str,
 ) -> DenseSums:
     """Return the sums and counts of :func:`losses.ops.pairs.contrastive.tiled_contrastive`."""
-    distances = matrix.values
-    share = shares(matrix, weight)
-    if average == "balanced":
-        share = torch.stack([positive, negative]) * share
-    excess = torch.where(positive, distances - positive_margin, margin - distances).clamp_(min=0)
+    signs = torch.where(positive, 1.0, -1.0)
+    excess = torch.where(positive, -positive_margin, margin).addcmul(signs, matrix.values).clamp_(min=0)
     active = excess.sign()
-    items = excess if power == 1 else excess.square() * 0.5
+    share = shares(matrix, weight)
+    sides = torch.stack([positive, ~positive]) * share if average == "balanced" else share
     if average != "all":
-        counted: Tensor | int = (active * share).sum((-2, -1))
-    elif weight is None:
-        counted = len(distances) * (len(distances) - 1) // 2 if matrix.itself else distances.numel()
+        counted: Tensor | float = (active * sides).sum((-2, -1))
     else:
-        counted = weight.sum() * ((len(distances) - 1) / 2 if matrix.itself else distances.shape[1])
-    sums = (items * share).sum((-2, -1)), counted
+        pairs_of_each = (len(positive) - 1) / 2 if matrix.itself else positive.shape[1]
+        counted = pairs_of_each * (len(positive) if weight is None else weight.sum())
+    slopes, items = (active, excess) if power == 1 else (excess, excess.square() / 2)
+    sums = (items * sides).sum((-2, -1)), counted
     if not matrix.differentiable:
         return DenseSums(*sums)
-    slopes = active if power == 1 else excess
-    return DenseSums(*sums, torch.where(positive, slopes, -slopes) * share)
+    return DenseSums(*sums, signs.mul_(slopes) * share, 1.0, positive if average == "balanced" else None)
 
 
 def shares(matrix: DenseMatrix, weight: Tensor | None) -> Tensor | float:

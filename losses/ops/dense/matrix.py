@@ -1,4 +1,4 @@
-"""All of a small set compared with all of another, in one piece and in float64, and the way back for a derivative."""
+"""All of a small set compared with all of another, in one piece, and the way back for a derivative."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from torch import Tensor
 
 from losses.ops.distances import length
 from losses.ops.eager import may_read
+from losses.ops.tiles.blocks import CLOSE, SMALLEST
 from losses.ops.tiles.exact import TOO_CLOSE
 from losses.ops.tiles.sizes import sizes
-
-LOWEST = -1e300  # of a logit that is not meant, in place of -inf, which less itself is NaN
 
 
 class DenseMatrix:
@@ -21,24 +20,36 @@ class DenseMatrix:
         second: the columns ``(M, D)``; ``None`` compares the first with itself.
         measure: ``"euclidean"``, ``"squared_euclidean"``, ``"cosine"`` (1 - the cosine) or ``"similarity"`` (the
             cosine).
-        differentiable: whether a derivative will be asked for.
+        precise: whether distances are in float64 however many there are.
 
-    ``values`` are in float64, ``squares`` ``(N, 1)`` the squared lengths of the rows from the centre of the columns, 1 of
-    angles. Where a point meets itself its distance is infinite, its similarity that of any other.
+    Distances are in float64 where they are few, as in blocks, so that they tell near points apart. Where a point meets
+    itself its distance is infinite, and its similarity like any other.
     """
 
-    def __init__(self, first: Tensor, second: Tensor | None, measure: str, *, differentiable: bool = False) -> None:
-        self.itself, self.measure, self.differentiable = second is None, measure, differentiable
-        self.tells = True
-        """Whether the product that all is made from can tell the points apart."""
+    def __init__(self, first: Tensor, second: Tensor | None, measure: str, *, precise: bool = False) -> None:
+        self.itself, self.measure = second is None, measure
+        self.differentiable = torch.is_grad_enabled() and (
+            first.requires_grad or (second is not None and second.requires_grad)
+        )
+        self.is_told = True
+        """Whether the product that all is made from tells the points apart."""
+        first, second = first.detach(), None if second is None else second.detach()
+        if measure != "similarity" and (precise or len(first) * len(first if second is None else second) <= sizes().exact):
+            first, second = first.double(), None if second is None else second.double()
+        self.dtype = first.dtype
+        self.closeness = TOO_CLOSE if self.dtype is torch.float64 else CLOSE
         if measure.endswith("euclidean"):
-            self._measure_distances(first.double(), None if second is None else second.double())
+            self._measure_distances(first, second)
         else:
             self._measure_angles(first, second)
 
     def at_itself(self, values: Tensor, value: float) -> Tensor:
         """Set the entries where a point of a set meets itself."""
         return values.fill_diagonal_(value) if self.itself else values
+
+    def squares(self) -> Tensor:
+        """Return the squared lengths of the rows from the centre of the columns ``(N, 1)``; 1 of angles."""
+        return self.first.square().sum(1, keepdim=True) if self.lengths is None else torch.ones_like(self.lengths)
 
     def gradients(self, slopes: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the gradients of the first ``(..., N, D)`` and of the second, which is ``None`` where a set met
@@ -57,13 +68,19 @@ class DenseMatrix:
         )
 
     def _measure_angles(self, first: Tensor, second: Tensor | None) -> None:
-        self.first, self.lengths = units(first)
-        self.second, self.other_lengths = (self.first, self.lengths) if second is None else units(second)
+        self.first, self.lengths = self._units(first)
+        self.second, self.other_lengths = (self.first, self.lengths) if second is None else self._units(second)
         self.values = self.first @ self.second.mT
-        self.squares = torch.ones_like(self.lengths)
         if self.measure == "cosine":
             self.values = self.at_itself(1 - self.values, torch.inf)
-            self.tells = bool(self.values.amin() > TOO_CLOSE)
+            self.is_told = bool(self.values.amin() > self.closeness)
+
+    def _units(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Return points at length 1, and the lengths ``(N, 1)`` they had (or 1 for 0)."""
+        lengths = torch.threshold_(length(points), 0, 1)
+        if lengths.dtype is not self.dtype:
+            lengths = lengths.to(self.dtype)
+        return points / lengths, lengths
 
     def _measure_distances(self, first: Tensor, second: Tensor | None) -> None:
         self.lengths = self.other_lengths = None
@@ -71,10 +88,11 @@ class DenseMatrix:
         middle = (first if second is None else second).mean(0)
         self.first = first - middle
         self.second = self.first if second is None else second - middle
-        self.squares = squares = self.first.square().sum(1, keepdim=True)
+        squares = self.first.square().sum(1, keepdim=True)
         limits = squares + (squares if second is None else self.second.square().sum(1, keepdim=True)).mT
         squared = self.at_itself(torch.addmm(limits, self.first, self.second.mT, alpha=-2), torch.inf)
-        self.tells = bool((squared / limits).amin() > TOO_CLOSE)  # nor where squares overflow: infinity over itself
+        # nor where squares overflow: infinity less infinity is not above anything
+        self.is_told = bool(torch.sub(squared, limits, alpha=self.closeness).amin() > SMALLEST)
         self.values = squared.sqrt_() if self.measure == "euclidean" else squared
 
     def _gradient(self, slopes: Tensor, points: Tensor, others: Tensor, lengths: Tensor | None) -> Tensor:
@@ -86,13 +104,6 @@ class DenseMatrix:
         return gradient.addcmul_(outwards, points, value=-1).div_(lengths)
 
 
-def units(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return points at length 1 in float64, and the lengths ``(N, 1)`` they had (or 1 for 0)."""
-    lengths = length(points)
-    lengths.masked_fill_(lengths == 0, 1)
-    return points / lengths, lengths
-
-
 def is_small(first: Tensor, second: Tensor) -> bool:
-    """Return whether two sets are few enough to be compared in one piece, where nothing is lost by looking at it."""
-    return 0 < first.shape[0] * second.shape[0] <= sizes().dense and first.shape[1] > 0 and may_read(first)
+    """Return whether two sets are best compared in one piece, where nothing is lost by looking at it."""
+    return 0 < len(first) * len(second) <= sizes().dense and first.shape[1] > 0 and may_read(first)

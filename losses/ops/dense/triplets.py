@@ -16,7 +16,6 @@ from losses.ops.triplets.definitions import cost
 def dense_triplets(
     matrix: DenseMatrix,
     positive: Tensor,
-    negative: Tensor,
     weight: Tensor | None,
     *,
     margin: float | None,
@@ -29,10 +28,10 @@ def dense_triplets(
     anchor, other = positive.nonzero(as_tuple=True)
     if len(anchor) * distances.shape[1] > sizes().triplets:
         return None
-    rivals = distances.masked_fill(~negative, torch.inf)
-    far = rivals[anchor]
+    rivals = distances.masked_fill(positive, torch.inf)
+    far = rivals.index_select(0, anchor)
     if swap:
-        of_positive = rivals[other]
+        of_positive = rivals.index_select(0, other)
         nearer = of_positive < far
         far = torch.minimum(far, of_positive)
     difference = distances[anchor, other].unsqueeze(1) - far
@@ -44,7 +43,8 @@ def dense_triplets(
     if average == "active" and margin is not None:
         counted = slopes.sum()
     else:
-        triplets = positive.sum(1, keepdim=True) * negative.sum(1, keepdim=True)
+        positives = positive.sum(1, keepdim=True)
+        triplets = positives * (positive.shape[1] - matrix.itself - positives)
         counted = triplets.sum() if weight is None else (triplets * weight).sum()
     if not matrix.differentiable:
         return DenseSums(costs.sum(), counted)
@@ -60,7 +60,6 @@ def dense_triplets(
 def dense_mined(
     matrix: DenseMatrix,
     positive: Tensor,
-    negative: Tensor,
     weight: Tensor | None,
     *,
     mining: str,
@@ -70,7 +69,7 @@ def dense_mined(
 ) -> DenseSums:
     """Return the sum over the triplets that are mined, and the number of those that still cost something or of all."""
     distances = matrix.values
-    anchor, other, rival = (hardest if mining == "hard" else semi_hard)(matrix, positive, negative)
+    anchor, other, rival = (hardest if mining == "hard" else semi_hard)(matrix, positive)
     difference = distances[anchor, other] - distances[anchor, rival]
     row = anchor  # of the distance to the rival
     if swap:
@@ -90,23 +89,22 @@ def dense_mined(
     return DenseSums(costs.sum(), counted, gradient.index_put_((row, rival), -slopes, accumulate=True))
 
 
-def hardest(matrix: DenseMatrix, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def hardest(matrix: DenseMatrix, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return every anchor that has both, its farthest positive and its nearest negative, each ``(A,)``."""
-    anchor = (positive.any(1) & negative.any(1)).nonzero().squeeze(1)
-    other = matrix.values.masked_fill(~positive, -torch.inf).argmax(1)
-    rival = matrix.values.masked_fill(~negative, torch.inf).argmin(1)
+    rivals = matrix.values.masked_fill(positive, torch.inf)
+    far, rival = rivals.min(1)
+    near, other = matrix.values.masked_fill(~positive, -torch.inf).max(1)
+    anchor = ((near > -torch.inf) & (far < torch.inf)).nonzero().squeeze(1)
     return anchor, other[anchor], rival[anchor]
 
 
-def semi_hard(matrix: DenseMatrix, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def semi_hard(matrix: DenseMatrix, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return every anchor with a positive of it, and the nearest negative farther away than that, else the farthest
     negative, each ``(A,)``."""
-    distances = matrix.values
-    anchor, other = (positive & negative.any(1, keepdim=True)).nonzero(as_tuple=True)
-    near = distances[anchor, other].unsqueeze(1)
-    beyond = just_beyond(near, matrix.squares[anchor], matrix.first.shape[1], matrix.measure)
-    rows, rivals = distances[anchor], negative[anchor]
-    farther = rivals & (rows > beyond)
-    nearest = rows.masked_fill(~farther, torch.inf).argmin(1)
-    farthest = rows.masked_fill(~rivals, -torch.inf).argmax(1)
-    return anchor, other, torch.where(farther.any(1), nearest, farthest)
+    rivals = matrix.values.masked_fill(positive, torch.inf)
+    anchor, other = (positive & (rivals.amin(1, keepdim=True) < torch.inf)).nonzero(as_tuple=True)
+    near = matrix.values[anchor, other].unsqueeze(1)
+    beyond = just_beyond(near, matrix.squares()[anchor], matrix.first.shape[1], matrix.measure)
+    nearest, rival = torch.threshold(rivals[anchor] - beyond, 0, torch.inf).min(1)
+    farthest = rivals.masked_fill(rivals == torch.inf, -torch.inf).argmax(1)
+    return anchor, other, torch.where(nearest < torch.inf, rival, farthest[anchor])
