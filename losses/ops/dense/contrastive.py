@@ -20,21 +20,26 @@ def dense_contrastive(
     average: str,
 ) -> DenseSums:
     """Return the sums and counts of :func:`losses.ops.pairs.contrastive.tiled_contrastive`."""
-    signs = torch.where(positive, 1.0, -1.0)
-    excess = torch.where(positive, -positive_margin, margin).addcmul(signs, matrix.values).clamp_(min=0)
-    active = excess.sign()
+    excess = torch.where(positive, matrix.values - positive_margin, margin - matrix.values).clamp_(min=0)
     share = shares(matrix, weight)
-    sides = torch.stack([positive, ~positive]) * share if average == "balanced" else share
+    sides = torch.stack([positive, ~positive]) if average == "balanced" else None
+    active = excess.sign() * share
+    slopes = active if power == 1 else excess * share
+    sums = total(slopes * excess, sides) / power  # weighted before it is squared, as a square can overflow
     if average != "all":
-        counted: Tensor | float = (active * sides).sum((-2, -1))
+        counted: Tensor | float = total(active, sides)
     else:
         pairs_of_each = (len(positive) - 1) / 2 if matrix.itself else positive.shape[1]
         counted = pairs_of_each * (len(positive) if weight is None else weight.sum())
-    slopes, items = (active, excess) if power == 1 else (excess, excess.square() / 2)
-    sums = (items * sides).sum((-2, -1)), counted
     if not matrix.differentiable:
-        return DenseSums(*sums)
-    return DenseSums(*sums, signs.mul_(slopes) * share, 1.0, positive if average == "balanced" else None)
+        return DenseSums(sums, counted)
+    slopes = torch.where(positive, slopes, -slopes)
+    return DenseSums(sums, counted, slopes, is_first=positive if average == "balanced" else None)
+
+
+def total(values: Tensor, sides: Tensor | None) -> Tensor:
+    """Return the sum of a matrix, or the sums over its two sides ``(2, N, M)``."""
+    return values.sum() if sides is None else torch.where(sides, values, 0).sum((1, 2))  # 0 times infinity is NaN
 
 
 def shares(matrix: DenseMatrix, weight: Tensor | None) -> Tensor | float:

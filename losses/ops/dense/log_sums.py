@@ -26,9 +26,8 @@ def dense_supervised_contrastive(
     others = positive.shape[1] - matrix.itself
     counted = positives > (0 if others > 1 else others)
     each = counted.to(matrix.dtype) if weight is None else counted * weight
-    pull = positive / positives.clamp_(min=1).neg_()
-    items = pull * log_probs if weight is None else pull.mul_(weight) * log_probs
-    sums = items.sum(), each.sum()
+    pull = positive * (each / positives.clamp_(min=1).neg_())
+    sums = (pull * log_probs).sum(), each.sum()
     if not matrix.differentiable:
         return DenseSums(*sums)
     return DenseSums(*sums, log_probs.exp_().mul_(each).add_(pull), 1 / temperature)
@@ -46,7 +45,7 @@ def dense_info_nce(
     items, counted, slopes = softplus(difference), positive, difference.sigmoid_()
     if weight is not None:
         items, counted, slopes = items * weight, positive * weight, slopes * weight
-    sums = items.sum(), counted.sum()
+    sums = items.sum(), counted.sum(dtype=matrix.dtype)
     if not matrix.differentiable:
         return DenseSums(*sums)
     softmax = against.sub_(negatives).exp_()
@@ -62,11 +61,11 @@ def dense_circle(
     logits = matrix.at_itself((astray - margin).mul_(pace).mul_(scale), LOWEST)
     of_positives, of_negatives = log_sums(logits, positive)
     exponent = of_positives + of_negatives
-    counted = exponent > LOWEST / 2
+    counted = torch.logical_not(exponent < LOWEST / 2)  # asked so that a NaN counts
     items, slopes = softplus(exponent), exponent.sigmoid_()
     if weight is not None:
         items, counted, slopes = items * weight, counted * weight, slopes * weight
-    sums = items.sum(), counted.sum()
+    sums = items.sum(), counted.sum(dtype=matrix.dtype)
     if not matrix.differentiable:
         return DenseSums(*sums)
     softmax = logits.sub_(torch.where(positive, of_positives, of_negatives)).exp_()
@@ -84,7 +83,8 @@ def dense_multi_similarity(
     mining_epsilon: float | None,
 ) -> DenseSums:
     """Return the sum of the multi-similarity loss over all anchors, and their number."""
-    logits = (matrix.values - base).mul_(torch.where(positive, -alpha, beta))
+    above = matrix.values - base
+    logits = torch.where(positive, -alpha * above, beta * above)
     if mining_epsilon is not None:
         logits.masked_fill_(is_easy(matrix, positive, mining_epsilon), LOWEST)
     matrix.at_itself(logits, LOWEST)

@@ -45,7 +45,7 @@ def dense_triplets(
     else:
         positives = positive.sum(1, keepdim=True)
         triplets = positives * (positive.shape[1] - matrix.itself - positives)
-        counted = triplets.sum() if weight is None else (triplets * weight).sum()
+        counted = triplets.sum(dtype=matrix.dtype) if weight is None else (triplets * weight).sum()
     if not matrix.differentiable:
         return DenseSums(costs.sum(), counted)
     gradient = torch.zeros_like(distances)
