@@ -48,9 +48,10 @@ class EmbeddingLoss(Loss):
     a plain sum that is shorter than the sum of items     :meth:`plain_total`
     ====================================================  =============================================================
 
-    The class chooses the way to a batch's total: in blocks (:mod:`losses.ops.tiles`), in memory that grows with N and
-    not with N²; of a small batch in one piece (:mod:`losses.ops.dense`), in as few operations as there can be; or as a plain composition where somebody traces, transforms or differentiates twice, or where a miner's
-    indices say which pairs are meant. It owns ``indices``, ``reference``, explicit pairs, weights and readings.
+    The class chooses the way to a batch's total: of a small batch in one piece (:mod:`losses.ops.dense`), in few
+    operations; else in blocks (:mod:`losses.ops.tiles`), in memory that grows with N and not with N²; or as a plain
+    composition where somebody traces, transforms or differentiates twice, or where a miner's indices say which pairs are
+    meant. It owns ``indices``, ``reference``, explicit pairs, weights and readings.
     """
 
     average: str

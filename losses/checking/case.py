@@ -235,7 +235,9 @@ def require_near(what: str, got: Tensor, expected: Tensor, tolerance: float = 1e
 @contextlib.contextmanager
 def several_blocks() -> Iterator[None]:
     """Make blocks so small that a batch of ten takes three of them, in the precision that a large one would have."""
-    with block_sizes(elements=1, one_block=0, rows=4, rows_on_accelerator=4, exact=0, dense=0, strip=8, group=2, temporary=64):
+    with block_sizes(
+        elements=1, one_block=0, rows=4, rows_on_accelerator=4, exact=0, dense=0, strip=8, group=2, temporary=64
+    ):
         yield
 
 

@@ -185,10 +185,11 @@ class TripletLoss(EmbeddingLoss):
     def dense(self, batch: LabelledBatch) -> Dense | None:
         if self.swap and batch.has_reference:
             return None  # which compares the others with one another too
-        settings = {"margin": self._limit, "average": self.average, "swap": self.swap}
+        margin, average, swap = self._limit, self.average, self.swap
         if self.mining == "all":
-            return Dense(partial(dense_triplets, **settings))
-        return Dense(partial(dense_mined, mining=self.mining, **settings), precise=self.mining == "semi_hard")
+            return Dense(partial(dense_triplets, margin=margin, average=average, swap=swap))
+        mined = partial(dense_mined, mining=self.mining, margin=margin, average=average, swap=swap)
+        return Dense(mined, precise=self.mining == "semi_hard")
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         average, margin, reads = self.average, self._limit, may_read(batch.anchors)

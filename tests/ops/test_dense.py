@@ -10,11 +10,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import losses
-from losses import Pairs
 from losses.ops.dense import differentiable
 from losses.ops.dense.matrix import DenseMatrix
-from losses.ops.tiles.sizes import block_sizes
-from tests.ops.tile_cases import CASES, ONE_OF_EACH, TileCase, function, plainly, tile_batch
+from tests.ops.tile_cases import CASES, TileCase, function, plainly, tile_batch
 
 FEW = 60  # operations, forward and backward
 

@@ -66,9 +66,13 @@ def dense_total(
 
     sums = differentiable(*made, of_points, batch.anchors, batch.others if batch.has_reference else None)
     denominators = made[1].denominators
-    if weight is None:
-        return Total(sums, denominators.long() if isinstance(denominators, Tensor) else round(denominators))
-    return Total(sums * greatest, (denominators * greatest).to(sums.dtype))
+    if not isinstance(denominators, Tensor):
+        return Total(sums, round(denominators))
+    return (
+        Total(sums, denominators.long())
+        if weight is None
+        else Total(sums * greatest, (denominators * greatest).to(sums.dtype))
+    )
 
 
 def matrix_and_sums(

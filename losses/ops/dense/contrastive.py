@@ -31,10 +31,10 @@ def dense_contrastive(
     else:
         pairs_of_each = (len(positive) - 1) / 2 if matrix.itself else positive.shape[1]
         counted = pairs_of_each * (len(positive) if weight is None else weight.sum())
+    result = DenseSums(sums, counted, is_first=positive if average == "balanced" else None)
     if not matrix.differentiable:
-        return DenseSums(sums, counted)
-    slopes = torch.where(positive, slopes, -slopes)
-    return DenseSums(sums, counted, slopes, is_first=positive if average == "balanced" else None)
+        return result
+    return result._replace(slopes=torch.where(positive, slopes, -slopes))
 
 
 def total(values: Tensor, sides: Tensor | None) -> Tensor:

@@ -46,31 +46,32 @@ def differentiable(
         mean: whether the means are asked for.
     """
     value, denominators, slopes, scale, is_first = result
-    factor: Tensor | float = scale
+    divisor: Tensor | float = 1.0
     if mean:
         divisor = denominators.clamp(min=1) if isinstance(denominators, Tensor) else max(1, denominators)
-        value, factor = value / divisor, scale / divisor
+        value = value / divisor
         if is_first is not None:
             value = value.sum()
     value = value.to(first.dtype)
     if slopes is None:
         return value
     if is_first is not None:
-        if isinstance(factor, Tensor):
-            slopes, factor = slopes.mul_(torch.where(is_first, *factor.unbind())), 1.0
+        if isinstance(divisor, Tensor):
+            of_first, of_second = divisor.unbind()
+            slopes, divisor = slopes / torch.where(is_first, of_first, of_second), 1.0
         else:
             slopes = slopes * torch.stack([is_first, ~is_first])
-    known = Known(value, matrix.gradients(slopes), factor, definition)
+    known = Known(value, matrix.gradients(slopes), divisor if scale == 1 else divisor / scale, definition)
     differentiated: Tensor = Derived.apply(known, first, second)  # type: ignore[no-untyped-call, unused-ignore]
     return differentiated
 
 
 class Known(NamedTuple):
-    """A value, its gradients by two sets of points but for a factor, and its definition as a function of them."""
+    """A value, its gradients by two sets of points times a divisor, and its definition as a function of them."""
 
     value: Tensor
     gradients: tuple[Tensor, Tensor | None]
-    factor: Tensor | float
+    divisor: Tensor | float
     definition: Callable[..., Tensor]
 
 
@@ -79,10 +80,9 @@ class Derived(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, known: Known, first: Tensor, second: Tensor | None) -> Tensor:
-        value, (of_first, of_second), ctx.factor, ctx.definition = known
-        ctx.save_for_backward(
-            first, second, of_first.to(first.dtype), None if of_second is None else of_second.to(first.dtype)
-        )
+        value, gradients, ctx.divisor, ctx.definition = known
+        of_points = (None if part is None else part.to(first.dtype) for part in gradients)
+        ctx.save_for_backward(first, second, *of_points)
         return value
 
     @staticmethod
@@ -92,9 +92,9 @@ class Derived(torch.autograd.Function):
             points = [first] if second is None else [first, second]
             wanted = [point for point in points if point.requires_grad]
             results = iter(torch.autograd.grad(ctx.definition(*points), wanted, gradient, create_graph=True))
-            of_points = [next(results) if point.requires_grad else None for point in points]
-            return None, of_points[0], of_points[1] if len(of_points) > 1 else None
-        gradient = gradient * ctx.factor
+            of_first, of_second, *_ = (*(next(results) if point.requires_grad else None for point in points), None)
+            return None, of_first, of_second
+        gradient = gradient / ctx.divisor
         return None, chained(gradient, of_first), None if of_second is None else chained(gradient, of_second)
 
 

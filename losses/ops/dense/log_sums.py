@@ -27,15 +27,13 @@ def dense_supervised_contrastive(
     counted = positives > (0 if others > 1 else others)
     each = counted.to(matrix.dtype) if weight is None else counted * weight
     pull = positive * (each / positives.clamp_(min=1).neg_())
-    sums = (pull * log_probs).sum(), each.sum()
+    sums = DenseSums((pull * log_probs).sum(), each.sum())
     if not matrix.differentiable:
-        return DenseSums(*sums)
-    return DenseSums(*sums, log_probs.exp_().mul_(each).add_(pull), 1 / temperature)
+        return sums
+    return sums._replace(slopes=log_probs.exp_().mul_(each).add_(pull), scale=1 / temperature)
 
 
-def dense_info_nce(
-    matrix: DenseMatrix, positive: Tensor, weight: Tensor | None, *, temperature: float
-) -> DenseSums:
+def dense_info_nce(matrix: DenseMatrix, positive: Tensor, weight: Tensor | None, *, temperature: float) -> DenseSums:
     """Return the sum of log(1 + sum over negatives of exp(s_an - s_ap)) over all anchors and positives, and the number
     of these pairs."""
     logits = matrix.values / temperature
@@ -45,11 +43,11 @@ def dense_info_nce(
     items, counted, slopes = softplus(difference), positive, difference.sigmoid_()
     if weight is not None:
         items, counted, slopes = items * weight, positive * weight, slopes * weight
-    sums = items.sum(), counted.sum(dtype=matrix.dtype)
+    sums = DenseSums(items.sum(), counted.sum(dtype=matrix.dtype))
     if not matrix.differentiable:
-        return DenseSums(*sums)
+        return sums
     softmax = against.sub_(negatives).exp_()
-    return DenseSums(*sums, softmax.mul_(slopes.sum(1, keepdim=True)).sub_(slopes), 1 / temperature)
+    return sums._replace(slopes=softmax.mul_(slopes.sum(1, keepdim=True)).sub_(slopes), scale=1 / temperature)
 
 
 def dense_circle(
@@ -65,11 +63,11 @@ def dense_circle(
     items, slopes = softplus(exponent), exponent.sigmoid_()
     if weight is not None:
         items, counted, slopes = items * weight, counted * weight, slopes * weight
-    sums = items.sum(), counted.sum(dtype=matrix.dtype)
+    sums = DenseSums(items.sum(), counted.sum(dtype=matrix.dtype))
     if not matrix.differentiable:
-        return DenseSums(*sums)
+        return sums
     softmax = logits.sub_(torch.where(positive, of_positives, of_negatives)).exp_()
-    return DenseSums(*sums, softmax.mul_(pace).mul_(torch.where(positive, -slopes, slopes)), scale)
+    return sums._replace(slopes=softmax.mul_(pace).mul_(torch.where(positive, -slopes, slopes)), scale=scale)
 
 
 def dense_multi_similarity(
@@ -90,12 +88,15 @@ def dense_multi_similarity(
     matrix.at_itself(logits, LOWEST)
     of_positives, of_negatives = (softplus(log_sum) for log_sum in log_sums(logits, positive))
     items = of_positives / alpha + of_negatives / beta
-    sums = (items.sum(), len(items)) if weight is None else ((items * weight).sum(), weight.sum())
+    if weight is None:
+        sums = DenseSums(items.sum(), len(items))
+    else:
+        sums = DenseSums((items * weight).sum(), weight.sum())
     if not matrix.differentiable:
-        return DenseSums(*sums)
+        return sums
     softmax = logits.sub_(torch.where(positive, of_positives, of_negatives)).exp_()
     slopes = torch.where(positive, -softmax, softmax)
-    return DenseSums(*sums, slopes if weight is None else slopes.mul_(weight))
+    return sums._replace(slopes=slopes if weight is None else slopes.mul_(weight))
 
 
 def is_easy(matrix: DenseMatrix, positive: Tensor, epsilon: float) -> Tensor:
@@ -127,18 +128,17 @@ def dense_matches(matrix: DenseMatrix, weight: Tensor | None, *, temperature: fl
     of_rows = logits.log_softmax(1)
     of_columns = logits.log_softmax(0) if both else None
     matching = of_rows.diagonal() if of_columns is None else of_rows.diagonal() + of_columns.diagonal()
-    sums = (
-        (-matching.sum(), ways * len(matching))
-        if weight is None
-        else (-(matching * weight.squeeze(1)).sum(), ways * weight.sum())
-    )
+    if weight is None:
+        sums = DenseSums(-matching.sum(), ways * len(matching))
+    else:
+        sums = DenseSums(-(matching * weight.squeeze(1)).sum(), ways * weight.sum())
     if not matrix.differentiable:
-        return DenseSums(*sums)
+        return sums
     slopes = of_rows.exp() if weight is None else of_rows.exp() * weight
     if of_columns is not None:
         slopes += of_columns.exp() if weight is None else of_columns.exp() * weight.mT
     slopes.diagonal().sub_(ways if weight is None else ways * weight.squeeze(1))
-    return DenseSums(*sums, slopes, 1 / temperature)
+    return sums._replace(slopes=slopes, scale=1 / temperature)
 
 
 def dense_views(matrix: DenseMatrix, weight: Tensor | None, *, temperature: float, both: bool) -> DenseSums:
@@ -156,10 +156,10 @@ def dense_views(matrix: DenseMatrix, weight: Tensor | None, *, temperature: floa
     diagonals = log_probs.diagonal(size), log_probs.diagonal(-size)
     each = log_probs.new_ones(size) if weight is None else weight.squeeze(1)
     of_rows = torch.cat([each, each if both else torch.zeros_like(each)])
-    sums = -(torch.cat(diagonals) * of_rows).sum(), of_rows.sum()
+    sums = DenseSums(-(torch.cat(diagonals) * of_rows).sum(), of_rows.sum())
     if not matrix.differentiable:
-        return DenseSums(*sums)
+        return sums
     slopes = log_probs.exp_().mul_(of_rows.unsqueeze(1))
     for diagonal, part in zip(diagonals, of_rows.chunk(2), strict=True):  # which look at the slopes by now
         diagonal.sub_(part)
-    return DenseSums(*sums, slopes, 1 / temperature)
+    return sums._replace(slopes=slopes, scale=1 / temperature)

@@ -31,10 +31,14 @@ class DenseMatrix:
         self.differentiable = torch.is_grad_enabled() and (
             first.requires_grad or (second is not None and second.requires_grad)
         )
+        self.lengths: Tensor | None = None
+        self.other_lengths: Tensor | None = None
         self.is_told = True
         """Whether the product that all is made from tells the points apart."""
         first, second = first.detach(), None if second is None else second.detach()
-        if measure != "similarity" and (precise or len(first) * len(first if second is None else second) <= sizes().exact):
+        if measure != "similarity" and (
+            precise or len(first) * len(first if second is None else second) <= sizes().exact
+        ):
             first, second = first.double(), None if second is None else second.double()
         self.dtype = first.dtype
         self.closeness = TOO_CLOSE if self.dtype is torch.float64 else CLOSE
@@ -83,7 +87,6 @@ class DenseMatrix:
         return points / lengths, lengths
 
     def _measure_distances(self, first: Tensor, second: Tensor | None) -> None:
-        self.lengths = self.other_lengths = None
         # a translation changes no distance, and small numbers are rounded less
         middle = (first if second is None else second).mean(0)
         self.first = first - middle

@@ -78,10 +78,12 @@ def dense_mined(
         difference = torch.maximum(difference, swapped)
     costs = cost(difference, margin)
     slopes = difference.sigmoid() if margin is None else costs.sign()
-    exists = torch.ones_like(costs)
+    counted: Tensor | float = len(anchor)
     if weight is not None:
-        costs, slopes, exists = (part * weight.squeeze(1)[anchor] for part in (costs, slopes, exists))
-    counted = (slopes if average == "active" and margin is not None else exists).sum()
+        of_pairs = weight.squeeze(1)[anchor]
+        costs, slopes, counted = costs * of_pairs, slopes * of_pairs, of_pairs.sum()
+    if average == "active" and margin is not None:
+        counted = slopes.sum()
     if not matrix.differentiable:
         return DenseSums(costs.sum(), counted)
     gradient = torch.zeros_like(distances)
