@@ -50,8 +50,8 @@ class EmbeddingLoss(Loss):
 
     The class chooses the way to a batch's total: of a small batch in one piece (:mod:`losses.ops.dense`), in few
     operations; else in blocks (:mod:`losses.ops.tiles`), in memory that grows with N and not with N²; or as a plain
-    composition where somebody traces, transforms or differentiates twice, or where a miner's indices say which pairs are
-    meant. It owns ``indices``, ``reference``, explicit pairs, weights and readings.
+    composition where somebody traces, transforms or differentiates twice, or where a miner's indices say which pairs
+    are meant. It owns ``indices``, ``reference``, explicit pairs, weights and readings.
     """
 
     average: str

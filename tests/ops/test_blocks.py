@@ -90,7 +90,10 @@ def test_blocks_equal_the_plain_composition(
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if "default" in routes(case)], ids=str)
-def test_a_large_batch_in_blocks_equals_the_plain_composition(case: TileCase, made: list[Tiles]) -> None:
+def test_a_large_batch_in_blocks_equals_the_plain_composition(
+    case: TileCase, made: list[Tiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_blocks(monkeypatch)
     batch = tile_batch(200, "imbalanced", weighted=True, dimension=7)
     actual = answers(case, batch)
     assert made[0].height == made[0].width or case.of_pairs
@@ -184,8 +187,9 @@ def test_blocks_hold_every_row_once_and_may_be_uneven(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("asking", [(True, True), (True, False), (False, True), (False, False)], ids=str)
 @pytest.mark.parametrize("case", [case for case in ONE_OF_EACH if not case.of_pairs and not case.swaps], ids=str)
 def test_only_a_set_that_asks_for_a_gradient_gets_one(
-    case: TileCase, asking: tuple[bool, bool], made: list[Tiles]
+    case: TileCase, asking: tuple[bool, bool], made: list[Tiles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    in_blocks(monkeypatch)
     batch = tile_batch(12, others=15)
     assert batch.reference is not None
     gradients, values = [], []

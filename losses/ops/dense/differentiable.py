@@ -70,7 +70,7 @@ class Known(NamedTuple):
     """A value, its gradients by two sets of points times a divisor, and its definition as a function of them."""
 
     value: Tensor
-    gradients: tuple[Tensor, Tensor | None]
+    gradients: tuple[Tensor | None, Tensor | None]
     divisor: Tensor | float
     definition: Callable[..., Tensor]
 
@@ -87,15 +87,16 @@ class Derived(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        first, second, of_first, of_second = ctx.saved_tensors
+        first, second, *of_points = ctx.saved_tensors
         if torch.is_grad_enabled():  # someone will differentiate this gradient: give one that can be
             points = [first] if second is None else [first, second]
             wanted = [point for point in points if point.requires_grad]
             results = iter(torch.autograd.grad(ctx.definition(*points), wanted, gradient, create_graph=True))
-            of_first, of_second, *_ = (*(next(results) if point.requires_grad else None for point in points), None)
-            return None, of_first, of_second
-        gradient = gradient / ctx.divisor
-        return None, chained(gradient, of_first), None if of_second is None else chained(gradient, of_second)
+            of_points = [next(results) if point.requires_grad else None for point in points]
+        else:
+            gradient = gradient / ctx.divisor
+            of_points = [None if part is None else chained(gradient, part) for part in of_points]
+        return None, of_points[0], None if second is None else of_points[1]
 
 
 def chained(gradient: Tensor, part: Tensor) -> Tensor:

@@ -88,10 +88,8 @@ def dense_multi_similarity(
     matrix.at_itself(logits, LOWEST)
     of_positives, of_negatives = (softplus(log_sum) for log_sum in log_sums(logits, positive))
     items = of_positives / alpha + of_negatives / beta
-    if weight is None:
-        sums = DenseSums(items.sum(), len(items))
-    else:
-        sums = DenseSums((items * weight).sum(), weight.sum())
+    each = torch.ones_like(items) if weight is None else weight
+    sums = DenseSums((items * each).sum(), each.sum())
     if not matrix.differentiable:
         return sums
     softmax = logits.sub_(torch.where(positive, of_positives, of_negatives)).exp_()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from losses.core.precision import matched
 from losses.ops.distances import length
 from losses.ops.eager import may_read
 from losses.ops.tiles.blocks import CLOSE, SMALLEST
@@ -28,22 +29,20 @@ class DenseMatrix:
 
     def __init__(self, first: Tensor, second: Tensor | None, measure: str, *, precise: bool = False) -> None:
         self.itself, self.measure = second is None, measure
-        self.differentiable = torch.is_grad_enabled() and (
-            first.requires_grad or (second is not None and second.requires_grad)
-        )
+        wanted = torch.is_grad_enabled()
+        self.follows = wanted and first.requires_grad, wanted and second is not None and second.requires_grad
+        self.differentiable = any(self.follows)
         self.lengths: Tensor | None = None
         self.other_lengths: Tensor | None = None
         self.is_told = True
         """Whether the product that all is made from tells the points apart."""
-        first, second = first.detach(), None if second is None else second.detach()
-        if measure != "similarity" and (
-            precise or len(first) * len(first if second is None else second) <= sizes().exact
-        ):
-            first, second = first.double(), None if second is None else second.double()
-        self.dtype = first.dtype
+        pairs = len(first) * len(first if second is None else second)
+        in_float64 = measure != "similarity" and (precise or pairs <= sizes().exact)
+        self.dtype = torch.float64 if in_float64 else first.dtype
         self.closeness = TOO_CLOSE if self.dtype is torch.float64 else CLOSE
+        first, second = first.detach(), None if second is None else second.detach()
         if measure.endswith("euclidean"):
-            self._measure_distances(first, second)
+            self._measure_distances(first.to(self.dtype), None if second is None else second.to(self.dtype))
         else:
             self._measure_angles(first, second)
 
@@ -55,9 +54,9 @@ class DenseMatrix:
         """Return the squared lengths of the rows from the centre of the columns ``(N, 1)``; 1 of angles."""
         return self.first.square().sum(1, keepdim=True) if self.lengths is None else torch.ones_like(self.lengths)
 
-    def gradients(self, slopes: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the gradients of the first ``(..., N, D)`` and of the second, which is ``None`` where a set met
-        itself, from a derivative by the values ``(..., N, M)``, 0 where a point meets itself."""
+    def gradients(self, slopes: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients of the first ``(..., N, D)`` and of the second, each ``None`` where none was asked for,
+        from a derivative by the values ``(..., N, M)``, 0 where a point meets itself."""
         if self.measure == "euclidean":
             slopes = slopes / self.values
         elif self.measure == "squared_euclidean":
@@ -66,10 +65,10 @@ class DenseMatrix:
             slopes = -slopes
         if self.itself:
             return self._gradient(slopes + slopes.mT, self.first, self.second, self.lengths), None
-        return (
-            self._gradient(slopes, self.first, self.second, self.lengths),
-            self._gradient(slopes.mT, self.second, self.first, self.other_lengths),
-        )
+        of_first = self._gradient(slopes, self.first, self.second, self.lengths) if self.follows[0] else None
+        if not self.follows[1]:
+            return of_first, None
+        return of_first, self._gradient(slopes.mT, self.second, self.first, self.other_lengths)
 
     def _measure_angles(self, first: Tensor, second: Tensor | None) -> None:
         self.first, self.lengths = self._units(first)
@@ -82,8 +81,7 @@ class DenseMatrix:
     def _units(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return points at length 1, and the lengths ``(N, 1)`` they had (or 1 for 0)."""
         lengths = torch.threshold_(length(points), 0, 1)
-        if lengths.dtype is not self.dtype:
-            lengths = lengths.to(self.dtype)
+        lengths = matched(lengths, points) if self.dtype is points.dtype else lengths
         return points / lengths, lengths
 
     def _measure_distances(self, first: Tensor, second: Tensor | None) -> None:
