@@ -88,8 +88,9 @@ def dense_multi_similarity(
     matrix.at_itself(logits, LOWEST)
     of_positives, of_negatives = (softplus(log_sum) for log_sum in log_sums(logits, positive))
     items = of_positives / alpha + of_negatives / beta
-    each = torch.ones_like(items) if weight is None else weight
-    sums = DenseSums((items * each).sum(), each.sum())
+    sums = DenseSums(
+        items.sum() if weight is None else (items * weight).sum(), len(items) if weight is None else weight.sum()
+    )
     if not matrix.differentiable:
         return sums
     softmax = logits.sub_(torch.where(positive, of_positives, of_negatives)).exp_()
