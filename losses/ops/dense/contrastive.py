@@ -22,16 +22,17 @@ def dense_contrastive(
     """Return the sums and counts of :func:`losses.ops.pairs.contrastive.tiled_contrastive`."""
     excess = torch.where(positive, matrix.values - positive_margin, margin - matrix.values).clamp_(min=0)
     share = shares(matrix, weight)
+    once = 0.5 if share is None and matrix.itself else 1.0  # every pair stands in two places
     sides = torch.stack([positive, ~positive]) if average == "balanced" else None
-    active = excess.sign() * share
-    slopes = active if power == 1 else excess * share
-    sums = total(slopes * excess, sides) / power  # weighted before it is squared, as a square can overflow
+    active = excess.sign() if share is None else excess.sign() * share
+    slopes = active if power == 1 else excess if share is None else excess * share
+    sums = total(slopes * excess, sides) * (once / power)  # weighted before it is squared, as a square can overflow
     if average != "all":
-        counted: Tensor | float = total(active, sides)
+        counted: Tensor | float = total(active, sides) * once
     else:
         pairs_of_each = (len(positive) - 1) / 2 if matrix.itself else positive.shape[1]
         counted = pairs_of_each * (len(positive) if weight is None else weight.sum())
-    result = DenseSums(sums, counted, is_first=positive if average == "balanced" else None)
+    result = DenseSums(sums, counted, scale=once, is_first=positive if average == "balanced" else None)
     if not matrix.differentiable:
         return result
     return result._replace(slopes=torch.where(positive, slopes, -slopes))
@@ -42,9 +43,9 @@ def total(values: Tensor, sides: Tensor | None) -> Tensor:
     return values.sum() if sides is None else torch.where(sides, values, 0).sum((1, 2))  # 0 times infinity is NaN
 
 
-def shares(matrix: DenseMatrix, weight: Tensor | None) -> Tensor | float:
+def shares(matrix: DenseMatrix, weight: Tensor | None) -> Tensor | None:
     """Return what every entry of a matrix weighs: its anchor's weight, or half the mean of both ends where every pair
     stands in two places."""
-    if not matrix.itself:
-        return 1.0 if weight is None else weight
-    return 0.5 if weight is None else (weight + weight.mT) / 4
+    if weight is None:
+        return None
+    return (weight + weight.mT) / 4 if matrix.itself else weight

@@ -153,12 +153,20 @@ def dense_views(matrix: DenseMatrix, weight: Tensor | None, *, temperature: floa
     log_probs = matrix.at_itself(matrix.values / temperature, LOWEST).log_softmax(1)
     size = len(log_probs) // 2
     diagonals = log_probs.diagonal(size), log_probs.diagonal(-size)
-    each = log_probs.new_ones(size) if weight is None else weight.squeeze(1)
-    of_rows = torch.cat([each, each if both else torch.zeros_like(each)])
-    sums = DenseSums(-(torch.cat(diagonals) * of_rows).sum(), of_rows.sum())
+    matching = torch.cat(diagonals)
+    of_rows = None
+    if weight is not None or not both:
+        each = log_probs.new_ones(size) if weight is None else weight.squeeze(1)
+        of_rows = torch.cat([each, each if both else torch.zeros_like(each)])
+    sums = (
+        DenseSums(-matching.sum(), len(matching))
+        if of_rows is None
+        else DenseSums(-(matching * of_rows).sum(), of_rows.sum())
+    )
     if not matrix.differentiable:
         return sums
-    slopes = log_probs.exp_().mul_(of_rows.unsqueeze(1))
-    for diagonal, part in zip(diagonals, of_rows.chunk(2), strict=True):  # which look at the slopes by now
-        diagonal.sub_(part)
+    slopes = log_probs.exp_() if of_rows is None else log_probs.exp_().mul_(of_rows.unsqueeze(1))
+    parts: tuple[Tensor | int, ...] = (1, 1) if of_rows is None else of_rows.chunk(2)
+    for diagonal, part in zip(diagonals, parts, strict=True):
+        diagonal.sub_(part)  # which looks at the slopes by now
     return sums._replace(slopes=slopes, scale=1 / temperature)
