@@ -66,10 +66,14 @@ def dense_mined(
     margin: float | None,
     average: Average,
     swap: bool,
-) -> DenseSums:
-    """Return the sum over the triplets that are mined, and the number of those that still cost something or of all."""
+) -> DenseSums | None:
+    """Return the sum over the triplets that are mined, and the number of those that still cost something or of all;
+    ``None`` where there are too many to choose from."""
     distances = matrix.values
-    anchor, other, rival = (hardest if mining == "hard" else semi_hard)(matrix, positive)
+    chosen = (hardest if mining == "hard" else semi_hard)(matrix, positive)
+    if chosen is None:
+        return None
+    anchor, other, rival = chosen
     difference = distances[anchor, other] - distances[anchor, rival]
     row = anchor  # of the distance to the rival
     if swap:
@@ -100,11 +104,13 @@ def hardest(matrix: DenseMatrix, positive: Tensor) -> tuple[Tensor, Tensor, Tens
     return anchor, other[anchor], rival[anchor]
 
 
-def semi_hard(matrix: DenseMatrix, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def semi_hard(matrix: DenseMatrix, positive: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
     """Return every anchor with a positive of it, and the nearest negative farther away than that, else the farthest
-    negative, each ``(A,)``."""
+    negative, each ``(A,)``; ``None`` where there are too many."""
     rivals = matrix.values.masked_fill(positive, torch.inf)
     anchor, other = (positive & (rivals.amin(1, keepdim=True) < torch.inf)).nonzero(as_tuple=True)
+    if len(anchor) * positive.shape[1] > sizes().triplets:
+        return None
     near = matrix.values[anchor, other].unsqueeze(1)
     beyond = just_beyond(near, matrix.squares()[anchor], matrix.first.shape[1], matrix.measure)
     nearest, rival = torch.threshold(rivals[anchor] - beyond, 0, torch.inf).min(1)
