@@ -21,11 +21,11 @@ def dense_contrastive(
 ) -> DenseSums:
     """Return the sums and counts of :func:`losses.ops.pairs.contrastive.tiled_contrastive`."""
     excess = torch.where(positive, matrix.values - positive_margin, margin - matrix.values).clamp_(min=0)
-    share = shares(matrix, weight)
-    once = 0.5 if share is None and matrix.itself else 1.0  # every pair stands in two places
+    weights = entry_weights(matrix, weight)
+    once = 0.5 if weights is None and matrix.itself else 1.0  # every pair stands in two places
     sides = torch.stack([positive, ~positive]) if average == "balanced" else None
-    active = excess.sign() if share is None else excess.sign() * share
-    slopes = active if power == 1 else excess if share is None else excess * share
+    active = excess.sign() if weights is None else excess.sign() * weights
+    slopes = active if power == 1 else excess if weights is None else excess * weights
     sums = total(slopes * excess, sides) * (once / power)  # weighted before it is squared, as a square can overflow
     if average != "all":
         counted: Tensor | float = total(active, sides) * once
@@ -43,7 +43,7 @@ def total(values: Tensor, sides: Tensor | None) -> Tensor:
     return values.sum() if sides is None else torch.where(sides, values, 0).sum((1, 2))  # 0 times infinity is NaN
 
 
-def shares(matrix: DenseMatrix, weight: Tensor | None) -> Tensor | None:
+def entry_weights(matrix: DenseMatrix, weight: Tensor | None) -> Tensor | None:
     """Return what every entry of a matrix weighs: its anchor's weight, or half the mean of both ends where every pair
     stands in two places."""
     if weight is None:

@@ -1,7 +1,7 @@
 """Losses of small batches made from logarithms of sums of exponentials over the rows of a matrix of similarities.
 
 Each equals the definition beside its class in :mod:`losses.metric`. What is not meant has a logit so low that its
-exponential is 0; a row of nothing else has as low a sum, which costs nothing and pulls at nothing.
+exponential is 0; a row of nothing else has as low a sum, which costs nothing and has no gradient.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def dense_supervised_contrastive(
     others = positive.shape[1] - matrix.itself
     counted = positives > (0 if others > 1 else others)
     each = counted.to(matrix.dtype) if weight is None else counted * weight
-    pull = positive * (each / positives.clamp_(min=1).neg_())
-    sums = DenseSums((pull * log_probs).sum(), each.sum())
+    weights = positive * (each / positives.clamp_(min=1).neg_())
+    sums = DenseSums((weights * log_probs).sum(), each.sum())
     if not matrix.differentiable:
         return sums
-    return sums._replace(slopes=log_probs.exp_().mul_(each).add_(pull), scale=1 / temperature)
+    return sums._replace(slopes=log_probs.exp_().mul_(each).add_(weights), scale=1 / temperature)
 
 
 def dense_info_nce(matrix: DenseMatrix, positive: Tensor, weight: Tensor | None, *, temperature: float) -> DenseSums:
