@@ -18,6 +18,7 @@ from losses.core.loss import Loss
 from losses.core.outputs import Pairs, Triplets
 from losses.core.reduction import Total
 from losses.core.torch_private import stepped_over
+from losses.ops.dense.batch import Dense, dense_mean, dense_total
 from losses.ops.distances import measured, measured_rowwise
 from losses.ops.numerics.spectrum import effective_rank
 from losses.ops.tiles.indexed import IndexLists, IndexRows, indexable, mean_over_indices, measured_at, over_indices
@@ -44,14 +45,16 @@ class EmbeddingLoss(Loss):
     distances in place of cosine similarities             :attr:`measure`
     a margin between classes; other readings              :attr:`gap`; :meth:`active_items`
     the same sums block by block, with their gradient     :meth:`tiling`
+    the same sums of a small batch in one piece           :meth:`dense`
     the same over what a miner's indices say              :meth:`index_sums`
     a plain sum that is shorter than the sum of items     :meth:`plain_total`
     ====================================================  =============================================================
 
-    The class chooses the way to a batch's total: in blocks (:mod:`losses.ops.tiles`), in memory that grows with N and
-    not with N², or as a plain composition where somebody traces, transforms or differentiates twice. What a miner's
-    indices say is picked out of the matrix of all pairs (:mod:`losses.ops.tiles.indexed`). It owns ``indices``,
-    ``reference``, explicit pairs, weights and readings.
+    The class chooses the way to a batch's total: of a small batch in one piece (:mod:`losses.ops.dense`), in few
+    operations; else in blocks (:mod:`losses.ops.tiles`), in memory that grows with N and not with N²; or as a plain
+    composition where somebody traces, transforms or differentiates twice. What a miner's indices say is picked out of
+    the matrix of all pairs (:mod:`losses.ops.tiles.indexed`). It owns ``indices``, ``reference``, explicit pairs,
+    weights and readings.
     """
 
     average: str
@@ -75,6 +78,10 @@ class EmbeddingLoss(Loss):
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         """Return how to sum a batch block by block; ``None`` where the plain composition has to do."""
+        return None
+
+    def dense(self, batch: LabelledBatch) -> Dense | None:
+        """Return how to sum a small batch in one piece; ``None`` where it is summed block by block as well."""
         return None
 
     def index_sums(self, batch: LabelledBatch) -> IndexLists | IndexRows | None:
@@ -218,7 +225,14 @@ class EmbeddingLoss(Loss):
         indexed = self.index_sums(output) if indexable(output, weight) else None
         if indexed is not None:
             return over_indices(indexed, plain_total, output, self.measure, weight)
-        tiling = self.tiling(output) if tileable(output, weight) else None
+        if not tileable(output, weight):
+            return plain_total(output)
+        dense = self.dense(output)
+        if dense is not None:
+            total = dense_total(dense, plain_total, output, self.measure, weight)
+            if total is not None:
+                return total
+        tiling = self.tiling(output)
         if tiling is None:
             return self.plain_total(output, target, weight)
         sums, denominators = over_batch(
@@ -227,10 +241,17 @@ class EmbeddingLoss(Loss):
         return Total(sums, denominators) if tiling.outputs > 1 else Total(sums[0], denominators[0])
 
     def fast_mean(self, output: Any, target: Any) -> Tensor | None:
-        indexed = self.index_sums(output) if isinstance(output, LabelledBatch) and indexable(output) else None
-        if indexed is None:
+        if not isinstance(output, LabelledBatch):
             return None
-        return mean_over_indices(indexed, lambda batch: self.plain_total(batch, target, None), output, self.measure)
+
+        def plain_total(batch: LabelledBatch) -> Total:
+            return self.plain_total(batch, target, None)
+
+        indexed = self.index_sums(output) if indexable(output) else None
+        if indexed is not None:
+            return mean_over_indices(indexed, plain_total, output, self.measure)
+        dense = self.dense(output) if tileable(output) else None
+        return None if dense is None else dense_mean(dense, plain_total, output, self.measure)
 
     def batch_readings(self, output: LabelledBatch | Pairs | Triplets, target: Any) -> Readings:
         active = fraction(*self.active_items(output, target))

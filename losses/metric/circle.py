@@ -25,6 +25,8 @@ from losses.extend import (
     has_both,
     register,
 )
+from losses.ops.dense.batch import Dense
+from losses.ops.dense.log_sums import dense_circle
 from losses.ops.numerics.log_space import masked_log_sum, softplus
 from losses.ops.pairs.circle import tiled_circle
 
@@ -117,6 +119,9 @@ class CircleLoss(AnchorLoss):
 
     def counted(self, is_positive: Tensor, is_negative: Tensor) -> Tensor:
         return has_both(is_positive, is_negative)
+
+    def dense(self, batch: LabelledBatch) -> Dense:
+        return Dense(partial(dense_circle, margin=self.margin, scale=self.scale))
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         return Tiling(partial(tiled_circle, margin=self.margin, scale=self.scale))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ from losses.extend import (
     register,
     total_of,
 )
+from losses.ops.dense.batch import Dense
+from losses.ops.dense.contrastive import dense_contrastive
 from losses.ops.pairs.contrastive import far_costs, near_costs, tiled_contrastive
 from losses.ops.tiles.indexed import IndexLists, Listed, are_many, strips_of
 
@@ -154,14 +156,11 @@ class ContrastiveLoss(EmbeddingLoss):
         )
         return Total(torch.stack(sums), torch.stack(denominators))
 
+    def dense(self, batch: LabelledBatch) -> Dense:
+        return Dense(partial(dense_contrastive, **self._settings()))
+
     def tiling(self, batch: LabelledBatch) -> Tiling:
-        function = partial(
-            tiled_contrastive,
-            margin=self.margin,
-            positive_margin=self.positive_margin,
-            power=self.power,
-            average=self.average,
-        )
+        function = partial(tiled_contrastive, **self._settings())
         return Tiling(function, upper=not batch.has_reference, outputs=2 if self.average == "balanced" else 1)
 
     def index_sums(self, batch: LabelledBatch) -> IndexLists | None:
@@ -173,6 +172,15 @@ class ContrastiveLoss(EmbeddingLoss):
         of_same = Listed(strips_of((anchor, positive)), near, self.average == "all")
         of_different = Listed(strips_of((negative_anchor, negative)), far, self.average == "all")
         return IndexLists([[of_same], [of_different]] if self.average == "balanced" else [[of_same, of_different]])
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what decides on the sums over a batch."""
+        return {
+            "margin": self.margin,
+            "positive_margin": self.positive_margin,
+            "power": self.power,
+            "average": self.average,
+        }
 
     def _of(self, pairs: ListedPairs) -> Tensor:
         return contrastive(*pairs, margin=self.margin, positive_margin=self.positive_margin, power=self.power)

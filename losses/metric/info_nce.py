@@ -26,6 +26,10 @@ from losses.extend import (
     total_of,
     views_of,
 )
+from losses.ops.dense.batch import Dense
+from losses.ops.dense.differentiable import differentiable
+from losses.ops.dense.log_sums import dense_info_nce, dense_matches, dense_views
+from losses.ops.dense.matrix import DenseMatrix, is_small
 from losses.ops.distances import cosine_similarity
 from losses.ops.numerics.log_space import softplus
 from losses.ops.pairs.info_nce import info_nce_of_named, tiled_info_nce, tiled_matches, tiled_views
@@ -154,10 +158,18 @@ class InfoNCELoss(EmbeddingLoss):
             return self._total_of_matches(output, weight) if tileable(output, weight) else None
         return super().fast_total(output, target, weight)
 
+    def fast_mean(self, output: LabelledBatch | Pairs, target: Tensor | None) -> Tensor | None:
+        if not isinstance(output, Pairs):
+            return super().fast_mean(output, target)
+        return self._small_matches(output, None, mean=True) if tileable(output) else None
+
     def plain_total(self, output: LabelledBatch, target: Tensor | None, weight: Tensor | None) -> Total:
         values, positive = self._costs(output)
         positive = positive.to(values.dtype)
         return total_of(values.masked_fill(positive == 0, 0) * positive, weight, positive)
+
+    def dense(self, batch: LabelledBatch) -> Dense:
+        return Dense(partial(dense_info_nce, temperature=self.temperature))
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         return Tiling(tiled_info_nce, scale=1 / self.temperature)
@@ -201,12 +213,32 @@ class InfoNCELoss(EmbeddingLoss):
                 break
         return torch.cat(ways)
 
+    def _small_matches(self, pairs: Pairs, weight: Tensor | None, *, mean: bool = False) -> Tensor | None:
+        """Return the sum over matching rows, or their mean, in one piece; ``None`` where they are many."""
+        first, second = pairs if self.negatives == "second" else (torch.cat(pairs), None)
+        if not is_small(first, first if second is None else second):
+            return None
+
+        def definition(*points: Tensor) -> Tensor:
+            given = points if len(points) == 2 else points[0].chunk(2)
+            total = self.definition_total(Pairs(*given), None, weight)
+            return total.mean() if mean else total.sum
+
+        matrix, dense = DenseMatrix(first, second, "similarity"), dense_views if second is None else dense_matches
+        both, each = self.direction == "both", None if weight is None else weight.unsqueeze(1)
+        sums = dense(matrix, each, temperature=self.temperature, both=both)
+        return differentiable(matrix, sums, definition, first, second, mean=mean)
+
     def _total_of_matches(self, pairs: Pairs, weight: Tensor | None) -> Total:
         """Return the total of matching rows in blocks: of two views on top of each other, or of one set against the
         other."""
         both, scale = self.direction == "both", 1 / self.temperature
 
         relative, greatest = normalised(weight)
+        small = self._small_matches(pairs, relative)
+        if small is not None:
+            number = (2 if both else 1) * (len(pairs.first) if weight is None else weight.sum())
+            return Total(small if weight is None else small * greatest, number)
 
         def plain_sum(*points: Tensor) -> Tensor:
             given = points if len(points) == 2 else points[0].chunk(2)

@@ -20,6 +20,8 @@ from losses.extend import (
     checked,
     register,
 )
+from losses.ops.dense.batch import Dense
+from losses.ops.dense.log_sums import dense_multi_similarity
 from losses.ops.numerics.log_one_plus_sum import log_one_plus_sum
 from losses.ops.pairs.log_sums import MODEST
 from losses.ops.pairs.multi_similarity import tiled_multi_similarity
@@ -128,6 +130,16 @@ class MultiSimilarityLoss(AnchorLoss):
             base=self.base,
             mining_epsilon=self.mining_epsilon,
         )
+
+    def dense(self, batch: LabelledBatch) -> Dense:
+        function = partial(
+            dense_multi_similarity,
+            alpha=self.alpha,
+            beta=self.beta,
+            base=self.base,
+            mining_epsilon=self.mining_epsilon,
+        )
+        return Dense(function)
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         sharpest = max(self.alpha, self.beta) * max(1, abs(self.base))

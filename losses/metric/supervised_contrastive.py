@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from losses.extend import (
@@ -17,6 +19,8 @@ from losses.extend import (
     checked,
     register,
 )
+from losses.ops.dense.batch import Dense
+from losses.ops.dense.log_sums import dense_supervised_contrastive
 from losses.ops.numerics.log_space import masked_log_sum, softplus
 from losses.ops.pairs.log_sums import MODEST
 from losses.ops.pairs.supervised_contrastive import (
@@ -105,6 +109,9 @@ class SupervisedContrastiveLoss(AnchorLoss):
 
     def counted(self, is_positive: Tensor, is_negative: Tensor) -> Tensor:
         return distinguishing(is_positive, is_negative)
+
+    def dense(self, batch: LabelledBatch) -> Dense:
+        return Dense(partial(dense_supervised_contrastive, temperature=self.temperature))
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         scale = 1 / self.temperature

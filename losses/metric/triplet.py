@@ -27,6 +27,8 @@ from losses.extend import (
     register,
     weighted,
 )
+from losses.ops.dense.batch import Dense
+from losses.ops.dense.triplets import dense_mined, dense_triplets
 from losses.ops.distances import just_beyond, pairwise_distance, rowwise_distance, squares_of_anchors
 from losses.ops.tiles.indexed import IndexLists, Listed, Strip, are_many, measured_at, triplet_strips, with_slopes
 from losses.ops.tiles.whole_batch import tileable, tiles_of
@@ -179,6 +181,15 @@ class TripletLoss(EmbeddingLoss):
         if weight is None:
             return Total(sums.sum.sum(), counted.sum())
         return Total(weighted(sums.sum, weight).sum(), (counted * weight).sum())
+
+    def dense(self, batch: LabelledBatch) -> Dense | None:
+        if self.swap and batch.has_reference:
+            return None  # which compares the others with one another too
+        margin, average, swap = self._limit, self.average, self.swap
+        if self.mining == "all":
+            return Dense(partial(dense_triplets, margin=margin, average=average, swap=swap))
+        mined = partial(dense_mined, mining=self.mining, margin=margin, average=average, swap=swap)
+        return Dense(mined, precise=self.mining == "semi_hard")
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         average, margin, reads = self.average, self._limit, may_read(batch.anchors)

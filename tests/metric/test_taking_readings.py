@@ -115,7 +115,8 @@ def test_no_value_is_read_after_the_first_batch(parameters: dict[str, Any]) -> N
             again = loss.readings(output, target, **context)
         assert not seen.calls
         assert not brought.calls
-        torch.testing.assert_close(again, first)
+        # where nothing is read there is no dense path, and float64 takes its place
+        torch.testing.assert_close(again, first, rtol=1e-6, atol=1e-6)
 
 
 @each_loss

@@ -16,6 +16,7 @@ from tests.ops.tile_cases import (
     assert_near,
     each_case,
     forget_reading,
+    in_blocks,
     one_of_each,
     plainly,
     shrink,
@@ -48,8 +49,8 @@ WAYS = ["positive", "polynomial", "cells", "neighbours"]  # of a soft margin
 def routes(case: TileCase) -> list[str]:
     """Return the ways through a kernel that there are."""
     if case.name == "triplet" and case.parameters["average"] == "all":
-        return ["small_blocks"]  # nothing but another of the two counts
-    found = ["default", "small_blocks", "accelerator"]
+        return ["small_blocks", "dense"]  # nothing but another of the two counts
+    found = ["default", "small_blocks", "accelerator", "dense"]
     if case.is_soft:
         return [*found, *WAYS]
     return (
@@ -63,7 +64,9 @@ def routes(case: TileCase) -> list[str]:
 def test_blocks_equal_the_plain_composition(
     case: TileCase, route: str, made: list[Tiles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if route != "default":
+    if route == "default":
+        in_blocks(monkeypatch)
+    elif route != "dense":
         shrink(monkeypatch)
     if route == "sorted":
         monkeypatch.setattr(hinge, "COMPARED_ONE_BY_ONE", 2)
@@ -77,8 +80,9 @@ def test_blocks_equal_the_plain_composition(
         batch = tile_batch(size, balance, others, weighted=bool(number % 2) == (route != "small_blocks"))
         made.clear()
         actual = answers(case, batch)
-        assert bool(made) != (case.swaps and (others is not None or route == "accelerator"))
-        if made and route != "default" and size > 25:
+        if route != "dense":  # which leaves to blocks what it cannot do
+            assert bool(made) != (case.swaps and (others is not None or route == "accelerator"))
+        if made and route not in ("default", "dense") and size > 25:
             assert len(made[0].blocks) > 1
         with plainly():
             expected = answers(case, batch)
@@ -86,7 +90,10 @@ def test_blocks_equal_the_plain_composition(
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if "default" in routes(case)], ids=str)
-def test_a_large_batch_in_blocks_equals_the_plain_composition(case: TileCase, made: list[Tiles]) -> None:
+def test_a_large_batch_in_blocks_equals_the_plain_composition(
+    case: TileCase, made: list[Tiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_blocks(monkeypatch)
     batch = tile_batch(200, "imbalanced", weighted=True, dimension=7)
     actual = answers(case, batch)
     assert made[0].height == made[0].width or case.of_pairs
@@ -180,8 +187,9 @@ def test_blocks_hold_every_row_once_and_may_be_uneven(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("asking", [(True, True), (True, False), (False, True), (False, False)], ids=str)
 @pytest.mark.parametrize("case", [case for case in ONE_OF_EACH if not case.of_pairs and not case.swaps], ids=str)
 def test_only_a_set_that_asks_for_a_gradient_gets_one(
-    case: TileCase, asking: tuple[bool, bool], made: list[Tiles]
+    case: TileCase, asking: tuple[bool, bool], made: list[Tiles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    in_blocks(monkeypatch)
     batch = tile_batch(12, others=15)
     assert batch.reference is not None
     gradients, values = [], []

@@ -13,6 +13,7 @@ import losses
 from losses import Pairs
 from losses.core.reduction import Total
 from losses.metric import triplet
+from losses.ops.dense import matrix
 from losses.ops.tiles import blocks, classes, sizes, whole_batch
 
 DISTANCES = ("euclidean", "squared_euclidean", "cosine")
@@ -175,13 +176,18 @@ def plainly() -> Iterator[None]:
 
 def shrink(monkeypatch: pytest.MonkeyPatch, elements: int = 150, rows: int = 3) -> None:
     """Make blocks so small that there are many of them, the last one smaller."""
-    small = replace(sizes.sizes(), elements=elements, one_block=0, rows=rows, group=2)
+    small = replace(sizes.sizes(), elements=elements, one_block=0, rows=rows, group=2, dense=0)
     monkeypatch.setattr(sizes, "_sizes", small)
+
+
+def in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at no batch in one dense piece, however small it is."""
+    monkeypatch.setattr(sizes, "_sizes", replace(sizes.sizes(), dense=0))
 
 
 def forget_reading(monkeypatch: pytest.MonkeyPatch, *, by_loss: bool = True) -> None:
     """Make every tensor one whose values cost a synchronisation to look at, as on an accelerator."""
-    for module in (blocks, classes, *((triplet,) if by_loss else ())):
+    for module in (blocks, classes, matrix, *((triplet,) if by_loss else ())):
         monkeypatch.setattr(module, "may_read", lambda _: False)
 
 

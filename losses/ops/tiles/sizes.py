@@ -21,6 +21,10 @@ class BlockSizes:
     """Likewise, where not a CPU computes."""
     exact: int = 1 << 12
     """Pairs up to which float64 costs less than to find out whether float32 would do."""
+    dense: int = 1 << 14
+    """Pairs up to which a batch is best looked at in one piece, as the number of operations decides."""
+    triplets: int = 1 << 17
+    """Triplets up to which the same holds for forming them."""
     strip: int = 1 << 15
     """Elements that stay in the nearest cache."""
     in_blocks: int = 1 << 18

@@ -43,7 +43,8 @@ def tileable(batch: LabelledBatch | Pairs, weight: Tensor | None = None) -> bool
     """Return whether all pairs of the batch are meant, and nobody needs to see how they are made."""
     if isinstance(batch, LabelledBatch) and batch.indices is not None:
         return False
-    return is_eager(batch[0], batch[1], weight) and not (weight is not None and weight.requires_grad)
+    second = None if batch[1] is batch[0] else batch[1]
+    return is_eager(batch[0], second, weight) and not (weight is not None and weight.requires_grad)
 
 
 @torch.no_grad()

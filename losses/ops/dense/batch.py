@@ -1,0 +1,95 @@
+"""Losses over all pairs of a small labelled batch, in one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from losses.core.labelled import LabelledBatch
+from losses.core.reduction import Total
+from losses.ops.dense.differentiable import DenseSums, differentiable
+from losses.ops.dense.matrix import DenseMatrix, is_small
+from losses.ops.tiles.whole_batch import normalised
+
+
+class Dense(NamedTuple):
+    """How a small labelled batch is summed in one piece.
+
+    Args:
+        function: from a matrix, who is whose positive ``(N, M)`` (all others but the point itself are negatives) and a
+            weight per row ``(N, 1)``, or none, to sums; ``None`` where they have to be made otherwise.
+        precise: the matrix is in float64 whatever its size, for choices that rounding must not make.
+    """
+
+    function: Callable[[DenseMatrix, Tensor, Tensor | None], DenseSums | None]
+    precise: bool = False
+
+
+def dense_mean(
+    dense: Dense, definition: Callable[[LabelledBatch], Total], batch: LabelledBatch, measure: str
+) -> Tensor | None:
+    """Return the mean of a batch without weights, differentiable; ``None`` where it has to be made otherwise.
+
+    Args:
+        dense: how.
+        definition: the total as a plain composition.
+        batch: embeddings and labels.
+        measure: see :class:`losses.ops.dense.matrix.DenseMatrix`.
+    """
+    made = matrix_and_sums(dense, batch, measure)
+    if made is None:
+        return None
+
+    def of_points(*points: Tensor) -> Tensor:
+        return definition(moved(batch, *points)).mean()
+
+    return differentiable(*made, of_points, batch.anchors, batch.others if batch.has_reference else None, mean=True)
+
+
+def dense_total(
+    dense: Dense,
+    definition: Callable[[LabelledBatch], Total],
+    batch: LabelledBatch,
+    measure: str,
+    weight: Tensor | None,
+) -> Total | None:
+    """Return the total of a batch likewise, with a weight of every anchor ``(N,)`` or none."""
+    relative, greatest = normalised(weight)
+    made = matrix_and_sums(dense, batch, measure, relative)
+    if made is None:
+        return None
+
+    def of_points(*points: Tensor) -> Tensor:
+        return definition(moved(batch, *points)).sum / greatest
+
+    sums = differentiable(*made, of_points, batch.anchors, batch.others if batch.has_reference else None)
+    denominators = made[1].denominators
+    if not isinstance(denominators, Tensor):
+        return Total(sums, round(denominators))
+    return (
+        Total(sums, denominators.long())
+        if weight is None
+        else Total(sums * greatest, (denominators * greatest).to(sums.dtype))
+    )
+
+
+def matrix_and_sums(
+    dense: Dense, batch: LabelledBatch, measure: str, weight: Tensor | None = None
+) -> tuple[DenseMatrix, DenseSums] | None:
+    """Return the matrix of a small batch whose points can be told apart, and what is summed over it."""
+    if not is_small(batch.anchors, batch.others):
+        return None
+    second = batch.others if batch.has_reference else None
+    matrix = DenseMatrix(batch.anchors, second, measure, precise=dense.precise)
+    if not matrix.is_told:
+        return None
+    positive = matrix.at_itself(batch.labels.unsqueeze(1) == batch.other_labels, False)
+    result = dense.function(matrix, positive, None if weight is None else weight.to(matrix.dtype).unsqueeze(1))
+    return None if result is None else (matrix, result)
+
+
+def moved(batch: LabelledBatch, first: Tensor, second: Tensor | None = None) -> LabelledBatch:
+    """Return a batch with other embeddings."""
+    return batch._replace(anchors=first, others=first if second is None else second)

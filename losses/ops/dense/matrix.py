@@ -1,0 +1,110 @@
+"""All of a small set compared with all of another, in one piece, and the way back for a derivative."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from losses.core.precision import matched
+from losses.core.torch_private import may_read
+from losses.ops.distances import length
+from losses.ops.tiles.blocks import CLOSE, SMALLEST
+from losses.ops.tiles.exact import TOO_CLOSE
+from losses.ops.tiles.sizes import sizes
+
+
+class DenseMatrix:
+    """The matrix ``(N, M)`` of distances or similarities of two small sets.
+
+    Args:
+        first: the rows ``(N, D)``.
+        second: the columns ``(M, D)``; ``None`` compares the first with itself.
+        measure: ``"euclidean"``, ``"squared_euclidean"``, ``"cosine"`` (1 - the cosine) or ``"similarity"`` (the
+            cosine).
+        precise: whether distances are in float64 however many there are.
+
+    Distances are in float64 where they are few, as in blocks, so that they tell near points apart. Where a point meets
+    itself its distance is infinite, and its similarity like any other.
+    """
+
+    def __init__(self, first: Tensor, second: Tensor | None, measure: str, *, precise: bool = False) -> None:
+        self.itself, self.measure = second is None, measure
+        wanted = torch.is_grad_enabled()
+        self.follows = wanted and first.requires_grad, wanted and second is not None and second.requires_grad
+        self.differentiable = any(self.follows)
+        self.lengths: Tensor | None = None
+        self.other_lengths: Tensor | None = None
+        self.is_told = True
+        """Whether the product that all is made from tells the points apart."""
+        pairs = len(first) * len(first if second is None else second)
+        in_float64 = measure != "similarity" and (precise or pairs <= sizes().exact)
+        self.dtype = torch.float64 if in_float64 else first.dtype
+        self.closeness = TOO_CLOSE if self.dtype is torch.float64 else CLOSE
+        first, second = first.detach(), None if second is None else second.detach()
+        if measure.endswith("euclidean"):
+            self._measure_distances(first.to(self.dtype), None if second is None else second.to(self.dtype))
+        else:
+            self._measure_angles(first, second)
+
+    def at_itself(self, values: Tensor, value: float) -> Tensor:
+        """Set the entries where a point of a set meets itself."""
+        return values.fill_diagonal_(value) if self.itself else values
+
+    def squares(self) -> Tensor:
+        """Return the squared lengths of the rows from the centre of the columns ``(N, 1)``; 1 of angles."""
+        return self.first.square().sum(1, keepdim=True) if self.lengths is None else torch.ones_like(self.lengths)
+
+    def gradients(self, slopes: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients of the first ``(..., N, D)`` and of the second, each ``None`` where none was asked for,
+        from a derivative by the values ``(..., N, M)``, 0 where a point meets itself."""
+        if self.measure == "euclidean":
+            slopes = slopes / self.values
+        elif self.measure == "squared_euclidean":
+            slopes = slopes * 2
+        elif self.measure == "cosine":
+            slopes = -slopes
+        if self.itself:
+            return self._gradient(slopes + slopes.mT, self.first, self.second, self.lengths), None
+        of_first = self._gradient(slopes, self.first, self.second, self.lengths) if self.follows[0] else None
+        if not self.follows[1]:
+            return of_first, None
+        return of_first, self._gradient(slopes.mT, self.second, self.first, self.other_lengths)
+
+    def _measure_angles(self, first: Tensor, second: Tensor | None) -> None:
+        self.first, self.lengths = self._units(first)
+        self.second, self.other_lengths = (self.first, self.lengths) if second is None else self._units(second)
+        self.values = self.first @ self.second.mT
+        if self.measure == "cosine":
+            self.values = self.at_itself(1 - self.values, torch.inf)
+            self.is_told = bool(self.values.amin() > self.closeness)
+
+    def _units(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Return points at length 1, and the lengths ``(N, 1)`` they had (or 1 for 0)."""
+        lengths = torch.threshold_(length(points), 0, 1)
+        lengths = matched(lengths, points) if self.dtype is points.dtype else lengths
+        return points / lengths, lengths
+
+    def _measure_distances(self, first: Tensor, second: Tensor | None) -> None:
+        # a translation changes no distance, and small numbers are rounded less
+        middle = (first if second is None else second).mean(0)
+        self.first = first - middle
+        self.second = self.first if second is None else second - middle
+        squares = self.first.square().sum(1, keepdim=True)
+        limits = squares + (squares if second is None else self.second.square().sum(1, keepdim=True)).mT
+        squared = self.at_itself(torch.addmm(limits, self.first, self.second.mT, alpha=-2), torch.inf)
+        # nor where squares overflow: infinity less infinity is not above anything
+        self.is_told = bool(torch.sub(squared, limits, alpha=self.closeness).amin() > SMALLEST)
+        self.values = squared.sqrt_() if self.measure == "euclidean" else squared
+
+    def _gradient(self, slopes: Tensor, points: Tensor, others: Tensor, lengths: Tensor | None) -> Tensor:
+        gradient = slopes @ others
+        if lengths is None:  # a derivative w in the direction a - b
+            return (slopes.sum(-1, keepdim=True) * points).sub_(gradient)
+        # turning a point changes its angles, moving it outwards does not
+        outwards = (gradient * points).sum(-1, keepdim=True)
+        return gradient.addcmul_(outwards, points, value=-1).div_(lengths)
+
+
+def is_small(first: Tensor, second: Tensor) -> bool:
+    """Return whether two sets are best compared in one piece, where nothing is lost by looking at it."""
+    return 0 < len(first) * len(second) <= sizes().dense and first.shape[1] > 0 and may_read(first)

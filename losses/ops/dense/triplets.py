@@ -1,0 +1,118 @@
+"""The triplets of a small batch, formed one by one: every positive pair beside all negatives of its anchor."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from losses.core.parameters import Average
+from losses.ops.dense.differentiable import DenseSums
+from losses.ops.dense.matrix import DenseMatrix
+from losses.ops.distances import just_beyond
+from losses.ops.tiles.sizes import sizes
+from losses.ops.triplets.definitions import cost
+
+
+def dense_triplets(
+    matrix: DenseMatrix,
+    positive: Tensor,
+    weight: Tensor | None,
+    *,
+    margin: float | None,
+    average: Average,
+    swap: bool,
+) -> DenseSums | None:
+    """Return the sum over all triplets, and the number of those that still cost something or of all; ``None`` where
+    there are too many."""
+    distances = matrix.values
+    anchor, other = positive.nonzero(as_tuple=True)
+    if len(anchor) * distances.shape[1] > sizes().triplets:
+        return None
+    rivals = distances.masked_fill(positive, torch.inf)
+    far = rivals.index_select(0, anchor)
+    if swap:
+        of_positive = rivals.index_select(0, other)
+        nearer = of_positive < far
+        far = torch.minimum(far, of_positive)
+    difference = distances[anchor, other].unsqueeze(1) - far
+    costs = cost(difference, margin)
+    slopes = difference.sigmoid_() if margin is None else costs.sign()
+    if weight is not None:
+        of_pairs = weight[anchor]
+        costs, slopes = costs * of_pairs, slopes * of_pairs
+    if average == "active" and margin is not None:
+        counted = slopes.sum()
+    else:
+        positives = positive.sum(1, keepdim=True)
+        triplets = positives * (positive.shape[1] - matrix.itself - positives)
+        counted = triplets.sum(dtype=matrix.dtype) if weight is None else (triplets * weight).sum()
+    if not matrix.differentiable:
+        return DenseSums(costs.sum(), counted)
+    gradient = torch.zeros_like(distances)
+    gradient[anchor, other] = slopes.sum(1)
+    if swap:
+        moved = slopes * nearer
+        gradient.index_add_(0, other, moved, alpha=-1)
+        slopes -= moved
+    return DenseSums(costs.sum(), counted, gradient.index_add_(0, anchor, slopes, alpha=-1))
+
+
+def dense_mined(
+    matrix: DenseMatrix,
+    positive: Tensor,
+    weight: Tensor | None,
+    *,
+    mining: str,
+    margin: float | None,
+    average: Average,
+    swap: bool,
+) -> DenseSums | None:
+    """Return the sum over the triplets that are mined, and the number of those that still cost something or of all;
+    ``None`` where there are too many to choose from."""
+    distances = matrix.values
+    chosen = (hardest if mining == "hard" else semi_hard)(matrix, positive)
+    if chosen is None:
+        return None
+    anchor, other, rival = chosen
+    difference = distances[anchor, other] - distances[anchor, rival]
+    row = anchor  # of the distance to the rival
+    if swap:
+        swapped = distances[anchor, other] - distances[other, rival]
+        row = torch.where(swapped > difference, other, anchor)
+        difference = torch.maximum(difference, swapped)
+    costs = cost(difference, margin)
+    slopes = difference.sigmoid() if margin is None else costs.sign()
+    counted: Tensor | float = len(anchor)
+    if weight is not None:
+        of_pairs = weight.squeeze(1)[anchor]
+        costs, slopes, counted = costs * of_pairs, slopes * of_pairs, of_pairs.sum()
+    if average == "active" and margin is not None:
+        counted = slopes.sum()
+    if not matrix.differentiable:
+        return DenseSums(costs.sum(), counted)
+    gradient = torch.zeros_like(distances)
+    gradient.index_put_((anchor, other), slopes, accumulate=True)
+    return DenseSums(costs.sum(), counted, gradient.index_put_((row, rival), -slopes, accumulate=True))
+
+
+def hardest(matrix: DenseMatrix, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return every anchor that has both, its farthest positive and its nearest negative, each ``(A,)``."""
+    rivals = matrix.values.masked_fill(positive, torch.inf)
+    far, rival = rivals.min(1)
+    near, other = matrix.values.masked_fill(~positive, -torch.inf).max(1)
+    anchor = ((near > -torch.inf) & (far < torch.inf)).nonzero().squeeze(1)
+    return anchor, other[anchor], rival[anchor]
+
+
+def semi_hard(matrix: DenseMatrix, positive: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Return every anchor with a positive of it, and the nearest negative farther away than that, else the farthest
+    negative, each ``(A,)``; ``None`` where there are too many."""
+    rivals = matrix.values.masked_fill(positive, torch.inf)
+    anchor, other = (positive & (rivals.amin(1, keepdim=True) < torch.inf)).nonzero(as_tuple=True)
+    if len(anchor) * positive.shape[1] > sizes().triplets:
+        return None
+    near = matrix.values[anchor, other].unsqueeze(1)
+    beyond = just_beyond(near, matrix.squares()[anchor], matrix.first.shape[1], matrix.measure)
+    nearest, rival = torch.threshold(rivals[anchor] - beyond, 0, torch.inf).min(1)
+    farthest = rivals.masked_fill(rivals == torch.inf, -torch.inf).argmax(1)
+    return anchor, other, torch.where(nearest < torch.inf, rival, farthest[anchor])

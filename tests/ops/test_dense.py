@@ -1,0 +1,165 @@
+"""Small batches in one piece: equal to the definition, in few operations."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import losses
+from losses.ops.dense import differentiable
+from losses.ops.dense.matrix import DenseMatrix
+from tests.ops.tile_cases import CASES, TileCase, function, one_of_each, plainly, small, tile_batch
+
+FEW, FEW_OF_SEMI_HARD = 60, 80  # operations, forward and backward
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[DenseMatrix]:
+    """Collect the matrices that a result was made from."""
+    matrices: list[DenseMatrix] = []
+    original = differentiable.differentiable
+
+    def noted(matrix: DenseMatrix, *rest: Any, **options: Any) -> Tensor:
+        matrices.append(matrix)
+        return original(matrix, *rest, **options)
+
+    for module in (losses.ops.dense.batch, losses.metric.info_nce):
+        monkeypatch.setattr(module, "differentiable", noted)
+    return matrices
+
+
+def mean_and_gradient(of_embeddings: Any, embeddings: Tensor, above: float = 1.0) -> tuple[Tensor, Tensor]:
+    leaf = embeddings.detach().requires_grad_()
+    value = of_embeddings(leaf)
+    return value.detach(), torch.autograd.grad(value, leaf, torch.tensor(above, dtype=value.dtype))[0]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@settings(max_examples=12, deadline=None)
+@given(
+    size=st.integers(1, 20).map(lambda half: 2 * half),
+    balance=st.sampled_from(["balanced", "imbalanced", "singletons", "one"]),
+    dimension=st.integers(2, 9),
+    seed=st.integers(0, 1000),
+)
+def test_the_mean_in_one_piece_equals_the_definition(
+    case: TileCase, size: int, balance: str, dimension: int, seed: int
+) -> None:
+    batch = tile_batch(size, balance, dimension=dimension, seed=seed)
+    of_embeddings = function(case, batch)
+    actual = mean_and_gradient(of_embeddings, batch.embeddings, -0.7)
+    with plainly():
+        expected = mean_and_gradient(of_embeddings, batch.embeddings, -0.7)
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("size", [2, 32, 64, 128])
+def test_small_batches_take_the_dense_path_and_equal_their_definition(
+    case: TileCase, size: int, made: list[DenseMatrix]
+) -> None:
+    batch = tile_batch(size, dimension=16)._replace(labels=torch.arange(size) % max(1, size // 4))
+    of_embeddings = function(case, batch)
+    actual = mean_and_gradient(of_embeddings, batch.embeddings)
+    assert made
+    with plainly():
+        torch.testing.assert_close(actual, mean_and_gradient(of_embeddings, batch.embeddings), rtol=1e-10, atol=1e-12)
+
+
+def operations(case: TileCase, size: int = 64) -> int:
+    """Return how many operations forward and backward call, those within operations not counted."""
+    batch = tile_batch(size, dimension=128)._replace(labels=torch.arange(size) % (size // 4))
+    of_embeddings, leaf = function(case, batch), batch.embeddings.float().requires_grad_()
+    of_embeddings(leaf)  # the first batch is looked at
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        of_embeddings(leaf).backward()
+    return sum(event.name.startswith("aten::") and not within_another(event) for event in profile.events() or [])
+
+
+def within_another(event: Any) -> bool:
+    """Return whether an operation was called by another one."""
+    while (event := event.cpu_parent) is not None:
+        if event.name.startswith("aten::"):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_forward_and_backward_are_few_operations(case: TileCase) -> None:
+    count = operations(case)
+    assert count <= (FEW_OF_SEMI_HARD if case.parameters.get("mining") == "semi_hard" else FEW)
+
+
+@one_of_each
+def test_the_second_derivative_is_that_of_the_definition(case: TileCase) -> None:
+    batch, results = small(), []
+    for route in (nullcontext(), plainly()):
+        leaf = batch.embeddings.clone().requires_grad_()
+        with route:
+            (gradient,) = torch.autograd.grad(function(case, batch)(leaf), leaf, create_graph=True)
+            results.append(torch.autograd.grad(gradient.square().sum(), leaf)[0])
+    torch.testing.assert_close(*results)
+
+
+@one_of_each
+def test_a_graph_is_kept_if_asked_for_and_freed_otherwise(case: TileCase) -> None:
+    batch = small()
+    leaf = batch.embeddings.clone().requires_grad_()
+    value = function(case, batch)(leaf)
+    once, again = (torch.autograd.grad(value, leaf, retain_graph=True)[0] for _ in range(2))
+    assert once.equal(again)
+    value.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        value.backward()
+
+
+@one_of_each
+def test_nothing_is_derived_where_nobody_asks(case: TileCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(DenseMatrix, "gradients")
+    batch = small()
+    assert not function(case, batch)(batch.embeddings).requires_grad
+    with torch.no_grad():
+        assert not function(case, batch)(batch.embeddings.clone().requires_grad_()).requires_grad
+
+
+@one_of_each
+def test_embeddings_may_lie_anyhow_in_memory(case: TileCase) -> None:
+    batch = small()
+    scattered = batch.embeddings.mT.contiguous().mT
+    assert not scattered.is_contiguous()
+    torch.testing.assert_close(
+        mean_and_gradient(function(case, batch), scattered), mean_and_gradient(function(case, batch), batch.embeddings)
+    )
+
+
+@one_of_each
+def test_only_a_set_that_asks_for_a_gradient_gets_one(case: TileCase) -> None:
+    if case.of_pairs:
+        return
+    batch = tile_batch(12, others=15)
+    assert batch.reference is not None
+    others, labels = batch.reference
+    loss = losses.create(case.name, **case.parameters)
+    for asking in ((True, False), (False, True), (True, True)):
+        leaves = [
+            points.clone().requires_grad_(wanted)
+            for points, wanted in zip((batch.embeddings, others), asking, strict=True)
+        ]
+        loss(leaves[0], batch.labels, reference=(leaves[1], labels)).backward()
+        assert tuple(leaf.grad is not None for leaf in leaves) == asking
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean", "cosine"])
+@pytest.mark.parametrize("apart", [0.0, 1e-9, 1e-5])
+def test_near_points_are_told_apart_in_blocks(distance: str, apart: float, made: list[DenseMatrix]) -> None:
+    loss = losses.create("contrastive", distance=distance, power=1, average="balanced")
+    embeddings = torch.randn(8, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    embeddings[4] = embeddings[0] + apart * embeddings[1]
+    value, gradient = mean_and_gradient(lambda leaf: loss(leaf, torch.arange(8) % 4), embeddings)
+    assert not made
+    assert value.isfinite()
+    assert gradient.isfinite().all()
