@@ -39,8 +39,8 @@ class ElementwiseLoss(Loss):
         return None
 
     def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        formula = self.formula()
-        if formula is not None and suits_blocks(output, target, weight):
+        formula = self.formula() if suits_blocks(output, target, weight) else None
+        if formula is not None:
             total = sum_in_blocks(formula, self.items, output, target, weight)
             return Total(total, output.numel() if weight is None else expanded(weight, output.shape).sum())
         if weight is not None:
@@ -57,7 +57,9 @@ class ElementwiseLoss(Loss):
         if items is None:
             items = self.items(output, target)
         if all_count:
-            return Total(torch.dot(items.reshape(-1), weight.reshape(-1)), weight.sum())
+            if items.ndim != 1:
+                items, weight = items.reshape(-1), weight.reshape(-1)
+            return Total(torch.dot(items, weight), weight.sum())
         return total_of(items, weight)
 
     def fast_mean(self, output: Tensor, target: Tensor) -> Tensor | None:

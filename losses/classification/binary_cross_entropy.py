@@ -17,7 +17,7 @@ from losses.extend import (
     register_values,
     require_same_shape,
 )
-from losses.ops.elementwise import formulas
+from losses.ops.elementwise import formulas, fused
 from losses.ops.elementwise.formulas import Formula
 
 
@@ -111,4 +111,4 @@ class BinaryCrossEntropyLoss(ElementwiseLoss):
     def fused(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor | None:
         if self.positive_weight is not None:
             return None
-        return F.binary_cross_entropy_with_logits(logits, smoothed(target, self.label_smoothing), reduction=reduction)
+        return fused.binary_cross_entropy(logits, smoothed(target, self.label_smoothing), reduction)

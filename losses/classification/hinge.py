@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from losses.extend import (
@@ -21,13 +22,9 @@ from losses.ops.elementwise.formulas import Formula
 def hinge(scores: Tensor, target: Tensor, *, margin: float = 1.0, power: Literal[1, 2] = 1) -> Tensor:
     """Return the hinge loss of every element, unreduced; see :class:`HingeLoss`."""
     require_same_shape(scores=scores, target=target)
-    shortfall = (margin - scores * side_of(target, scores)).relu()
+    half = (target > 0).to(scores.dtype) - 0.5  # of the side on which a score belongs, 1 or -1
+    shortfall = torch.rsub(scores * half, margin, alpha=2).relu()
     return shortfall if power == 1 else shortfall.square()
-
-
-def side_of(target: Tensor, scores: Tensor) -> Tensor:
-    """Return 1 where a target is above 0 and -1 elsewhere, in the dtype of the scores."""
-    return (target > 0).to(scores.dtype).mul_(2).sub_(1)
 
 
 @register(

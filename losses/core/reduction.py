@@ -70,7 +70,7 @@ class Total(NamedTuple):
             denominator = torch.full((), denominator, device=self.sum.device)
         smallest = torch.finfo(self.sum.dtype).tiny  # of a number that can be divided by
         if isinstance(denominator, Tensor):
-            if not denominator.ndim and may_read(denominator) and float(denominator.detach()) >= smallest:
+            if not denominator.ndim and may_read(denominator) and read(denominator) >= smallest:
                 mean = self.sum / matched(denominator, self.sum)
                 return mean.sum() if mean.ndim else mean
             if denominator.ndim and denominator.shape != self.sum.shape:
@@ -115,7 +115,12 @@ def hides_nothing(weight: Tensor) -> bool:
     """Return whether it costs nothing to find out that no weight is 0, and none is."""
     if not may_read(weight) or not weight.numel():
         return False
-    return float((weight.detach() if weight.requires_grad else weight).amin()) > 0
+    return read((weight.detach() if weight.requires_grad else weight).amin()) > 0
+
+
+def read(number: Tensor) -> float:
+    """Return the value of a tensor that holds one number."""
+    return float(number.detach() if number.requires_grad else number)
 
 
 def expanded(weight: Tensor, shape: Sequence[int]) -> Tensor:

@@ -82,9 +82,10 @@ def forget_compiled(function: FunctionType) -> None:
         _reset_code(function.__code__)
 
 
-def nll_loss_forward() -> Callable[..., Any] | None:
-    """Return the inner operation of ``F.nll_loss``, which tells the count beside the mean."""
-    return getattr(getattr(torch.ops.aten, "nll_loss_forward", None), "default", None)
+def operation(name: str) -> Callable[..., Any] | None:
+    """Return the operation behind a function of ``torch.nn.functional``, without what that does before: it broadcasts,
+    and hides what the operation tells beside its result."""
+    return getattr(getattr(torch.ops.aten, name, None), "default", None)
 
 
 def dispatch_mode() -> type[Any] | None:

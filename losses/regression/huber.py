@@ -1,6 +1,5 @@
 """Huber loss: quadratic for small residuals, linear for large ones."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from losses.extend import (
@@ -16,7 +15,7 @@ from losses.extend import (
     require_same_shape,
     scales,
 )
-from losses.ops.elementwise import formulas
+from losses.ops.elementwise import formulas, fused
 from losses.ops.elementwise.formulas import Formula
 
 
@@ -78,4 +77,4 @@ class HuberLoss(ElementwiseLoss):
         return formulas.huber(self.delta)
 
     def fused(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
-        return F.huber_loss(prediction, target, reduction=reduction, delta=self.delta)
+        return fused.huber(prediction, target, reduction, self.delta)

@@ -1,6 +1,5 @@
 """Mean absolute error."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from losses.extend import (
@@ -66,6 +65,3 @@ class MAELoss(ElementwiseLoss):
 
     def formula(self) -> Formula:
         return ABSOLUTE
-
-    def fused(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
-        return F.l1_loss(prediction, target, reduction=reduction)

@@ -1,6 +1,5 @@
 """Mean squared error."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from losses.extend import (
@@ -16,6 +15,7 @@ from losses.extend import (
     require_same_shape,
     scales,
 )
+from losses.ops.elementwise import fused
 from losses.ops.elementwise.formulas import SQUARED, Formula
 
 
@@ -68,4 +68,4 @@ class MSELoss(ElementwiseLoss):
         return SQUARED
 
     def fused(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
-        return F.mse_loss(prediction, target, reduction=reduction)
+        return fused.mse(prediction, target, reduction)

@@ -22,15 +22,17 @@ HIDE = {
     "autocast": "del torch._C._is_any_autocast_enabled",
     "transforms": "del torch._C._are_functorch_transforms_active",
     "modes": "del torch._C._len_torch_dispatch_stack",
-    "nll_loss": """
+    "operations": """
 namespace = type(torch.ops.aten)
 find = namespace.__getattr__
+names = ("nll_loss_forward", "mse_loss", "huber_loss", "binary_cross_entropy_with_logits")
 def hidden(self, name):
-    if name == "nll_loss_forward":
+    if name in names:
         raise AttributeError(name)
     return find(self, name)
 namespace.__getattr__ = hidden
-vars(torch.ops.aten).pop("nll_loss_forward", None)
+for name in names:
+    vars(torch.ops.aten).pop(name, None)
 """,
     "dispatch_mode": "import torch.utils._python_dispatch\ndel torch.utils._python_dispatch.TorchDispatchMode",
 }
@@ -68,7 +70,7 @@ for name in losses.available():
                     seen[key] = [number for tensor in numbers for number in tensor.detach().flatten().tolist()]
 there = [torch_private._set_execution, torch_private._reset_code]
 there += [torch_private._any_autocast, torch_private._transforms_are_active, torch_private._modes]
-there += [torch_private.nll_loss_forward(), torch_private.dispatch_mode()]
+there += [torch_private.operation("mse_loss"), torch_private.dispatch_mode()]
 print(json.dumps([[part is not None for part in there], seen]))
 """
 

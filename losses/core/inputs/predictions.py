@@ -84,17 +84,20 @@ class Scores(Kind):
     )
 
     def accept(self, loss: Any, output: Any, target: Any) -> tuple[Tensor, Tensor]:
-        word = self.output_text.split()[0]
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
-            check.require_tensor(**{word: output, "target": target})
+            check.require_tensor(**{self._word(): output, "target": target})
         if output.shape != target.shape:
-            check.require_same_shape(**{word: output, "target": target})
+            check.require_same_shape(**{self._word(): output, "target": target})
         if not output.dtype.is_floating_point:
-            check.require_floating(**{word: output})
+            check.require_floating(**{self._word(): output})
         if target.dtype.is_complex:
             check.require_real(target=target)
         output = widened(output)
         return output, matched(target, output)
+
+    def _word(self) -> str:
+        """Return what the output is called."""
+        return self.output_text.split()[0]
 
     def edges(self, loss: Any, batch: Batch) -> dict[str, list[Batch]]:
         scores, target = batch

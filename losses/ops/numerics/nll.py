@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from losses.core.torch_private import nll_loss_forward
+from losses.core.torch_private import may_read, operation
 
-FORWARD = nll_loss_forward()
+FORWARD = operation("nll_loss_forward")
 MEAN = 1  # torch's number for reduction="mean"
 
 
@@ -18,5 +18,6 @@ def nll_mean(log_probs: Tensor, target: Tensor, ignore_index: int) -> Tensor | N
     mean: Tensor
     mean, count = FORWARD(log_probs, target, None, MEAN, ignore_index)
     # With nothing counted the gradient is 0 already and only the value is 0/0: set it where autograd need not look.
-    mean.detach().masked_fill_(count.logical_not(), 0)
+    if not may_read(count) or not float(count):
+        mean.detach().masked_fill_(count.logical_not(), 0)
     return mean
