@@ -21,7 +21,7 @@ class ElementwiseLoss(Loss):
     Two methods make it faster, and the contract proves both equal to the items:
 
     - :meth:`fused`, where torch has a fused function for the plain mean and sum;
-    - :meth:`formula`, value and derivative of an element: with it sums over many elements are made in blocks that stay
+    - :meth:`block_formula`, value and derivative of an element: with it sums over many elements are made in blocks that stay
       in a cache, weighted ones too.
     """
 
@@ -34,12 +34,14 @@ class ElementwiseLoss(Loss):
         torch; ``None`` where it has none."""
         return None
 
-    def formula(self) -> Formula | None:
+    def block_formula(self) -> Formula | None:
         """Return value and derivative of an element, written into buffers; ``None`` where there are only the items."""
         return None
 
     def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        formula = self.formula() if suits_blocks(output, target, weight) else None
+        if not self._counts_elements():
+            return None
+        formula = self.block_formula() if suits_blocks(output, target, weight) else None
         if formula is not None:
             total = sum_in_blocks(formula, self.items, output, target, weight)
             return Total(total, output.numel() if weight is None else expanded(weight, output.shape).sum())
@@ -48,28 +50,34 @@ class ElementwiseLoss(Loss):
         fused = self.fused(output, target, "sum")
         return None if fused is None else Total(fused, output.numel())
 
-    def _weighted_total(self, output: Tensor, target: Tensor, weight: Tensor) -> Total:
-        """Return the total of a batch that was not masked yet."""
-        weight = expanded(weight, output.shape)
-        if not (all_count := hides_nothing(weight)):
-            output, target = masked(output, weight), masked(target, weight)
-        items = self.fused(output, target, "none")
-        if items is None:
-            items = self.items(output, target)
-        if all_count:
-            if items.ndim != 1:
-                items, weight = items.reshape(-1), weight.reshape(-1)
-            return Total(torch.dot(items, weight), weight.sum())
-        return total_of(items, weight)
-
     def fast_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
         number = output.numel()
-        if not number or isinstance(number, SymInt):  # torch's mean of nothing is NaN
+        if isinstance(number, SymInt) or not number:  # torch's mean of nothing is NaN
             return None
-        if suits_blocks(output, target) and self.formula() is not None:
+        if not self._counts_elements() or (suits_blocks(output, target) and self.block_formula() is not None):
             return None
         fused = self.fused(output, target, "mean")
         return self.items(output, target).mean() if fused is None else fused
 
     def hides_by_itself(self, output: Any, target: Any, weight: Tensor) -> bool:
-        return self.reduction != "none"
+        return self.reduction != "none" and self._counts_elements()
+
+    def _counts_elements(self) -> bool:
+        """Return whether a weight is of an element and an element counts as 1 in the mean, as is usual."""
+        cls = type(self)
+        return cls.item_weights is Loss.item_weights and cls.denominators is Loss.denominators
+
+    def _weighted_total(self, output: Tensor, target: Tensor, weight: Tensor) -> Total:
+        """Return the total of a batch that was not masked yet."""
+        weight = expanded(weight, output.shape)
+        all_count = hides_nothing(weight)
+        if not all_count:
+            output, target = masked(output, weight), masked(target, weight)
+        items = self.fused(output, target, "none")
+        if items is None:
+            items = self.items(output, target)
+        if not all_count:
+            return total_of(items, weight)
+        if items.ndim != 1:
+            items, weight = items.reshape(-1), weight.reshape(-1)
+        return Total(torch.dot(items, weight), weight.sum())

@@ -105,7 +105,7 @@ class BinaryCrossEntropyLoss(ElementwiseLoss):
             logits, target, label_smoothing=self.label_smoothing, positive_weight=positive_weight
         )
 
-    def formula(self) -> Formula | None:
+    def block_formula(self) -> Formula | None:
         return formulas.binary_cross_entropy(self.label_smoothing) if self.positive_weight is None else None
 
     def fused(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor | None:

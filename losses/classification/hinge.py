@@ -73,5 +73,5 @@ class HingeLoss(ElementwiseLoss):
     def items(self, scores: Tensor, target: Tensor) -> Tensor:
         return hinge(scores, target, margin=self.margin, power=self.power)
 
-    def formula(self) -> Formula:
+    def block_formula(self) -> Formula:
         return formulas.hinge(self.margin, self.power)

@@ -51,6 +51,7 @@ class Loss(nn.Module, ABC):
     weights per sample, but items that are made of many   :meth:`item_weights`
     a faster way to the sum of all items                  :meth:`fast_total`
     a still faster way to the plain mean                  :meth:`fast_mean`
+    a total that hides what has weight 0 without a copy   :meth:`hides_by_itself`
     something that a batch tells beside its loss          :meth:`batch_readings`
     a clause of the contract that cannot be kept          :attr:`exemptions`, with the reason
     one item per element, a fused function of torch       a subclass of :class:`losses.extend.ElementwiseLoss`

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution
 
-from losses.core.torch_private import may_read
 from losses.extend import (
     DISTRIBUTION_OBJECTS,
     DISTRIBUTIONS,
@@ -25,7 +24,7 @@ from losses.extend import (
     register,
     widened,
 )
-from losses.ops.eager import is_eager
+from losses.ops.eager import is_eager, may_read
 from losses.ops.elementwise.divergence import ForwardKL, ReverseKL, total_over_distributions
 from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.numerics.log_space import floored_beside, log_probabilities, relative_entropy

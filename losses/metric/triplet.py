@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from losses.core.torch_private import may_read
 from losses.extend import (
     EMBEDDINGS,
     NON_NEGATIVE,
@@ -30,6 +29,7 @@ from losses.extend import (
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.triplets import dense_mined, dense_triplets
 from losses.ops.distances import just_beyond, pairwise_distance, rowwise_distance, squares_of_anchors
+from losses.ops.eager import may_read
 from losses.ops.tiles.indexed import IndexLists, Listed, Strip, are_many, measured_at, triplet_strips, with_slopes
 from losses.ops.tiles.whole_batch import tileable, tiles_of
 from losses.ops.triplets.definitions import (

@@ -6,7 +6,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
-from losses.core.torch_private import transforms_are_active
+from losses.core.torch_private import may_read, transforms_are_active
+
+__all__ = ["is_dual", "is_eager", "may_read"]
 
 
 def is_eager(*tensors: Tensor | None) -> bool:

@@ -73,7 +73,7 @@ class HuberLoss(ElementwiseLoss):
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
         return huber(prediction, target, delta=self.delta)
 
-    def formula(self) -> Formula:
+    def block_formula(self) -> Formula:
         return formulas.huber(self.delta)
 
     def fused(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:

@@ -63,5 +63,5 @@ class MAELoss(ElementwiseLoss):
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
         return mae(prediction, target)
 
-    def formula(self) -> Formula:
+    def block_formula(self) -> Formula:
         return ABSOLUTE

@@ -64,7 +64,7 @@ class MSELoss(ElementwiseLoss):
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
         return mse(prediction, target)
 
-    def formula(self) -> Formula:
+    def block_formula(self) -> Formula:
         return SQUARED
 
     def fused(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:

@@ -100,7 +100,7 @@ class CountedInHalf(Squares):
 class PairsCountedInHalf(losses.ContrastiveLoss):
     """Counts pairs in the half precision that embeddings come in."""
 
-    fast_total = Loss.fast_total
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
     def denominators(self, items: Tensor, output: Any, target: Any) -> Tensor:
         number = torch.ones(items.shape, dtype=torch.float16).sum()
@@ -109,6 +109,9 @@ class PairsCountedInHalf(losses.ContrastiveLoss):
 
 class GradientDividedInHalf(Squares):
     """Has a backward that counts items in float16."""
+
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
+    hides_by_itself = Loss.hides_by_itself
 
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
         def slope(upstream: Tensor, saved: Tensor, kept: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 import losses
 from losses.core.labelled import LabelledBatch
+from losses.core.loss import Loss
 from losses.extend import Tiling
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.differentiable import TileSums
@@ -188,6 +189,8 @@ class ReferenceLabelsByPlace(WithContext):
 
 class ReferenceOfOneBlock(InBlocks):
     """Drops what is beyond the first block where it is compared with a reference."""
+
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
     def before(self, tiles: Tiles) -> None:
         if not tiles.itself:

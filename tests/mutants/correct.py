@@ -26,7 +26,7 @@ class Entropies(losses.CrossEntropyLoss):
 
 
 class PairCosts(losses.ContrastiveLoss):
-    fast_total = Loss.fast_total
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
 
 class AsItComes(Pointwise):

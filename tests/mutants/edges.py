@@ -10,6 +10,7 @@ from torch import Tensor
 import losses
 from losses import Pairs, VAEOutput
 from losses.core.labelled import LabelledBatch
+from losses.core.loss import Loss
 from losses.extend import ElementwiseLoss, ListedPairs
 from tests.mutants.correct import Absolutes, AsItComes, Entropies, Mutant, PairCosts, Squares
 from tests.mutants.meaning import IgnoredCount
@@ -152,6 +153,8 @@ class NarrowArithmetic(losses.MSELoss):
 
 class ResultInHalf(losses.MSELoss):
     """Rounds its result to the half precision of the output."""
+
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
     def forward(self, output: Any, target: Any = None, **options: Any) -> Tensor:
         return super().forward(output, target, **options).to(output.dtype)

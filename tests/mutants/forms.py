@@ -11,6 +11,7 @@ from losses import Pairs, Samples
 from losses.core.inputs import Batch, Embeddings, PairInput, Pointwise, Scores
 from losses.core.inputs.distributions import Transport
 from losses.core.labelled import labelled_batch
+from losses.core.loss import Loss
 from losses.core.reduction import Total
 from losses.extend import ElementwiseLoss
 from tests.mutants.correct import Entropies, Mutant, Squares
@@ -218,6 +219,10 @@ class SecondAsItComes(losses.ContrastiveLoss):
 
 class SoftmaxInThePrecisionOfTheTarget(losses.WassersteinLoss):
     """Normalises a target in the precision that it comes in."""
+
+    fast_mean = Loss.fast_mean
+
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
     class Unmatched(Transport):
         def accept(self, loss: Any, output: Any, target: Any) -> Batch:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 import losses
+from losses.core.loss import Loss
 from losses.core.reduction import Total
 from losses.extend import ElementwiseLoss
 from tests.mutants.correct import Absolutes, Entropies, Mutant, Squares
@@ -136,6 +137,10 @@ class Unreduced(losses.MSELoss):
 
 class WithoutGraph(losses.MSELoss):
     """Computes its value outside of autograd."""
+
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
+
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
     def fast_mean(self, output: Tensor, target: Tensor) -> Tensor:
         return super().fast_mean(output.detach(), target)

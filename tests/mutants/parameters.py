@@ -7,6 +7,7 @@ from torch import Tensor
 
 import losses
 from losses.core.labelled import LabelledBatch
+from losses.core.loss import Loss
 from losses.core.parameters import Positive, Reduction, checked
 from losses.core.reduction import Total
 from losses.extend import ElementwiseLoss, Tiling
@@ -262,6 +263,16 @@ class ReferenceWithDefaults(losses.ContrastiveLoss):
 
 class IndicesWithDefaults(losses.TripletLoss):
     """Has the default margin for triplets of a miner."""
+
+    fast_mean = Loss.fast_mean
+
+    fast_mean = Loss.fast_mean
+
+    fast_mean = Loss.fast_mean
+
+    fast_mean = Loss.fast_mean
+
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
     def _total(self, output: Any, target: Any, weight: Tensor | None) -> Total:
         other = losses.TripletLoss() if getattr(output, "indices", None) is not None else super()

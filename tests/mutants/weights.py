@@ -21,15 +21,15 @@ from tests.mutants.correct import AsItComes, Mutant, PairCosts, Squares
 
 
 class AnchorCosts(losses.SupervisedContrastiveLoss):
-    fast_total = Loss.fast_total
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
 
 class MatchCosts(losses.InfoNCELoss):
-    fast_total = Loss.fast_total
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
 
 class TripletCosts(losses.TripletLoss):
-    fast_total = Loss.fast_total
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
 
 class RootsOfWeights(Squares):
@@ -253,6 +253,9 @@ class MaskMeansIgnore(Squares):
 
 class MaskingRowsAlone(Squares):
     """Hides what is NaN where a whole row weighs nothing, and no single element."""
+
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
+    hides_by_itself = Loss.hides_by_itself
 
     class OfRows(Pointwise):
         def mask(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:

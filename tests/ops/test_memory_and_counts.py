@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import losses
-from losses.ops import eager
+from losses.core import torch_private
 from losses.ops.tiles import blocks
 from tests.largest_tensor import Largest
 from tests.ops.tile_cases import ONE_OF_EACH, TileBatch, TileCase, plainly, shrink, total
@@ -34,7 +34,7 @@ def largest(case: TileCase, size: int) -> tuple[int, int]:
 )
 def test_nothing_of_all_pairs_is_allocated(case: TileCase, reads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if reads:  # under a dispatch mode, as on an accelerator, nothing is looked at
-        monkeypatch.setattr(eager, "is_dispatched_to_python", lambda: False)
+        monkeypatch.setattr(torch_private, "is_dispatched_to_python", lambda: False)
     size = 2048 if reads else 1024
     shrink(monkeypatch, 1 << 15, 8)
     block = max(blocks.BUFFERS << 15, size * (16 + 2) * 2)

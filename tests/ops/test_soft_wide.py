@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import losses
-from losses.ops import eager
+from losses.core import torch_private
 from losses.ops.triplets import soft, soft_wide
 from tests.largest_tensor import Largest
 from tests.ops.tile_cases import assert_near, plainly
@@ -140,7 +140,7 @@ def test_two_large_classes_take_little_more_work_than_many_small_ones(
     scale: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pass for every positive would take 19 times the work, a polynomial at a scale of 100 some 80 times."""
-    monkeypatch.setattr(eager, "is_dispatched_to_python", lambda: False)
+    monkeypatch.setattr(torch_private, "is_dispatched_to_python", lambda: False)
     points = torch.randn(1200, 64, generator=torch.Generator().manual_seed(0)).mul(scale).to(dtype)
     large, small = Work(), Work()
     with large:
@@ -152,7 +152,7 @@ def test_two_large_classes_take_little_more_work_than_many_small_ones(
 
 
 def test_memory_grows_with_the_points_and_not_with_pairs_or_with_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eager, "is_dispatched_to_python", lambda: False)
+    monkeypatch.setattr(torch_private, "is_dispatched_to_python", lambda: False)
     for scale in (20.0, 200.0, 1e4):
         largest = []
         for size in (512, 1024):

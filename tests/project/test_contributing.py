@@ -89,7 +89,7 @@ def test_the_tables_of_the_middle_classes_are_complete() -> None:
     told = set(re.findall(r":(?:meth|attr):`(\w+)`", EmbeddingLoss.__doc__ or ""))
     helpers = {"pair_weights", "distance_measure"}  # to call, not to write
     assert told - inherited == hooks(EmbeddingLoss) - inherited - helpers
-    assert hooks(ElementwiseLoss) - inherited == {"fused"}
+    assert hooks(ElementwiseLoss) - inherited == {"fused", "block_formula"}
     assert hooks(AnchorLoss) - inherited - hooks(EmbeddingLoss) == {"of_anchors", "counted"}
 
 

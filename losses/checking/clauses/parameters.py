@@ -14,7 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.checking.case import EXACT, SIZE, Broken, Case, NotApplicable, leaves_of, require_finite, require_same
+from losses.checking.case import (
+    EXACT,
+    SIZE,
+    Broken,
+    Case,
+    NotApplicable,
+    leaves_of,
+    require_finite,
+    require_same,
+    several_blocks,
+)
 from losses.checking.contract import clause
 from losses.checking.observed import FINEST, Observed, apart, batches_for
 from losses.checking.trials import STEP, Trial, questions
@@ -201,7 +211,10 @@ def parameters_on_every_path(case: Case) -> None:
         raise NotApplicable("no parameter has a number or a list to change")
     for change in changes:
         text = ", ".join(f"{name}={value!r}" for name, value in change.items())
-        require_one_definition(Case(again.loss(**change), case.kind), text)
+        changed = Case(again.loss(**change), case.kind)
+        require_one_definition(changed, text)
+        with several_blocks():
+            require_one_definition(changed, f"{text}, in several blocks")
     if {"reference", "indices"} <= set(case.kind.context):
         for parameter, values in parameters_of(again):
             for number in values.numbers[-2:-1]:

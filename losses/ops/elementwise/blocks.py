@@ -25,20 +25,22 @@ Definition = Callable[[Tensor, Tensor], Tensor]
 def suits_blocks(output: Tensor, target: Tensor, weight: Tensor | None = None) -> bool:
     """Return whether blocks are worth while and may answer: for many elements on a CPU, where nobody traces, transforms
     or wants a derivative by something else than the output."""
+    if not may_read(output):  # asked first: where a program is made for any size, a size that is asked is a limit
+        return False
     least = sizes().in_blocks if weight is None else sizes().weighted_in_blocks
     if output.numel() < least or not output.numel():
         return False
     others = (target,) if weight is None else (target, weight)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in others):
         return False
-    return may_read(output) and is_eager(output, *others) and (weight is None or weight.ndim > 0)
+    return is_eager(output, *others) and (weight is None or weight.ndim > 0)
 
 
 def sum_in_blocks(
     formula: Formula, definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None = None
 ) -> Tensor:
     """Return sum(w l) of all items of a batch that :func:`suits_blocks`, differentiable by the output; what has weight
-    0 is hidden.
+    0 is absent.
 
     Args:
         formula: value and derivative of an element.
@@ -88,7 +90,7 @@ class Block(NamedTuple):
     output: Tensor
     target: Tensor
     weight: Tensor | None
-    hidden: Tensor | None
+    absent: Tensor | None
     buffer: Tensor
     spare: Tensor
     factors: Tensor | None
@@ -98,8 +100,8 @@ class Block(NamedTuple):
         """Return sum(w l)."""
         if self.weight is None:
             return values.sum()
-        if self.hidden is not None:
-            values.masked_fill_(self.hidden, 0)
+        if self.absent is not None:
+            values.masked_fill_(self.absent, 0)
         return torch.dot(values if values.ndim == 1 else values.sum(1), self.weight)
 
     def scale_(self, slopes: Tensor, gradient: Tensor) -> None:
@@ -107,8 +109,8 @@ class Block(NamedTuple):
         if self.weight is None:
             slopes.mul_(gradient)
             return
-        if self.hidden is not None:
-            slopes.masked_fill_(self.hidden, 0)
+        if self.absent is not None:
+            slopes.masked_fill_(self.absent, 0)
         factors = torch.mul(self.weight, gradient, out=self.factors)  # first: tiny weights are divided by a tiny sum
         slopes.mul_(factors if slopes.ndim == 1 else factors.unsqueeze(1))
 
@@ -120,13 +122,13 @@ def blocks(output: Tensor, target: Tensor, weight: Tensor | None, hides: bool) -
     with buffers(output.dtype, outputs[0].numel(), 5 if hides else 3) as (buffer, spare, factors, *copies):
         for out, to, by in zip(outputs, targets, weights, strict=True):
             written = [each[: out.numel()].view(out.shape) for each in (buffer, spare, *copies)]
-            hidden = None
+            absent = None
             if hides and by is not None:
-                hidden = (by == 0).reshape(-1, *[1] * (out.ndim - 1))
-                out = written[2].copy_(out).masked_fill_(hidden, 0)
-                to = written[3].copy_(to).masked_fill_(hidden, 0)
+                absent = (by == 0).reshape(-1, *[1] * (out.ndim - 1))
+                out = written[2].copy_(out).masked_fill_(absent, 0)
+                to = written[3].copy_(to).masked_fill_(absent, 0)
             first, second = written[:2]
-            yield Block(out, to, by, hidden, first, second, None if by is None else factors[: len(by)])
+            yield Block(out, to, by, absent, first, second, None if by is None else factors[: len(by)])
 
 
 def shared_out(tensor: Tensor, weight: Tensor | None) -> Sequence[Tensor]:
@@ -147,9 +149,9 @@ def differentiable(
 ) -> Tensor:
     """Return the derivative by the output as the plain composition has it."""
     if weight is not None:
-        hidden = (weight == 0).reshape(weight.shape + (1,) * (output.ndim - weight.ndim))
-        target = target.masked_fill(hidden, 0)
-        total = weighted(definition(output.masked_fill(hidden, 0), target), weight).sum()
+        absent = (weight == 0).reshape(weight.shape + (1,) * (output.ndim - weight.ndim))
+        target = target.masked_fill(absent, 0)
+        total = weighted(definition(output.masked_fill(absent, 0), target), weight).sum()
     else:
         total = definition(output, target).sum()
     (of_output,) = torch.autograd.grad(total, output, gradient, create_graph=True)

@@ -103,11 +103,9 @@ class RowFormula(ABC):
 def has_fast_rows(scores: Tensor, *others: Tensor | None, least: int | None = None) -> bool:
     """Return whether blocks of rows pay: the batch has the ``least`` number of scores, is on a CPU, nobody traces it,
     and a gradient is wanted by the scores alone."""
-    if (
-        scores.numel() < (sizes().row_kernel if least is None else least)
-        or not may_read(scores)
-        or not is_eager(scores, *others)
-    ):
+    if not may_read(scores):  # asked first: where a program is made for any size, a size that is asked is a limit
+        return False
+    if scores.numel() < (sizes().row_kernel if least is None else least) or not is_eager(scores, *others):
         return False
     return not any(other is not None and other.requires_grad for other in others)
 
