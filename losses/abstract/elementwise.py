@@ -21,8 +21,8 @@ class ElementwiseLoss(Loss):
     Two methods make it faster, and the contract proves both equal to the items:
 
     - :meth:`fused`, where torch has a fused function for the plain mean and sum;
-    - :meth:`block_formula`, value and derivative of an element: with it sums over many elements are made in blocks that stay
-      in a cache, weighted ones too.
+    - :meth:`block_formula`, value and derivative of an element: with it sums over many elements are made in blocks that
+      stay in a cache, weighted ones too.
     """
 
     @abstractmethod

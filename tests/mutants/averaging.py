@@ -51,6 +51,9 @@ class WeightsNormalised(losses.MSELoss):
 class NotMasking(losses.MSELoss):
     """Multiplies what has weight 0 by 0, which NaN survives."""
 
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
+    hides_by_itself = Loss.hides_by_itself
+
     class Bare(Pointwise):
         def mask(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
             return Batch(output, target)
@@ -109,9 +112,6 @@ class PairsCountedInHalf(losses.ContrastiveLoss):
 
 class GradientDividedInHalf(Squares):
     """Has a backward that counts items in float16."""
-
-    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
-    hides_by_itself = Loss.hides_by_itself
 
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
         def slope(upstream: Tensor, saved: Tensor, kept: Tensor) -> Tensor:

@@ -142,6 +142,8 @@ class FirstIndexOnly(WithContext):
 class RepeatedPairsTwice(losses.ContrastiveLoss):
     """Squares how often indices name a pair, where it is more than once."""
 
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
+
     def items(self, output: Any, target: Tensor) -> Tensor:
         items = super().items(output, target)
         if isinstance(output, LabelledBatch) and output.indices is not None:
@@ -189,8 +191,6 @@ class ReferenceLabelsByPlace(WithContext):
 
 class ReferenceOfOneBlock(InBlocks):
     """Drops what is beyond the first block where it is compared with a reference."""
-
-    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
     def before(self, tiles: Tiles) -> None:
         if not tiles.itself:

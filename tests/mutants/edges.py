@@ -88,6 +88,8 @@ class ZeroLogZero(losses.KLDivergenceLoss):
 class UnboundedVariance(losses.ELBOLoss):
     """Takes exp of any log-variance."""
 
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
+
     def items(self, output: VAEOutput, target: Tensor) -> Tensor:
         divergence = (output.log_variance.exp() + output.mean.square() - 1 - output.log_variance) / 2
         return self._parts(output, target)[0] + divergence.sum(1)
@@ -153,8 +155,6 @@ class NarrowArithmetic(losses.MSELoss):
 
 class ResultInHalf(losses.MSELoss):
     """Rounds its result to the half precision of the output."""
-
-    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
     def forward(self, output: Any, target: Any = None, **options: Any) -> Tensor:
         return super().forward(output, target, **options).to(output.dtype)

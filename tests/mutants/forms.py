@@ -60,6 +60,8 @@ class SummedOverOneDimension(losses.ELBOLoss):
 class PerDistributionOfTheFirstDimension(losses.KLDivergenceLoss):
     """Counts distributions along the first dimension alone."""
 
+    fast_mean = Loss.fast_mean
+
     def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total:
         return self.definition_total(output, target, weight)._replace(denominator=len(output) if output.ndim > 1 else 1)
 
@@ -176,6 +178,8 @@ class WholeNumbers(Squares):
 class BlackOrWhite(losses.ELBOLoss):
     """Rounds the data."""
 
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
+
     def _parts(self, output: Any, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return super()._parts(output, target.round(), weight)
 
@@ -219,10 +223,6 @@ class SecondAsItComes(losses.ContrastiveLoss):
 
 class SoftmaxInThePrecisionOfTheTarget(losses.WassersteinLoss):
     """Normalises a target in the precision that it comes in."""
-
-    fast_mean = Loss.fast_mean
-
-    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
     class Unmatched(Transport):
         def accept(self, loss: Any, output: Any, target: Any) -> Batch:

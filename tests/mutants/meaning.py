@@ -79,12 +79,16 @@ class WrongSide(losses.HingeLoss):
 class SwappedDirection(losses.KLDivergenceLoss):
     """Is KL(output, target) where KL(target, output) was asked for."""
 
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
+
     def items(self, output: Tensor, target: Tensor) -> Tensor:
         return type(self).__base__(direction="reverse").items(output, target)
 
 
 class MeanOverOutcomes(losses.KLDivergenceLoss):
     """Divides by outcomes too, as torch's reduction="mean" does where its "batchmean" is the divergence."""
+
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
     def denominators(self, items: Tensor, output: Tensor, target: Tensor) -> Tensor:
         return torch.full_like(items, output.shape[-1])
@@ -137,10 +141,6 @@ class Unreduced(losses.MSELoss):
 
 class WithoutGraph(losses.MSELoss):
     """Computes its value outside of autograd."""
-
-    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
-
-    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
     def fast_mean(self, output: Tensor, target: Tensor) -> Tensor:
         return super().fast_mean(output.detach(), target)

@@ -80,6 +80,8 @@ class EpsilonForNothing(losses.MultiSimilarityLoss):
 class NestedParameterIgnored(losses.ELBOLoss):
     """Asks a fresh loss of the same name for the reconstruction."""
 
+    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
+
     def items(self, output: Any, target: Tensor) -> Tensor:
         fresh = losses.create(self.reconstruction.spec.name)
         missed = fresh.items(output.reconstruction, target).flatten(1).sum(1)
@@ -235,6 +237,8 @@ class SoftInBlocksAlone(losses.TripletLoss):
 class NoBase(losses.ContrastiveLoss):
     """Divides by a margin that may be 0."""
 
+    fast_mean = Loss.fast_mean
+
     def fast_total(self, output: Any, target: Any, weight: Tensor | None) -> None:
         return None
 
@@ -255,6 +259,8 @@ class WeightOfPositivesForAll(losses.BinaryCrossEntropyLoss):
 class ReferenceWithDefaults(losses.ContrastiveLoss):
     """Has the default margin where it is compared with a reference."""
 
+    fast_mean = Loss.fast_mean
+
     def _total(self, output: Any, target: Any, weight: Tensor | None) -> Total:
         other = losses.ContrastiveLoss() if getattr(output, "has_reference", False) else super()
         total: Total = other._total(output, target, weight)
@@ -265,14 +271,6 @@ class IndicesWithDefaults(losses.TripletLoss):
     """Has the default margin for triplets of a miner."""
 
     fast_mean = Loss.fast_mean
-
-    fast_mean = Loss.fast_mean
-
-    fast_mean = Loss.fast_mean
-
-    fast_mean = Loss.fast_mean
-
-    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
 
     def _total(self, output: Any, target: Any, weight: Tensor | None) -> Total:
         other = losses.TripletLoss() if getattr(output, "indices", None) is not None else super()
@@ -303,7 +301,7 @@ MUTANTS = [
     Mutant("parameters_on_every_path", FastPathOfDefaults(), "delta=1.625, sum"),
     Mutant("parameters_on_every_path", TotalWithoutSmoothing(), "label_smoothing=.*, sum"),
     Mutant("parameters_on_every_path", GradientOfDefaults(), "delta=1.625, gradient against differences"),
-    Mutant("parameters_on_every_path", TilesOfDefaults(), "margin=1.625, sum"),
+    Mutant("parameters_on_every_path", TilesOfDefaults(), "margin=1.625, in several blocks, sum"),
     Mutant("parameters_on_every_path", SoftInBlocksAlone(), "margin='soft', sum"),
     Mutant("parameters_on_every_path", ReferenceWithDefaults(), "none with reference="),
     Mutant("parameters_on_every_path", IndicesWithDefaults(), "none with indices="),
