@@ -106,9 +106,9 @@ def weighted(items: Tensor, weight: Tensor | None) -> Tensor:
     """Return the items times their weights; a weight covers the items or their leading dimensions."""
     if weight is None:
         return items
-    hidden = not hides_nothing(weight)
+    all_count = hides_nothing(weight)
     weight = expanded(weight, items.shape)
-    return (items.masked_fill(weight == 0, 0) if hidden else items) * weight  # an infinite item of weight 0 is 0 too
+    return (items if all_count else items.masked_fill(weight == 0, 0)) * weight  # an infinite item of weight 0 is 0 too
 
 
 def hides_nothing(weight: Tensor) -> bool:

@@ -12,6 +12,7 @@ from tests.ops.tile_cases import (
     TileCase,
     assert_near,
     function,
+    in_blocks,
     one_of_each,
     plainly,
     shrink,
@@ -19,6 +20,11 @@ from tests.ops.tile_cases import (
     total,
     without_torchs_own_remarks,
 )
+
+
+@pytest.fixture(autouse=True)
+def no_dense_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_blocks(monkeypatch)
 
 
 @one_of_each
