@@ -1,5 +1,7 @@
 """What every test shares: one thread, and names that doctests may use without importing them."""
 
+import gc
+
 import pytest
 import torch
 from torch import tensor
@@ -16,6 +18,12 @@ LONGEST = ("test_generated_parts_are_current", "test_a_program_equals_the_loss",
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the few tests that take a minute, so that no process waits for another at the end."""
     items.sort(key=lambda item: not item.name.startswith(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from looking through thousands of tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

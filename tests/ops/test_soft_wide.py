@@ -134,8 +134,12 @@ class Work(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("scale", [5.0, 20.0, 100.0, 200.0, 400.0, 1e4])
+@pytest.mark.parametrize(
+    ("scale", "dtype"),
+    [(scale, (torch.float32, torch.float64)[place % 2]) for place, scale in enumerate((5.0, 20.0, 100.0, 200.0, 400.0))]
+    + [(1e4, torch.float32), (1e4, torch.float64)],
+    ids=str,
+)
 def test_two_large_classes_take_little_more_work_than_many_small_ones(
     scale: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,5 +169,5 @@ def test_single_precision_of_a_million_is_as_near_as_torch_is(name: str) -> None
     output, target = (part.float().detach() for part in drawn(1_000_003))
     with block_sizes(strip=1 << 15):
         value = losses.create(name)(output, target)
-    exact = losses.create(name)(output.double(), target.double())
+        exact = losses.create(name)(output.double(), target.double())
     assert value.item() == pytest.approx(exact.item(), rel=1e-6)

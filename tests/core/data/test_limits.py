@@ -30,13 +30,12 @@ SECOND = 1.0
 
 
 @pytest.fixture(scope="module", autouse=True)
-def warm() -> Iterator[None]:
+def warm() -> None:
     """Import what the first file imports, pydantic and PyYAML, and keep the garbage collector from looking through
     what thousands of tests left behind: it would do so once more for each ten thousand lists."""
     losses.create("huber", delta=from_yaml("2.0"))
+    gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize("name", HOSTILE)
