@@ -41,7 +41,7 @@ class ElementwiseLoss(Loss):
     def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
         if not self._counts_elements():
             return None
-        formula = self.block_formula() if suits_blocks(output, target, weight) else None
+        formula = self._formula_for(output, target, weight)
         if formula is not None:
             total = sum_in_blocks(formula, self.items, output, target, weight)
             return Total(total, output.numel() if weight is None else expanded(weight, output.shape).sum())
@@ -54,13 +54,18 @@ class ElementwiseLoss(Loss):
         number = output.numel()
         if isinstance(number, SymInt) or not number:  # torch's mean of nothing is NaN
             return None
-        if not self._counts_elements() or (suits_blocks(output, target) and self.block_formula() is not None):
+        if not self._counts_elements() or self._formula_for(output, target, None) is not None:
             return None
         fused = self.fused(output, target, "mean")
         return self.items(output, target).mean() if fused is None else fused
 
     def hides_by_itself(self, output: Any, target: Any, weight: Tensor) -> bool:
         return self.reduction != "none" and self._counts_elements()
+
+    def _formula_for(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Formula | None:
+        """Return the formula to sum a batch by in blocks, if that is worth while."""
+        has_fused = type(self).fused is not ElementwiseLoss.fused
+        return self.block_formula() if suits_blocks(output, target, weight, fused=has_fused) else None
 
     def _counts_elements(self) -> bool:
         """Return whether a weight is of an element and an element counts as 1 in the mean, as is usual."""

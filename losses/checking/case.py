@@ -235,9 +235,16 @@ def require_near(what: str, got: Tensor, expected: Tensor, tolerance: float = 1e
 @contextlib.contextmanager
 def several_blocks() -> Iterator[None]:
     """Make blocks so small that a batch of ten takes three of them, in the precision that a large one would have."""
-    from_the_start = {"dense": 0, "in_blocks": 0, "weighted_in_blocks": 0, "exact": 0, "one_block": 0}
+    from_the_start = {
+        "dense": 0,
+        "in_blocks": 0,
+        "in_blocks_fused": 0,
+        "in_blocks_weighted": 0,
+        "exact": 0,
+        "one_block": 0,
+    }
     rows_from_the_start = {"row_kernel": 0, "row_kernel_of_classes": 0, "row_kernel_fused": 0}
-    small = {"elements": 1, "rows": 4, "rows_on_accelerator": 4, "strip": 8, "group": 2, "temporary": 64}
+    small = {"elements": 1, "rows": 4, "rows_on_accelerator": 4, "strip": 8, "block": 8, "group": 2, "temporary": 64}
     with block_sizes(**from_the_start, **rows_from_the_start, **small, row_elements=1):
         yield
 

@@ -30,7 +30,7 @@ every_loss = pytest.mark.parametrize("name", LOSSES)
 
 @pytest.fixture(autouse=True, scope="module")
 def small_blocks() -> Iterator[None]:
-    with block_sizes(strip=8, in_blocks=0, weighted_in_blocks=0):
+    with block_sizes(block=8, in_blocks=0, in_blocks_fused=0, in_blocks_weighted=0):
         yield
 
 
@@ -46,7 +46,7 @@ def drawn(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def both(loss: Loss, output: Tensor, target: Tensor, weight: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
     """Return the mean and its gradient, in blocks and by the definition."""
-    with block_sizes(in_blocks=1 << 40, weighted_in_blocks=1 << 40):
+    with block_sizes(in_blocks=1 << 40, in_blocks_fused=1 << 40, in_blocks_weighted=1 << 40):
         shown = output if weight is None else output.where(weight.reshape(-1, *[1] * (output.ndim - 1)) != 0, 0)
         definition = loss.definition_total(shown, target, weight).mean()
     values = loss(output, target, weight=weight), definition
@@ -145,8 +145,8 @@ def test_nothing_is_computed_for_what_needs_no_gradient(monkeypatch: pytest.Monk
 def test_no_block_is_larger_than_its_size(columns: int, hides: bool) -> None:
     output, target = drawn(100, columns)
     all_blocks = list(blocks.blocks(output.detach(), target, torch.ones(100, dtype=torch.float64), hides))
-    assert len(all_blocks) == -(-100 // (sizes().strip // columns))
-    assert all(part.numel() <= sizes().strip for block in all_blocks for part in block if part is not None)
+    assert len(all_blocks) == -(-100 // (sizes().block // columns))
+    assert all(part.numel() <= sizes().block for block in all_blocks for part in block if part is not None)
 
 
 def test_threads_and_calls_in_calls_have_buffers_of_their_own() -> None:
@@ -167,7 +167,7 @@ def test_threads_and_calls_in_calls_have_buffers_of_their_own() -> None:
 @pytest.mark.parametrize("name", ["mse", "huber", "binary_cross_entropy"])
 def test_single_precision_of_a_million_is_as_near_as_torch_is(name: str) -> None:
     output, target = (part.float().detach() for part in drawn(1_000_003))
-    with block_sizes(strip=1 << 15):
+    with block_sizes(block=1 << 15):
         value = losses.create(name)(output, target)
         exact = losses.create(name)(output.double(), target.double())
     assert value.item() == pytest.approx(exact.item(), rel=1e-6)

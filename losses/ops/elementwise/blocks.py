@@ -22,12 +22,14 @@ from losses.ops.tiles.sizes import sizes
 Definition = Callable[[Tensor, Tensor], Tensor]
 
 
-def suits_blocks(output: Tensor, target: Tensor, weight: Tensor | None = None) -> bool:
+def suits_blocks(output: Tensor, target: Tensor, weight: Tensor | None = None, *, fused: bool = False) -> bool:
     """Return whether blocks are worth while and may answer: for many elements on a CPU, where nobody traces, transforms
-    or wants a derivative by something else than the output."""
+    or wants a derivative by something else than the output; for more of them where there is a ``fused`` function."""
     if not may_read(output):  # asked first: where a program is made for any size, a size that is asked is a limit
         return False
-    least = sizes().in_blocks if weight is None else sizes().weighted_in_blocks
+    least = sizes().in_blocks_fused if fused else sizes().in_blocks
+    if weight is not None:
+        least = sizes().in_blocks_weighted
     if output.numel() < least or not output.numel():
         return False
     others = (target,) if weight is None else (target, weight)
@@ -141,7 +143,7 @@ def shared_out(tensor: Tensor, weight: Tensor | None) -> Sequence[Tensor]:
 def rows_of(tensor: Tensor, weight: Tensor | None) -> int:
     """Return how many weights, or elements, a block takes."""
     each = 1 if weight is None else tensor.numel() // weight.numel()
-    return max(1, sizes().strip // each)
+    return max(1, sizes().block // each)
 
 
 def differentiable(

@@ -27,9 +27,13 @@ class BlockSizes:
     """Triplets up to which the same holds for forming them."""
     strip: int = 1 << 15
     """Elements that stay in the nearest cache."""
-    in_blocks: int = 1 << 18
-    """Elements from which on a plain sum over them is made in blocks: before, torch's fused functions are faster."""
-    weighted_in_blocks: int = 1 << 14
+    block: int = 1 << 16
+    """Elements of a block of a sum over elements."""
+    in_blocks: int = 1 << 17
+    """Elements from which on a plain sum over them is made in blocks."""
+    in_blocks_fused: int = 1 << 20
+    """Likewise where torch has a fused function for it, which makes no temporaries either."""
+    in_blocks_weighted: int = 1 << 18
     """Likewise of a weighted sum."""
     group: int = 32
     """Columns of which only the best takes part in a search."""
