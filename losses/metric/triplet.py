@@ -187,9 +187,10 @@ class TripletLoss(EmbeddingLoss):
             return None  # which compares the others with one another too
         margin, average, swap = self._limit, self.average, self.swap
         if self.mining == "all":
-            return Dense(partial(dense_triplets, margin=margin, average=average, swap=swap))
-        mined = partial(dense_mined, mining=self.mining, margin=margin, average=average, swap=swap)
-        return Dense(mined, precise=self.mining == "semi_hard")
+            return Dense(partial(dense_triplets, margin=margin, average=average, swap=swap), of_triplets=True)
+        mined = partial(dense_mined, margin=margin, average=average, swap=swap)
+        chosen_by_pair = self.mining == "semi_hard"
+        return Dense(mined, precise=chosen_by_pair, of_triplets=chosen_by_pair)
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         average, margin, reads = self.average, self._limit, may_read(batch.anchors)

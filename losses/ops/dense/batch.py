@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from losses.core.labelled import LabelledBatch
 from losses.core.reduction import Total
 from losses.ops.dense.differentiable import DenseSums, differentiable
 from losses.ops.dense.matrix import DenseMatrix, is_small
+from losses.ops.tiles.sizes import sizes
 from losses.ops.tiles.whole_batch import normalised
 
 
@@ -19,12 +21,15 @@ class Dense(NamedTuple):
 
     Args:
         function: from a matrix, who is whose positive ``(N, M)`` (all others but the point itself are negatives) and a
-            weight per row ``(N, 1)``, or none, to sums; ``None`` where they have to be made otherwise.
+            weight per row ``(N, 1)``, or none, to sums.
         precise: the matrix is in float64 whatever its size, for choices that rounding must not make.
+        of_triplets: every positive pair is looked at beside all others of its anchor, which is done for few of them;
+            the function is given the ``pairs``, anchors and positives.
     """
 
-    function: Callable[[DenseMatrix, Tensor, Tensor | None], DenseSums | None]
+    function: Callable[..., DenseSums]
     precise: bool = False
+    of_triplets: bool = False
 
 
 def dense_mean(
@@ -82,12 +87,19 @@ def matrix_and_sums(
     if not is_small(batch.anchors, batch.others):
         return None
     second = batch.others if batch.has_reference else None
+    positive = batch.labels.unsqueeze(1) == batch.other_labels
+    if second is None:
+        positive.fill_diagonal_(False)
+    function = dense.function
+    if dense.of_triplets:
+        pairs = positive.nonzero(as_tuple=True)
+        if len(pairs[0]) * positive.shape[1] > sizes().triplets:
+            return None
+        function = partial(function, pairs=pairs)
     matrix = DenseMatrix(batch.anchors, second, measure, precise=dense.precise)
     if not matrix.is_told:
         return None
-    positive = matrix.at_itself(batch.labels.unsqueeze(1) == batch.other_labels, False)
-    result = dense.function(matrix, positive, None if weight is None else weight.to(matrix.dtype).unsqueeze(1))
-    return None if result is None else (matrix, result)
+    return matrix, function(matrix, positive, None if weight is None else weight.to(matrix.dtype).unsqueeze(1))
 
 
 def moved(batch: LabelledBatch, first: Tensor, second: Tensor | None = None) -> LabelledBatch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,6 @@ from losses.core.parameters import Average
 from losses.ops.dense.differentiable import DenseSums
 from losses.ops.dense.matrix import DenseMatrix
 from losses.ops.distances import just_beyond
-from losses.ops.tiles.sizes import sizes
 from losses.ops.triplets.definitions import cost
 
 
@@ -21,13 +22,11 @@ def dense_triplets(
     margin: float | None,
     average: Average,
     swap: bool,
-) -> DenseSums | None:
-    """Return the sum over all triplets, and the number of those that still cost something or of all; ``None`` where
-    there are too many."""
+    pairs: Sequence[Tensor],
+) -> DenseSums:
+    """Return the sum over all triplets, and the number of those that still cost something or of all."""
     distances = matrix.values
-    anchor, other = positive.nonzero(as_tuple=True)
-    if len(anchor) * distances.shape[1] > sizes().triplets:
-        return None
+    anchor, other = pairs
     rivals = distances.masked_fill(positive, torch.inf)
     far = rivals.index_select(0, anchor)
     if swap:
@@ -62,18 +61,15 @@ def dense_mined(
     positive: Tensor,
     weight: Tensor | None,
     *,
-    mining: str,
     margin: float | None,
     average: Average,
     swap: bool,
-) -> DenseSums | None:
-    """Return the sum over the triplets that are mined, and the number of those that still cost something or of all;
-    ``None`` where there are too many to choose from."""
+    pairs: Sequence[Tensor] | None = None,
+) -> DenseSums:
+    """Return the sum over the triplets that are mined, and the number of those that still cost something or of all:
+    with ``pairs`` a semi-hard negative for each of them, else the hardest of each anchor."""
     distances = matrix.values
-    chosen = (hardest if mining == "hard" else semi_hard)(matrix, positive)
-    if chosen is None:
-        return None
-    anchor, other, rival = chosen
+    anchor, other, rival = hardest(matrix, positive) if pairs is None else semi_hard(matrix, positive, pairs)
     difference = distances[anchor, other] - distances[anchor, rival]
     row = anchor  # of the distance to the rival
     if swap:
@@ -104,13 +100,12 @@ def hardest(matrix: DenseMatrix, positive: Tensor) -> tuple[Tensor, Tensor, Tens
     return anchor, other[anchor], rival[anchor]
 
 
-def semi_hard(matrix: DenseMatrix, positive: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+def semi_hard(matrix: DenseMatrix, positive: Tensor, pairs: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Return every anchor with a positive of it, and the nearest negative farther away than that, else the farthest
-    negative, each ``(A,)``; ``None`` where there are too many."""
+    negative, each ``(A,)``."""
     rivals = matrix.values.masked_fill(positive, torch.inf)
-    anchor, other = (positive & (rivals.amin(1, keepdim=True) < torch.inf)).nonzero(as_tuple=True)
-    if len(anchor) * positive.shape[1] > sizes().triplets:
-        return None
+    has_rival = (rivals.amin(1) < torch.inf)[pairs[0]]
+    anchor, other = (part[has_rival] for part in pairs)
     near = matrix.values[anchor, other].unsqueeze(1)
     beyond = just_beyond(near, matrix.squares()[anchor], matrix.first.shape[1], matrix.measure)
     nearest, rival = torch.threshold(rivals[anchor] - beyond, 0, torch.inf).min(1)
