@@ -239,7 +239,7 @@ def several_blocks() -> Iterator[None]:
         "dense": 0,
         "in_blocks": 0,
         "in_blocks_fused": 0,
-        "in_blocks_weighted": 0,
+        "in_blocks_fused_weighted": 0,
         "exact": 0,
         "one_block": 0,
     }

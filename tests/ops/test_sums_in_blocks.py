@@ -30,7 +30,7 @@ every_loss = pytest.mark.parametrize("name", LOSSES)
 
 @pytest.fixture(autouse=True, scope="module")
 def small_blocks() -> Iterator[None]:
-    with block_sizes(block=8, in_blocks=0, in_blocks_fused=0, in_blocks_weighted=0):
+    with block_sizes(block=8, in_blocks=0, in_blocks_fused=0, in_blocks_fused_weighted=0):
         yield
 
 
@@ -46,7 +46,7 @@ def drawn(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def both(loss: Loss, output: Tensor, target: Tensor, weight: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
     """Return the mean and its gradient, in blocks and by the definition."""
-    with block_sizes(in_blocks=1 << 40, in_blocks_fused=1 << 40, in_blocks_weighted=1 << 40):
+    with block_sizes(in_blocks=1 << 40, in_blocks_fused=1 << 40, in_blocks_fused_weighted=1 << 40):
         shown = output if weight is None else output.where(weight.reshape(-1, *[1] * (output.ndim - 1)) != 0, 0)
         definition = loss.definition_total(shown, target, weight).mean()
     values = loss(output, target, weight=weight), definition

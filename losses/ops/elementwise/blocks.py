@@ -27,9 +27,9 @@ def suits_blocks(output: Tensor, target: Tensor, weight: Tensor | None = None, *
     or wants a derivative by something else than the output; for more of them where there is a ``fused`` function."""
     if not may_read(output):  # asked first: where a program is made for any size, a size that is asked is a limit
         return False
-    least = sizes().in_blocks_fused if fused else sizes().in_blocks
-    if weight is not None:
-        least = sizes().in_blocks_weighted
+    least = sizes().in_blocks
+    if fused:
+        least = sizes().in_blocks_fused if weight is None else sizes().in_blocks_fused_weighted
     if output.numel() < least or not output.numel():
         return False
     others = (target,) if weight is None else (target, weight)

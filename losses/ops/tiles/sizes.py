@@ -29,12 +29,12 @@ class BlockSizes:
     """Elements that stay in the nearest cache."""
     block: int = 1 << 16
     """Elements of a block of a sum over elements."""
-    in_blocks: int = 1 << 17
-    """Elements from which on a plain sum over them is made in blocks."""
+    in_blocks: int = 1 << 16
+    """Elements from which on a sum over them is made in blocks."""
     in_blocks_fused: int = 1 << 20
-    """Likewise where torch has a fused function for it, which makes no temporaries either."""
-    in_blocks_weighted: int = 1 << 18
-    """Likewise of a weighted sum."""
+    """Likewise where torch has a fused function for it, which makes few temporaries or none."""
+    in_blocks_fused_weighted: int = 1 << 18
+    """Likewise of a weighted sum, of which torch has the items."""
     group: int = 32
     """Columns of which only the best takes part in a search."""
     temporary: int = 1 << 22
