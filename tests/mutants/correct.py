@@ -14,11 +14,11 @@ from losses.extend import ElementwiseLoss
 
 
 class Squares(losses.MSELoss):
-    fused = ElementwiseLoss.fused
+    fused, block_formula = ElementwiseLoss.fused, ElementwiseLoss.block_formula
 
 
 class Absolutes(losses.MAELoss):
-    fused = ElementwiseLoss.fused
+    fused, block_formula = ElementwiseLoss.fused, ElementwiseLoss.block_formula
 
 
 class Entropies(losses.CrossEntropyLoss):

@@ -244,3 +244,17 @@ def test_large_batches_go_through_blocks(name: str, monkeypatch: pytest.MonkeyPa
     loss(torch.randn(700, 1000), target)
     loss(torch.randn(4, 10), target[:4, :10] * 100)
     assert calls == [name]
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "kl_divergence", "js_divergence"])
+def test_a_gradient_that_was_handed_out_is_nobody_elses(name: str) -> None:
+    logits = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
+    target = torch.randn(6, 5, dtype=torch.float64).softmax(1)
+    value = losses.create(name)(logits, target)
+    (first,) = torch.autograd.grad(value, logits, retain_graph=True)
+    expected = first.clone()
+    first.zero_()
+    (second,) = torch.autograd.grad(value, logits, retain_graph=True)
+    torch.testing.assert_close(second, expected)
+    torch.autograd.grad(value, logits, torch.tensor(-3.0, dtype=torch.float64))
+    torch.testing.assert_close(second, expected)

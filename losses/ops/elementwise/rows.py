@@ -186,13 +186,11 @@ def sum_by_definition(formula: RowFormula, scores: Tensor, slopes: Tensor | floa
 
 def chained(gradient: Tensor, part: Tensor) -> Tensor:
     """Return a gradient that was written in forward, times what comes from above; in the same memory where nobody will
-    ask for it again."""
-    if transforms_are_active() or is_batched_gradient(gradient) or not may_read(gradient):
+    ask for it again, and nobody was given it before."""
+    if graph_is_kept() or transforms_are_active() or is_batched_gradient(gradient) or not may_read(gradient):
         return part * gradient
     factor = gradient.item()
-    if factor == 1:
-        return part
-    return part * factor if graph_is_kept() else part.mul_(factor)
+    return part if factor == 1 else part.mul_(factor)
 
 
 class RowLayout:
