@@ -2,7 +2,7 @@
 
 import pytest
 
-from losses.checking import check_loss
+from losses.checking import CLAUSES, check_loss
 from losses.checking.case import several_blocks
 
 IN_BLOCKS = (
@@ -20,6 +20,8 @@ IN_BLOCKS = (
 
 @pytest.mark.parametrize("name", IN_BLOCKS)
 def test_the_contract_holds_in_blocks_of_a_few_elements(name: str) -> None:
+    # 66,000 items would take thousands of blocks
+    clauses = [clause for clause in CLAUSES if clause != "many_items"]
     with several_blocks():
-        report = check_loss(name)
+        report = check_loss(name, clauses=clauses)
     report.raise_for_failures()
