@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from losses.core.inputs.kind import masked
 from losses.core.reduction import hides_nothing, require_weight_fits, weighted
-from losses.core.torch_private import may_read
+from losses.core.torch_private import is_batched_gradient, may_read
 from losses.ops.eager import is_eager
 from losses.ops.elementwise.buffers import buffers
 from losses.ops.elementwise.formulas import Formula
@@ -76,7 +77,8 @@ class BlockSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         output, target, weight = ctx.saved_tensors
-        if torch.is_grad_enabled():  # someone will differentiate this gradient: give one that can be
+        # someone will differentiate this gradient: give one that can be; nor can several be written into one buffer
+        if torch.is_grad_enabled() or is_batched_gradient(gradient):
             return None, None, differentiable(ctx.definition, output, target, weight, gradient), None, None
         of_output = torch.empty_like(output, memory_format=torch.contiguous_format)
         parts = shared_out(of_output, weight)
@@ -150,11 +152,14 @@ def differentiable(
     definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None, gradient: Tensor
 ) -> Tensor:
     """Return the derivative by the output as the plain composition has it."""
-    if weight is not None:
-        absent = (weight == 0).reshape(weight.shape + (1,) * (output.ndim - weight.ndim))
-        target = target.masked_fill(absent, 0)
-        total = weighted(definition(output.masked_fill(absent, 0), target), weight).sum()
-    else:
-        total = definition(output, target).sum()
-    (of_output,) = torch.autograd.grad(total, output, gradient, create_graph=True)
+    with torch.enable_grad():
+        total = plain_sum(definition, output, target, weight)
+        (of_output,) = torch.autograd.grad(total, output, gradient, create_graph=True)
     return of_output
+
+
+def plain_sum(definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    """Return sum(w l) as the plain composition has it; what has weight 0 is hidden."""
+    if weight is None:
+        return definition(output, target).sum()
+    return weighted(definition(masked(output, weight), masked(target, weight)), weight).sum()

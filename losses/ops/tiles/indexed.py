@@ -20,6 +20,7 @@ from torch.compiler import is_compiling
 from losses.core.labelled import LabelledBatch, Rivals
 from losses.core.precision import accumulation_dtype
 from losses.core.reduction import Total, weighted
+from losses.core.torch_private import is_batched_gradient
 from losses.ops.distances import measured, measured_rowwise
 from losses.ops.eager import is_eager
 from losses.ops.tiles.blocks import Tiles
@@ -354,7 +355,7 @@ class FromMatrix(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         first, second, row, column = ctx.saved_tensors
-        if torch.is_grad_enabled():  # someone will differentiate this gradient: give one that can be
+        if torch.is_grad_enabled() or is_batched_gradient(gradient):
             return plain_gradients(ctx, gradient)
         matrix = matrix_of(first, second, ctx.measure, ctx.needs_input_grad[:2])
         of_values = torch.zeros_like(matrix.values).unsqueeze(0)
@@ -380,7 +381,7 @@ class FromRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         first, second, row, column, differences, lengths = ctx.saved_tensors
-        if torch.is_grad_enabled():  # someone will differentiate this gradient: give one that can be
+        if torch.is_grad_enabled() or is_batched_gradient(gradient):
             return plain_gradients(ctx, gradient)
         slopes = 2 * gradient
         if ctx.measure == "euclidean":
@@ -397,10 +398,11 @@ class FromRows(torch.autograd.Function):
 
 
 def plain_gradients(ctx: Any, gradient: Tensor) -> Any:
-    """Return gradients of what pairs measure that can be differentiated once more."""
+    """Return gradients of what pairs measure that can be differentiated once more, or of several at once."""
     first, second, row, column = ctx.saved_tensors[:4]
-    values = plainly_measured_at(first, first if second is None else second, row, column, ctx.measure)
-    points = [point for point in (first, second) if point is not None and point.requires_grad]
-    found = iter(torch.autograd.grad(values, points, gradient, create_graph=True))
+    with torch.enable_grad():
+        values = plainly_measured_at(first, first if second is None else second, row, column, ctx.measure)
+        points = [point for point in (first, second) if point is not None and point.requires_grad]
+        found = iter(torch.autograd.grad(values, points, gradient, create_graph=True))
     wanted = [point is not None and point.requires_grad for point in (first, second)]
     return *(next(found) if asked else None for asked in wanted), None, None, None
