@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import SymInt, Tensor
 
-from losses.core.inputs.kind import masked
+from losses.core.inputs.kind import Kind, masked
 from losses.core.loss import Loss
 from losses.core.reduction import Total, expanded, hides_nothing, total_of
 from losses.ops.elementwise.blocks import suits_blocks, sum_in_blocks
@@ -39,7 +39,7 @@ class ElementwiseLoss(Loss):
         return None
 
     def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        if not self._counts_elements():
+        if not self._counts_elements() or (weight is not None and not self._hides_with_zeros()):
             return None
         formula = self._formula_for(output, target, weight)
         if formula is not None:
@@ -60,7 +60,11 @@ class ElementwiseLoss(Loss):
         return self.items(output, target).mean() if fused is None else fused
 
     def hides_by_itself(self, output: Any, target: Any, weight: Tensor) -> bool:
-        return self.reduction != "none" and self._counts_elements()
+        return self.reduction != "none" and self._counts_elements() and self._hides_with_zeros()
+
+    def _hides_with_zeros(self) -> bool:
+        """Return whether 0 stands for what has weight 0, as is usual; a kind of input may have other numbers for it."""
+        return all(type(kind).mask is Kind.mask for kind in self.spec.inputs)
 
     def _formula_for(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Formula | None:
         """Return the formula to sum a batch by in blocks, if that is worth while."""

@@ -1,6 +1,8 @@
 """Kinds of input carry losses of other authors, which have nothing that a kind may ask of a loss, or something else."""
 
 import copy
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +12,11 @@ from torch.distributions import Normal
 
 import losses
 from losses import ConfigError, InputError
+from losses.core.inputs import Pointwise
 from losses.core.inputs import kind as kinds_of
 from losses.core.outputs import map_tensors
 from losses.core.registry import SPECS
-from losses.extend import DISTRIBUTION_OBJECTS, Kind, Loss, Samples, VAEOutput, register
+from losses.extend import DISTRIBUTION_OBJECTS, Batch, ElementwiseLoss, Kind, Loss, Samples, VAEOutput, register
 from tests.core import third_party
 from tests.core.third_party import THIRD_PARTY
 from tests.refusals import refused
@@ -236,3 +239,37 @@ def test_a_kind_asks_only_what_it_declares() -> None:
         kind.mask(loss, *accepted, torch.ones(8))
         assert loss.read <= set(kind.asks), f"{kind} reads {loss.read}"
     assert kinds_of.Asked("anything").types == (object,)
+
+
+class PositiveTargets(Pointwise):
+    """Targets above 0, for which 1 stands where they are hidden."""
+
+    name = "POSITIVE_TARGETS"
+
+    def mask(self, loss: Any, output: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> Batch:
+        return Batch(*(part.masked_fill(weight == 0, 1) for part in (output, target)))
+
+
+class LogRatio(losses.MSELoss):
+    """Squared logarithm of a ratio, which 0 has none of."""
+
+    spec = replace(losses.MSELoss.spec, inputs=(PositiveTargets(),))
+    fused, block_formula = ElementwiseLoss.fused, ElementwiseLoss.block_formula
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def items(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return self.scale * (prediction / target).log().square()
+
+
+def test_what_a_kind_puts_in_place_of_hidden_elements_is_what_a_loss_of_elements_sees() -> None:
+    prediction = torch.tensor([2.0, 3.0, torch.nan], requires_grad=True)
+    loss = LogRatio()
+    with losses.checks("never"):
+        value = loss(prediction, torch.tensor([1.0, 1.0, 5.0]), weight=torch.tensor([1.0, 1.0, 0.0]))
+    gradient, of_scale = torch.autograd.grad(value, [prediction, loss.scale])
+    assert of_scale.item() == pytest.approx(value.item())
+    assert value.item() == pytest.approx((math.log(2) ** 2 + math.log(3) ** 2) / 2)
+    assert gradient.isfinite().all() and gradient[2] == 0

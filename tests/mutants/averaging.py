@@ -51,9 +51,6 @@ class WeightsNormalised(losses.MSELoss):
 class NotMasking(losses.MSELoss):
     """Multiplies what has weight 0 by 0, which NaN survives."""
 
-    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
-    hides_by_itself = Loss.hides_by_itself
-
     class Bare(Pointwise):
         def mask(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
             return Batch(output, target)

@@ -254,9 +254,6 @@ class MaskMeansIgnore(Squares):
 class MaskingRowsAlone(Squares):
     """Hides what is NaN where a whole row weighs nothing, and no single element."""
 
-    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
-    hides_by_itself = Loss.hides_by_itself
-
     class OfRows(Pointwise):
         def mask(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
             return super().mask(loss, output, target, weight) if weight.ndim == 1 else Batch(output, target)
