@@ -35,7 +35,10 @@ class ElementwiseLoss(Loss):
         return None
 
     def block_formula(self) -> Formula | None:
-        """Return value and derivative of an element, written into buffers; ``None`` where there are only the items."""
+        """Return value and derivative of an element, written into buffers; ``None`` where there are only the items.
+
+        It is differentiated by the output alone: a loss that learns parameters of its own has none.
+        """
         return None
 
     def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:

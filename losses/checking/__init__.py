@@ -33,8 +33,8 @@ def check_loss(
 ) -> Report:
     """Run the contract on a loss, or on any module that is called as ``module(output, target)``.
 
-    An instance takes some seconds, most of them for torch.compile; a class or name takes as many for each of its
-    options.
+    Most of its time is torch.compile's. A class or name takes longer than an instance, as every option of every
+    parameter is tried on every kind of input.
 
     Args:
         loss: a loss, its class or its name. A class or name is checked with every option of every parameter, an

@@ -243,7 +243,7 @@ def several_blocks() -> Iterator[None]:
         "exact": 0,
         "one_block": 0,
     }
-    rows_from_the_start = {"row_kernel": 0, "row_kernel_of_classes": 0, "row_kernel_fused": 0}
+    rows_from_the_start = {"rows_in_blocks": 0, "rows_in_blocks_of_classes": 0, "rows_in_blocks_fused": 0}
     small = {"elements": 1, "rows": 4, "rows_on_accelerator": 4, "strip": 8, "block": 8, "group": 2, "temporary": 64}
     with block_sizes(**from_the_start, **rows_from_the_start, **small, row_elements=1):
         yield

@@ -14,7 +14,7 @@ import losses
 from losses.ops.elementwise.rows import RowSum
 from losses.ops.tiles.sizes import block_sizes
 
-LEAST = ("row_kernel", "row_kernel_of_classes", "row_kernel_fused")
+LEAST = ("rows_in_blocks", "rows_in_blocks_of_classes", "rows_in_blocks_fused")
 CLASS_WEIGHT = [1.0, 2.0, 0.0, 0.5, 3.0]
 OPTIONS: list[dict[str, Any]] = [
     {},

@@ -15,6 +15,7 @@ from losses.core.loss import Loss
 from losses.ops.elementwise import blocks
 from losses.ops.elementwise.buffers import buffers
 from losses.ops.tiles.sizes import block_sizes, sizes
+from tests.operations import operations
 
 LOSSES: dict[str, dict[str, Any]] = {
     "mse": {},
@@ -147,6 +148,20 @@ def test_no_block_is_larger_than_its_size(columns: int, hides: bool) -> None:
     all_blocks = list(blocks.blocks(output.detach(), target, torch.ones(100, dtype=torch.float64), hides))
     assert len(all_blocks) == -(-100 // (sizes().block // columns))
     assert all(part.numel() <= sizes().block for block in all_blocks for part in block if part is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("mse", 14), ("mae", 14), ("huber", 14), ("binary_cross_entropy", 14), ("hinge", 20)]
+)
+def test_a_weighted_mean_of_few_elements_is_few_operations(name: str, most: int) -> None:
+    output, target = (part.float() for part in drawn(1000))
+    leaf, weight, loss = output.detach().requires_grad_(), torch.ones(1000), losses.create(name)
+    loss(leaf, target)  # the first batch is looked at
+    with block_sizes(in_blocks=1 << 16, in_blocks_fused=1 << 20, in_blocks_fused_weighted=1 << 18):
+        assert operations(lambda: loss(leaf, target, weight=weight)) <= most
+        if name == "mse":
+            line = operations(lambda: ((leaf - target) ** 2 * weight).sum() / weight.sum())
+            assert operations(lambda: loss(leaf, target, weight=weight)) <= line
 
 
 def test_threads_and_calls_in_calls_have_buffers_of_their_own() -> None:

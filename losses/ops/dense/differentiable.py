@@ -62,7 +62,7 @@ def differentiable(
         else:
             slopes = slopes * torch.stack([is_first, ~is_first])
     known = Known(value, matrix.gradients(slopes), divisor if scale == 1 else divisor / scale, definition)
-    differentiated: Tensor = Derived.apply(known, first, second)  # type: ignore[no-untyped-call, unused-ignore]
+    differentiated: Tensor = Derived.apply(known, first, second)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
     return differentiated
 
 

@@ -174,7 +174,7 @@ def has_fast_classes(logits: Tensor, target: Tensor, *weights: Tensor | None, fu
     """Return whether blocks of rows pay for a cross-entropy, which torch may have a ``fused`` function for: of narrow
     rows it makes little."""
     if logits.shape[1] < WIDE:
-        least = sizes().row_kernel
+        least = sizes().rows_in_blocks
     else:
-        least = sizes().row_kernel_fused if fused else sizes().row_kernel_of_classes
+        least = sizes().rows_in_blocks_fused if fused else sizes().rows_in_blocks_of_classes
     return has_fast_rows(logits, target, *weights, least=least)

@@ -105,7 +105,7 @@ def has_fast_rows(scores: Tensor, *others: Tensor | None, least: int | None = No
     and a gradient is wanted by the scores alone."""
     if not may_read(scores):  # asked first: where a program is made for any size, a size that is asked is a limit
         return False
-    if scores.numel() < (sizes().row_kernel if least is None else least) or not is_eager(scores, *others):
+    if scores.numel() < (sizes().rows_in_blocks if least is None else least) or not is_eager(scores, *others):
         return False
     return not any(other is not None and other.requires_grad for other in others)
 

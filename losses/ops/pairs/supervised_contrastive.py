@@ -66,9 +66,8 @@ def supervised_contrastive_of_named(rows: NamedRows, *, scale: float) -> Costs:
     others = torch.count_nonzero(rows.times_negative, 1).unsqueeze(1)
     told_apart = (number > 0) & (number + others > 1)
     partition.masked_fill_(~told_apart, 1)
-    per_positive = told_apart.to(positives.dtype) / number.clamp(
-        min=1
-    )  # of a positive in the mean over them; 0 of anchors that do not count
+    # of a positive in the mean over them; 0 of anchors that do not count
+    per_positive = told_apart.to(positives.dtype) / number.clamp(min=1)
     mean = positives.masked_fill_(absent, 0).sum(1, keepdim=True) * per_positive
     costs = (partition.log() * told_apart - mean).clamp_(min=0)  # below 0 only by rounding
     slope = (scale / partition).masked_fill_(~told_apart, 0)

@@ -39,11 +39,11 @@ class BlockSizes:
     """Columns of which only the best takes part in a search."""
     temporary: int = 1 << 22
     """Elements of the largest temporary of a plain composition."""
-    row_kernel: int = 1 << 14
+    rows_in_blocks: int = 1 << 14
     """Scores of a batch from which rows of scores are summed in blocks, with the gradient by hand."""
-    row_kernel_of_classes: int = 1 << 16
+    rows_in_blocks_of_classes: int = 1 << 16
     """Likewise for a cross-entropy that torch has no fused function for."""
-    row_kernel_fused: int = 1 << 19
+    rows_in_blocks_fused: int = 1 << 19
     """Likewise for one that it has."""
     row_elements: int = 1 << 19
     """Of all buffers of a block of rows, its gradient among them: they stay in a cache together."""
