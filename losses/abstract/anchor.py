@@ -17,11 +17,10 @@ from losses.core.errors import InputError
 from losses.core.labelled import LabelledBatch
 from losses.core.outputs import Pairs
 from losses.ops.distances import measured, measured_rowwise
+from losses.ops.indexed.rows import IndexRows, NamedRows, by_formula, named, sum_of_named_rows
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
-from losses.ops.tiles.indexed import IndexRows
-from losses.ops.tiles.indexed_rows import NamedRows, by_formula, named, sum_of_named_rows
 from losses.ops.tiles.rows import AnchorBlock, Costs, anchor_blocks, by_autograd, no_sum
 from losses.ops.tiles.whole_batch import Tiling, tileable, tiles_of
 

@@ -20,8 +20,11 @@ from losses.core.reduction import Total
 from losses.core.torch_private import stepped_over
 from losses.ops.dense.batch import Dense, dense_mean, dense_total
 from losses.ops.distances import measured, measured_rowwise
+from losses.ops.indexed.lists import IndexLists
+from losses.ops.indexed.pairs import measured_at
+from losses.ops.indexed.rows import IndexRows
+from losses.ops.indexed.totals import indexable, mean_over_indices, over_indices
 from losses.ops.numerics.spectrum import effective_rank
-from losses.ops.tiles.indexed import IndexLists, IndexRows, indexable, mean_over_indices, measured_at, over_indices
 from losses.ops.tiles.whole_batch import Tiling, over_batch, tileable
 
 
@@ -53,7 +56,7 @@ class EmbeddingLoss(Loss):
     The class chooses the way to a batch's total: of a small batch in one piece (:mod:`losses.ops.dense`), in few
     operations; else in blocks (:mod:`losses.ops.tiles`), in memory that grows with N and not with N²; or as a plain
     composition where somebody traces, transforms or differentiates twice. What a miner's indices say is picked out of
-    the matrix of all pairs (:mod:`losses.ops.tiles.indexed`). It owns ``indices``, ``reference``, explicit pairs,
+    the matrix of all pairs (:mod:`losses.ops.indexed`). It owns ``indices``, ``reference``, explicit pairs,
     weights and readings.
     """
 

@@ -29,8 +29,8 @@ from losses.extend import (
 )
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.contrastive import dense_contrastive
+from losses.ops.indexed.lists import IndexLists, Listed, are_many, strips_of
 from losses.ops.pairs.contrastive import far_costs, near_costs, tiled_contrastive
-from losses.ops.tiles.indexed import IndexLists, Listed, are_many, strips_of
 
 
 def contrastive(

@@ -31,13 +31,12 @@ from losses.ops.dense.differentiable import differentiable
 from losses.ops.dense.log_sums import dense_info_nce, dense_matches, dense_views
 from losses.ops.dense.matrix import DenseMatrix, is_small
 from losses.ops.distances import cosine_similarity
+from losses.ops.indexed.rows import IndexRows, named, sum_of_named_rows
 from losses.ops.numerics.log_space import softplus
 from losses.ops.pairs.info_nce import info_nce_of_named, tiled_info_nce, tiled_matches, tiled_views
 from losses.ops.pairs.log_sums import MODEST
 from losses.ops.pairs.supervised_contrastive import tiled_supervised_contrastive
 from losses.ops.tiles.differentiable import over_tiles
-from losses.ops.tiles.indexed import IndexRows
-from losses.ops.tiles.indexed_rows import named, sum_of_named_rows
 from losses.ops.tiles.whole_batch import classes_of, normalised, over_batch, tileable
 
 

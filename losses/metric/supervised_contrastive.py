@@ -21,6 +21,7 @@ from losses.extend import (
 )
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.log_sums import dense_supervised_contrastive
+from losses.ops.indexed.rows import NamedRows
 from losses.ops.numerics.log_space import masked_log_sum, softplus
 from losses.ops.pairs.log_sums import MODEST
 from losses.ops.pairs.supervised_contrastive import (
@@ -28,7 +29,6 @@ from losses.ops.pairs.supervised_contrastive import (
     tiled_supervised_contrastive,
     tiled_supervised_contrastive_by_pairs,
 )
-from losses.ops.tiles.indexed_rows import NamedRows
 from losses.ops.tiles.rows import Costs
 
 

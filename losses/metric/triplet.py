@@ -30,7 +30,8 @@ from losses.ops.dense.batch import Dense
 from losses.ops.dense.triplets import dense_mined, dense_triplets
 from losses.ops.distances import just_beyond, pairwise_distance, rowwise_distance, squares_of_anchors
 from losses.ops.eager import may_read
-from losses.ops.tiles.indexed import IndexLists, Listed, Strip, are_many, measured_at, triplet_strips, with_slopes
+from losses.ops.indexed.lists import IndexLists, Listed, Strip, are_many, triplet_strips, with_slopes
+from losses.ops.indexed.pairs import measured_at
 from losses.ops.tiles.whole_batch import tileable, tiles_of
 from losses.ops.triplets.definitions import (
     Compared,

@@ -11,7 +11,7 @@ from torch import Tensor
 import losses
 from losses.abstract import embedding
 from losses.checking.case import several_blocks
-from losses.ops.tiles import indexed
+from losses.ops.indexed import pairs, totals
 from losses.ops.tiles.sizes import block_sizes
 from tests.largest_tensor import Largest
 
@@ -52,8 +52,9 @@ def gathered() -> Iterator[None]:
     """Gather rows for each pair of a list, and mask the whole matrix for anchors, as the definitions say."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedding, "indexable", lambda *_: False)
-        patch.setattr(indexed, "is_eager", lambda *_: False)
-        patch.setattr(indexed, "are_many", lambda *_: False)
+        for module in (pairs, totals):
+            patch.setattr(module, "is_eager", lambda *_: False)
+        patch.setattr(pairs, "are_many", lambda *_: False)
         yield
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from losses.ops.indexed.rows import NamedRows
 from losses.ops.numerics.log_space import softplus
 from losses.ops.pairs.log_sums import MODEST, exponentiated, log_sum, times_sums
 from losses.ops.tiles.blocks import Tile, Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
-from losses.ops.tiles.indexed_rows import NamedRows
 from losses.ops.tiles.rows import Costs, anchor_blocks, exact_sum, no_sum
 
 

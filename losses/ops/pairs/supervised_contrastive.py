@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from losses.ops.indexed.rows import NamedRows
 from losses.ops.pairs.by_pairs import tiled_by_pairs
 from losses.ops.pairs.log_sums import log_sum
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
-from losses.ops.tiles.indexed_rows import NamedRows
 from losses.ops.tiles.rows import Costs, anchor_blocks, no_sum
 
 

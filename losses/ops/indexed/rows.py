@@ -12,12 +12,30 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.ops.tiles.indexed import RowSums
 from losses.ops.tiles.rows import Costs, by_autograd, exact_sum
 from losses.ops.tiles.sizes import sizes
 
 SPARSE = 4  # a row is gathered where it names fewer columns than one in so many
 SORTED = 16  # pairs are sorted, and not counted in a matrix, where they are fewer than one in so many
+
+
+class RowSums(NamedTuple):
+    """Sum over some anchors, how many count, and the derivative by what they measure ``(B, M)``."""
+
+    sum: Tensor
+    number: Tensor
+    gradient: Tensor | None
+
+
+class IndexRows(NamedTuple):
+    """What a miner's indices say as rows of the matrix.
+
+    Args:
+        function: from what some rows measure ``(B, M)``, which rows they are, a weight for each ``(B, 1)``, or none,
+            and whether the derivative is wanted.
+    """
+
+    function: Callable[[Tensor, slice, Tensor | None, bool], RowSums]
 
 
 class Named(NamedTuple):

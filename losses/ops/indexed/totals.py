@@ -1,0 +1,200 @@
+"""What the pairs of a list of indices measure, and sums over them, from the matrix of all: no row is gathered for each.
+
+A miner names up to N^3 triplets of N points, so gathering the D numbers of every point that it names takes D times as
+much memory as the triplets themselves, and more than all N^2 distances. Here the distances are measured once, as a
+block of :mod:`losses.ops.tiles.blocks`; a list picks its numbers out of them, and their derivatives are added up in a
+matrix of the same shape, which the block takes back to the points. Lists are gone through in strips that stay in the
+cache. Where they are so short that rows are fewer than distances, rows are gathered, and what they measure too has its
+gradient by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.core.labelled import LabelledBatch
+from losses.core.precision import accumulation_dtype
+from losses.core.reduction import Total
+from losses.ops.eager import is_eager
+from losses.ops.indexed.lists import IndexLists, sum_of_lists
+from losses.ops.indexed.matrix import Gradients, matrix_of, measure_itself, precision_of, small_matrix, take_back
+from losses.ops.indexed.rows import IndexRows
+from losses.ops.tiles.blocks import Tiles
+from losses.ops.tiles.differentiable import Definition, gradients_of_points
+from losses.ops.tiles.whole_batch import normalised
+
+
+def indexable(batch: LabelledBatch, weight: Tensor | None = None) -> bool:
+    """Return whether indices are given, and nobody needs to see how what they say is summed."""
+    if batch.indices is None or batch.anchors.device.type != "cpu" or (weight is not None and weight.requires_grad):
+        return False
+    return is_eager(batch.anchors, batch.others, weight)
+
+
+def over_indices(
+    sums: IndexLists | IndexRows,
+    definition: Callable[[LabelledBatch], Total],
+    batch: LabelledBatch,
+    measure: str,
+    weight: Tensor | None = None,
+) -> Total:
+    """Return the total of what indices say of a batch, differentiable.
+
+    Args:
+        sums: how to sum.
+        definition: the same as a plain composition.
+        batch: embeddings and indices.
+        measure: see :class:`losses.ops.tiles.blocks.Tiles`.
+        weight: of every anchor ``(N,)``.
+    """
+    relative, greatest = normalised(weight)
+
+    def sums_of(batch: LabelledBatch) -> Tensor:
+        return definition(batch).sum.reshape(-1) / greatest
+
+    values, denominators = index_totals(sums, sums_of, batch, measure, relative)
+    if weight is None:
+        denominators = denominators.round().long()
+    else:
+        values, denominators = values * greatest, (denominators * greatest).to(values.dtype)
+    return Total(values, denominators) if len(values) > 1 else Total(values[0], denominators[0])
+
+
+def mean_over_indices(
+    sums: IndexLists | IndexRows, definition: Callable[[LabelledBatch], Total], batch: LabelledBatch, measure: str
+) -> Tensor:
+    """Return the mean of the same without weights, in a few operations less."""
+    return index_totals(sums, lambda batch: definition(batch).mean(), batch, measure, None, mean=True)[0]
+
+
+def index_totals(
+    sums: IndexLists | IndexRows,
+    definition: Definition,
+    batch: LabelledBatch,
+    measure: str,
+    weight: Tensor | None,
+    *,
+    mean: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Return the sums ``(K,)`` of what indices say of a batch, and their denominators ``(K,)``; or the sum of their
+    means, and 1."""
+
+    def of_points(first: Tensor, second: Tensor | None = None) -> Tensor:
+        result: Tensor = definition(batch._replace(anchors=first, others=first if second is None else second))
+        return result
+
+    wanted = torch.is_grad_enabled()  # inside of a Function it never is
+    points = batch.anchors, batch.others if batch.has_reference else None
+    outputs: tuple[Tensor, Tensor] = Indexed.apply(sums, of_points, measure, weight, mean, wanted, *points)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    return outputs
+
+
+class Indexed(torch.autograd.Function):
+    """Sums over what indices say, or the sum of their means, as one operation of autograd, with the gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        sums: IndexLists | IndexRows,
+        definition: Definition,
+        measure: str,
+        weight: Tensor | None,
+        mean: bool,
+        wanted: bool,
+        first: Tensor,
+        second: Tensor | None,
+    ) -> Any:
+        follows = tuple(wanted and needed for needed in ctx.needs_input_grad[-2:])
+        if isinstance(sums, IndexLists):
+            results, gradients = over_lists(sums, first, second, measure, weight, mean, follows)
+        else:
+            results, gradients = over_rows(sums, first, second, measure, weight, mean, follows)
+        ctx.definition, ctx.itself = definition, second is None
+        ctx.save_for_backward(first, second, *(None if part is None else part.to(first.dtype) for part in gradients))
+        answers = torch.tensor(results[0] if mean else results, dtype=accumulation_dtype(first))
+        values, counts = answers.unbind(-1)
+        ctx.mark_non_differentiable(counts)
+        return values.to(first.dtype), counts
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
+        return None, None, None, None, None, None, *gradients_of_points(ctx, gradient)
+
+
+Results = tuple[Sequence[tuple[float, float]], Gradients]
+"""Sums with what they are divided by, and their gradients by both sets of points."""
+
+
+def over_lists(
+    sums: IndexLists,
+    first: Tensor,
+    second: Tensor | None,
+    measure: str,
+    weight: Tensor | None,
+    mean: bool,
+    follows: tuple[bool, ...],
+) -> Results:
+    """Return the sums over lists, or the sum of their means, and the gradients."""
+    matrix = matrix_of(first, second, measure, follows, outputs=1 if mean else len(sums.lists))
+    height, width = matrix.values.shape
+    of_values = matrix.values.new_zeros(len(sums.lists), height * width) if any(follows) else None
+    results = []
+    for output, lists in enumerate(sums.lists):
+        gradient = None if of_values is None else of_values[output]
+        results.append(sum_of_lists(lists, matrix.values, weight, gradient))
+    if mean:
+        results, of_values = [added_means(results, of_values)], None if of_values is None else of_values[:1]
+    return results, (None, None) if of_values is None else matrix.gradients(of_values.view(-1, height, width))
+
+
+def over_rows(
+    sums: IndexRows,
+    first: Tensor,
+    second: Tensor | None,
+    measure: str,
+    weight: Tensor | None,
+    mean: bool,
+    follows: tuple[bool, ...],
+) -> Results:
+    """Return the sum over rows, or its mean, and the gradients: of a small matrix at once, else block by block."""
+    of_rows = None if weight is None else weight.unsqueeze(1)
+    small = small_matrix(first, second, measure, follows)
+    if small is not None:
+        cost, number, gradient = sums.function(small.values, slice(0, len(first)), of_rows, any(follows))
+        gradients = (None, None) if gradient is None else small.gradients(gradient.unsqueeze(0))
+        total, count = float(cost), float(number)
+    else:
+        tiles = Tiles(
+            *(first, second, measure), dtype=precision_of(first, second), differentiable=(follows[0], follows[1])
+        )
+        total, count = 0.0, 0.0
+        for tile in tiles:
+            measure_itself(tile)
+            weights = None if of_rows is None else of_rows[tile.rows]
+            cost, number, gradient = sums.function(tile.values, tile.rows, weights, any(follows))
+            total += float(cost)
+            count += float(number)
+            if gradient is not None:
+                take_back(tile, gradient)
+        gradients = tiles.gradients()
+    if not mean:
+        return [(total, count)], gradients
+    for part in gradients:
+        if part is not None:
+            added_means([(total, count)], part)
+    return [added_means([(total, count)], None)], gradients
+
+
+def added_means(sums: Sequence[tuple[float, float]], derivatives: Tensor | None) -> tuple[float, float]:
+    """Return the sum of the means of sums over counts, which count once, and make its derivative of theirs ``(K, ...)``
+    in place of the first; a mean over nothing is 0."""
+    scales = [1 / count if count else 0.0 for _, count in sums]
+    if derivatives is not None:
+        derivatives[0].mul_(scales[0])
+        for part, scale in zip(derivatives[1:], scales[1:], strict=True):
+            derivatives[0].add_(part, alpha=scale)
+    return sum(cost / count for cost, count in sums if count), 1.0
