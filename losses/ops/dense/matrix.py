@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -22,15 +24,27 @@ class DenseMatrix:
         measure: ``"euclidean"``, ``"squared_euclidean"``, ``"cosine"`` (1 - the cosine) or ``"similarity"`` (the
             cosine).
         precise: whether distances are in float64 however many there are.
+        follows: whether gradients of the first and of the second will be asked for; by default those that autograd asks
+            for.
 
     Distances are in float64 where they are few, as in blocks, so that they tell near points apart. Where a point meets
     itself its distance is infinite, and its similarity like any other.
     """
 
-    def __init__(self, first: Tensor, second: Tensor | None, measure: str, *, precise: bool = False) -> None:
+    def __init__(
+        self,
+        first: Tensor,
+        second: Tensor | None,
+        measure: str,
+        *,
+        precise: bool = False,
+        follows: Sequence[bool] | None = None,
+    ) -> None:
         self.itself, self.measure = second is None, measure
-        wanted = torch.is_grad_enabled()
-        self.follows = wanted and first.requires_grad, wanted and second is not None and second.requires_grad
+        if follows is None:
+            wanted = torch.is_grad_enabled()
+            follows = wanted and first.requires_grad, wanted and second is not None and second.requires_grad
+        self.follows = follows
         self.differentiable = any(self.follows)
         self.lengths: Tensor | None = None
         self.other_lengths: Tensor | None = None
@@ -56,13 +70,13 @@ class DenseMatrix:
 
     def gradients(self, slopes: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return the gradients of the first ``(..., N, D)`` and of the second, each ``None`` where none was asked for,
-        from a derivative by the values ``(..., N, M)``, 0 where a point meets itself."""
+        from a derivative by the values ``(..., N, M)``, 0 where a point meets itself, which is overwritten."""
         if self.measure == "euclidean":
-            slopes = slopes / self.values
+            slopes.div_(self.values)
         elif self.measure == "squared_euclidean":
-            slopes = slopes * 2
+            slopes.mul_(2)
         elif self.measure == "cosine":
-            slopes = -slopes
+            slopes.neg_()
         if self.itself:
             return self._gradient(slopes + slopes.mT, self.first, self.second, self.lengths), None
         of_first = self._gradient(slopes, self.first, self.second, self.lengths) if self.follows[0] else None
