@@ -29,7 +29,7 @@ class BlockSizes:
     """Elements that stay in the nearest cache."""
     block: int = 1 << 16
     """Elements of a block of a sum over elements."""
-    in_blocks: int = 1 << 16
+    in_blocks: int = 1 << 17
     """Elements from which on a sum over them is made in blocks."""
     in_blocks_fused: int = 1 << 20
     """Likewise where torch has a fused function for it, which makes few temporaries or none."""
