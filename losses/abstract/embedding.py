@@ -19,12 +19,13 @@ from losses.core.outputs import Pairs, Triplets
 from losses.core.reduction import Total
 from losses.core.torch_private import stepped_over
 from losses.ops.dense.batch import Dense, dense_mean, dense_total
-from losses.ops.distances import measured, measured_rowwise
+from losses.ops.distances import measured
 from losses.ops.indexed.lists import IndexLists
 from losses.ops.indexed.pairs import measured_at
 from losses.ops.indexed.rows import IndexRows
 from losses.ops.indexed.totals import indexable, mean_over_indices, over_indices
 from losses.ops.numerics.spectrum import effective_rank
+from losses.ops.rowwise import measured_side_by_side
 from losses.ops.tiles.whole_batch import Tiling, over_batch, tileable
 
 
@@ -185,7 +186,7 @@ class EmbeddingLoss(Loss):
         """Return a batch as a list of pairs: those given, those of the indices (positive ones first), every anchor with
         everyone of the reference, or every unordered pair of the batch once."""
         if isinstance(output, Pairs):
-            return ListedPairs(measured_rowwise(*output, self.measure), target > 0)
+            return ListedPairs(measured_side_by_side(*output, self.measure), target > 0)
         if output.indices is not None:
             anchor, positive, negative_anchor, negative = output.pairs()
             values = self.measured_at(output, torch.cat([anchor, negative_anchor]), torch.cat([positive, negative]))

@@ -28,10 +28,11 @@ from losses.extend import (
 )
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.triplets import dense_mined, dense_triplets
-from losses.ops.distances import just_beyond, pairwise_distance, rowwise_distance, squares_of_anchors
+from losses.ops.distances import just_beyond, pairwise_distance, squares_of_anchors
 from losses.ops.eager import may_read
 from losses.ops.indexed.lists import IndexLists, Listed, Strip, are_many, triplet_strips, with_slopes
 from losses.ops.indexed.pairs import measured_at
+from losses.ops.rowwise import measured_side_by_side
 from losses.ops.tiles.whole_batch import tileable, tiles_of
 from losses.ops.triplets.definitions import (
     Compared,
@@ -60,9 +61,9 @@ def triplet(
     swap: bool = False,
 ) -> Tensor:
     """Return the loss of every triplet ``(N,)``, unreduced; a margin of ``None`` is soft; see :class:`TripletLoss`."""
-    near, far = rowwise_distance(anchor, positive, distance), rowwise_distance(anchor, negative, distance)
+    near, far = (measured_side_by_side(anchor, other, distance) for other in (positive, negative))
     if swap:
-        far = torch.minimum(far, rowwise_distance(positive, negative, distance))
+        far = torch.minimum(far, measured_side_by_side(positive, negative, distance))
     return cost(near - farthest_told(far), margin)
 
 

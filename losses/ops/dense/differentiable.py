@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from losses.ops.dense.matrix import DenseMatrix
+from losses.ops.derivatives import plain_gradients
 
 
 class DenseSums(NamedTuple):
@@ -88,15 +89,10 @@ class Derived(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         first, second, *of_points = ctx.saved_tensors
-        if torch.is_grad_enabled():  # someone will differentiate this gradient: give one that can be
-            points = [first] if second is None else [first, second]
-            wanted = [point for point in points if point.requires_grad]
-            results = iter(torch.autograd.grad(ctx.definition(*points), wanted, gradient, create_graph=True))
-            of_points = [next(results) if point.requires_grad else None for point in points]
-        else:
-            gradient = gradient / ctx.divisor
-            of_points = [None if part is None else chained(gradient, part) for part in of_points]
-        return None, of_points[0], None if second is None else of_points[1]
+        if torch.is_grad_enabled():  # several at once can be had of what was saved
+            return None, *plain_gradients(ctx.definition, gradient, first, second)
+        gradient = gradient / ctx.divisor
+        return None, *(None if part is None else chained(gradient, part) for part in of_points)
 
 
 def chained(gradient: Tensor, part: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ back. Here two buffers take the values of one block after the other, and backwar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from losses.core.inputs.kind import masked
 from losses.core.reduction import hides_nothing, require_weight_fits, weighted
-from losses.core.torch_private import is_batched_gradient, may_read
+from losses.core.torch_private import may_read
+from losses.ops.derivatives import is_asked_again, plain_gradients
 from losses.ops.eager import is_eager
 from losses.ops.elementwise.buffers import buffers
 from losses.ops.elementwise.formulas import Formula
@@ -77,9 +79,9 @@ class BlockSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         output, target, weight = ctx.saved_tensors
-        # someone will differentiate this gradient: give one that can be; nor can several be written into one buffer
-        if torch.is_grad_enabled() or is_batched_gradient(gradient):
-            return None, None, differentiable(ctx.definition, output, target, weight, gradient), None, None
+        if is_asked_again(gradient):
+            definition = partial(plain_sum, ctx.definition, target, weight)
+            return None, None, *plain_gradients(definition, gradient, output), None, None
         of_output = torch.empty_like(output, memory_format=torch.contiguous_format)
         parts = shared_out(of_output, weight)
         for block, part in zip(blocks(output, target, weight, ctx.hides), parts, strict=True):
@@ -148,17 +150,7 @@ def rows_of(tensor: Tensor, weight: Tensor | None) -> int:
     return max(1, sizes().block // each)
 
 
-def differentiable(
-    definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None, gradient: Tensor
-) -> Tensor:
-    """Return the derivative by the output as the plain composition has it."""
-    with torch.enable_grad():
-        total = plain_sum(definition, output, target, weight)
-        (of_output,) = torch.autograd.grad(total, output, gradient, create_graph=True)
-    return of_output
-
-
-def plain_sum(definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+def plain_sum(definition: Definition, target: Tensor, weight: Tensor | None, output: Tensor) -> Tensor:
     """Return sum(w l) as the plain composition has it; what has weight 0 is hidden."""
     if weight is None:
         return definition(output, target).sum()

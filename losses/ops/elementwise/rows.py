@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 from losses.core.precision import accumulation_dtype
 from losses.core.reduction import expanded, weighted
 from losses.core.torch_private import graph_is_kept, is_batched_gradient, may_read, transforms_are_active
+from losses.ops.derivatives import plain_gradients
 from losses.ops.eager import is_eager
 from losses.ops.tiles.rows import by_autograd
 from losses.ops.tiles.sizes import sizes
@@ -152,9 +154,8 @@ class RowSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         scores, of_scores = ctx.saved_tensors
-        if torch.is_grad_enabled():  # someone will differentiate this gradient: give one that can be
-            total = sum_by_definition(ctx.formula, scores, ctx.slopes)
-            (of_scores,) = torch.autograd.grad(total, scores, gradient, create_graph=True)
+        if torch.is_grad_enabled():  # several at once can be had of what was saved
+            (of_scores,) = plain_gradients(partial(sum_by_definition, ctx.formula, ctx.slopes), gradient, scores)
         else:
             of_scores = chained(gradient, of_scores)
         return None, None, of_scores, None
@@ -178,7 +179,7 @@ def sum_of_block(formula: RowFormula, block: RowBlock, slopes: Tensor | float) -
     return (weighted(values, here) if isinstance(here, Tensor) else values).sum(dtype=accumulation_dtype(values))
 
 
-def sum_by_definition(formula: RowFormula, scores: Tensor, slopes: Tensor | float) -> Tensor:
+def sum_by_definition(formula: RowFormula, slopes: Tensor | float, scores: Tensor) -> Tensor:
     """Return the same sum as a plain composition."""
     items = formula.definition(scores, formula.target)
     return items.sum() * slopes if isinstance(slopes, float) else weighted(items, slopes.squeeze(1)).sum()

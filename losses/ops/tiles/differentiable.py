@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from losses.core.precision import accumulation_dtype
+from losses.ops.derivatives import plain_gradients
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.sizes import sizes
 
@@ -93,13 +94,10 @@ class Blockwise(torch.autograd.Function):
 def gradients_of_points(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """Return the gradients by both sets of points of sums that were saved with theirs."""
     first, second, of_first, of_second = ctx.saved_tensors
-    if torch.is_grad_enabled():  # someone will differentiate this gradient: give one that can be
-        points = [first] if ctx.itself else [first, second]
-        wanted = [point for point in points if point.requires_grad]
-        results = iter(torch.autograd.grad(ctx.definition(*points), wanted, gradient, create_graph=True))
-        of_points = [next(results) if point.requires_grad else None for point in points]
-    else:
-        of_points = [None if part is None else chained(gradient, part) for part in (of_first, of_second)]
+    if torch.is_grad_enabled():  # several at once can be had of what was saved
+        of_first, of_second = plain_gradients(ctx.definition, gradient, first, second)
+        return of_first, of_second
+    of_points = [None if part is None else chained(gradient, part) for part in (of_first, of_second)]
     return of_points[0], None if ctx.itself else of_points[1]
 
 

@@ -1,0 +1,33 @@
+"""What a derivative by hand hands over to the plain composition: to be differentiated again, or several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from losses.core.torch_private import is_batched_gradient
+
+
+def is_asked_again(gradient: Tensor) -> bool:
+    """Return whether, in a backward pass, someone will differentiate the result, or asks for several at once."""
+    return torch.is_grad_enabled() or is_batched_gradient(gradient)
+
+
+def plain_gradients(
+    definition: Callable[..., Tensor], gradient: Tensor, *points: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients by points, ``None`` where none is asked for, as a function that can be differentiated.
+
+    Args:
+        definition: the value as a plain composition of those points that are there.
+        gradient: what comes from above.
+        points: each is taken for itself: one of them may have been made from another.
+    """
+    with torch.enable_grad():
+        own = [None if point is None else point.view_as(point) for point in points]
+        value = definition(*(point for point in own if point is not None))
+        wanted = [point for point in own if point is not None and point.requires_grad]
+        found = iter(torch.autograd.grad(value, wanted, gradient, create_graph=True))
+    return tuple(next(found) if point is not None and point.requires_grad else None for point in own)
