@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,9 @@ class AnchorLoss(EmbeddingLoss):
     @abstractmethod
     def of_anchors(self, rows: AnchorRows) -> Tensor:
         """Return the value of every anchor ``(N,)``; what is not meant has no part in it."""
+
+    def compares(self, output: Any) -> bool:
+        return True  # pairs that are given are one item
 
     def counted(self, is_positive: Tensor, is_negative: Tensor) -> Tensor | None:
         """Return which anchors count in the mean ``(N,)``, by their positives ``(N, P)`` and negatives ``(N, M)``;

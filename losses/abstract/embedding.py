@@ -4,7 +4,7 @@ are."""
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple, Never, Self
+from typing import Any, ClassVar, NamedTuple, Never, Self
 
 import torch
 from torch import Tensor
@@ -51,6 +51,8 @@ class EmbeddingLoss(Loss):
     the same sums block by block, with their gradient     :meth:`tiling`
     the same sums of a small batch in one piece           :meth:`dense`
     the same over what a miner's indices say              :meth:`index_sums`
+    items that are unordered pairs of a batch             :attr:`each_pair_once`
+    an input whose samples are compared with one another  :meth:`compares`, :meth:`part_total`
     a plain sum that is shorter than the sum of items     :meth:`plain_total`
     ====================================================  =============================================================
 
@@ -61,6 +63,8 @@ class EmbeddingLoss(Loss):
     weights and readings.
     """
 
+    each_pair_once: ClassVar[bool] = False
+    """Whether the items of a labelled batch are its unordered pairs, as :meth:`pairs` lists them."""
     average: str
     """Of losses with this parameter: over which items the mean is, ``"active"`` or ``"all"`` among others."""
 
@@ -157,6 +161,37 @@ class EmbeddingLoss(Loss):
         require_nothing_more(surplus, "reference=(embeddings, labels)")
         return self._on_accepted(self._total, output, target, weight, given(indices, reference))
 
+    def compares(self, output: Any) -> bool:
+        """Return whether samples of a batch like this one are compared with one another, so that its loss is more than
+        those of its parts: by default of labelled batches."""
+        return not isinstance(output, tuple)
+
+    def part_total(
+        self,
+        output: Any,
+        target: Any,
+        weight: Tensor | None,
+        everyone: tuple[Any, Any],
+        place: int,
+        indices: tuple[Tensor, ...] | None = None,
+    ) -> Total:
+        """Return the total of anchors that are a part of a larger batch, compared with all of it: totals of the parts
+        add up to that of the batch.
+
+        Args:
+            output: embeddings ``(N, D)``, the anchors.
+            target: their labels ``(N,)``.
+            weight: of every anchor.
+            everyone: embeddings ``(M, D)`` and labels ``(M,)`` of the whole batch.
+            place: row of it at which the anchors stand.
+            indices: of anchors and others, as :meth:`forward` takes them with a reference.
+        """
+        context = {"reference": everyone} | ({"place": place} if indices is None else {"indices": indices})
+        total = self._on_accepted(self._total, output, target, weight, context)
+        if self.each_pair_once and indices is None:  # here every pair has come from both its ends
+            return Total(total.sum / 2, torch.as_tensor(total.denominator) / 2)
+        return total
+
     @torch.no_grad()
     def readings(
         self,
@@ -194,7 +229,7 @@ class EmbeddingLoss(Loss):
             return ListedPairs(values, same)
         values = measured(output.anchors, output.others, self.measure)
         if output.has_reference:
-            return ListedPairs(values.flatten(), output.positive.flatten())
+            return ListedPairs(listed(values, output), listed(output.positive, output))
         upper = each_pair_once(values.shape[0], values.device)
         return ListedPairs(values[upper], output.positive[upper])
 
@@ -210,7 +245,7 @@ class EmbeddingLoss(Loss):
             anchor, _, negative_anchor, _ = output.pairs()
             return weight[torch.cat([anchor, negative_anchor])]
         if output.has_reference:
-            return weight.repeat_interleave(output.others.shape[0])
+            return listed(weight.unsqueeze(1).expand(output.positive.shape), output)
         first, second = each_pair_once(output.anchors.shape[0], weight.device)
         return (weight[first] + weight[second]) / 2
 
@@ -231,7 +266,7 @@ class EmbeddingLoss(Loss):
             return over_indices(indexed, plain_total, output, self.measure, weight)
         if not tileable(output, weight):
             return plain_total(output)
-        dense = self.dense(output)
+        dense = self._dense(output)
         if dense is not None:
             total = dense_total(dense, plain_total, output, self.measure, weight)
             if total is not None:
@@ -254,7 +289,7 @@ class EmbeddingLoss(Loss):
         indexed = self.index_sums(output) if indexable(output) else None
         if indexed is not None:
             return mean_over_indices(indexed, plain_total, output, self.measure)
-        dense = self.dense(output) if tileable(output) else None
+        dense = self._dense(output) if tileable(output) else None
         return None if dense is None else dense_mean(dense, plain_total, output, self.measure)
 
     def batch_readings(self, output: LabelledBatch | Pairs | Triplets, target: Any) -> Readings:
@@ -270,11 +305,19 @@ class EmbeddingLoss(Loss):
             "effective_rank": effective_rank(points),
         }
 
+    def _dense(self, batch: LabelledBatch) -> Dense | None:
+        return None if batch.place is not None else self.dense(batch)  # a part of a large set is large
+
     def _averaged(self, average: str) -> Self:
         """Return the same loss with another average."""
         other = copy.copy(self)
         other.average = average
         return other
+
+
+def listed(of_pairs: Tensor, batch: LabelledBatch) -> Tensor:
+    """Return what every anchor and other ``(N, M)`` have as a list, without that of a point and itself."""
+    return of_pairs.flatten() if batch.itself is None else of_pairs[~batch.itself]
 
 
 @stepped_over

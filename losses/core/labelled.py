@@ -25,7 +25,8 @@ from losses.core.outputs import Pairs
 class LabelledBatch(NamedTuple):
     """Anchors ``(N, D)`` and what they are compared with ``(M, D)``, each with its labels.
 
-    Without a reference set the others are the anchors themselves, and no anchor is compared with its own self.
+    Without a reference set the others are the anchors themselves, and no anchor is compared with its own self. Nor is
+    it where the anchors are a part of the reference, as the rows of one process are of those of all of them.
     """
 
     anchors: Tensor
@@ -34,14 +35,22 @@ class LabelledBatch(NamedTuple):
     other_labels: Tensor
     indices: tuple[Tensor, ...] | None
     has_reference: bool
+    place: int | None = None
+    """Row of a reference at which the anchors stand, where they are a part of it."""
+
+    @property
+    def itself(self) -> Tensor | None:
+        """Where an anchor meets its own self ``(N, M)``; ``None`` where it never does."""
+        if self.has_reference and self.place is None:
+            return None
+        columns = torch.arange(self.other_labels.shape[0], device=self.labels.device)
+        return (columns[: self.labels.shape[0]] + (self.place or 0)).unsqueeze(1) == columns
 
     @property
     def positive(self) -> Tensor:
         """Who is of the same class as whom, ``(N, M)``, nobody with itself."""
-        same = ~self.negative
-        if self.has_reference:
-            return same
-        return same & ~torch.eye(self.labels.shape[0], dtype=torch.bool, device=same.device)
+        same, itself = ~self.negative, self.itself
+        return same if itself is None else same & ~itself
 
     @property
     def negative(self) -> Tensor:
@@ -114,7 +123,9 @@ class Rivals:
         return place, self._negative[shift[place] + torch.arange(len(place), device=anchor.device)]
 
 
-def labelled_batch(embeddings: Tensor, labels: Tensor, indices: Any = None, reference: Any = None) -> LabelledBatch:
+def labelled_batch(
+    embeddings: Tensor, labels: Tensor, indices: Any = None, reference: Any = None, place: int | None = None
+) -> LabelledBatch:
     """Return a labelled batch with what it is compared with.
 
     Args:
@@ -122,11 +133,12 @@ def labelled_batch(embeddings: Tensor, labels: Tensor, indices: Any = None, refe
         labels: ``(N,)``, checked.
         indices: a miner's tuple (anchor, positive, negative) or (anchor, positive, anchor, negative).
         reference: (embeddings ``(M, D)``, labels ``(M,)``) to compare with instead of the batch itself.
+        place: row of the reference at which the batch stands, if it is a part of it.
     """
     others, other_labels = (embeddings, labels) if reference is None else checked_reference(embeddings, reference)
     if indices is not None:
         indices = checked_indices(indices, embeddings, others)
-    return LabelledBatch(embeddings, others, labels, other_labels, indices, reference is not None)
+    return LabelledBatch(embeddings, others, labels, other_labels, indices, reference is not None, place)
 
 
 def views_of(pairs: Pairs) -> LabelledBatch:

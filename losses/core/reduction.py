@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
+from losses.core.collectives import in_a_group, summed
 from losses.core.errors import InputError, quoted
 from losses.core.precision import matched
 from losses.core.torch_private import may_read
+
+if TYPE_CHECKING:
+    from losses.core.collectives import Group
 
 
 class Total(NamedTuple):
@@ -55,6 +59,20 @@ class Total(NamedTuple):
 
     def __rmul__(self, other: object) -> NoReturn:
         self.__mul__(other)
+
+    def all_reduce(self, group: Group = None) -> Total:
+        """Return the total over all ranks of a ``torch.distributed`` job; without one, this.
+
+        What flows back is that of this rank's own part, times the number of ranks: DistributedDataParallel's average of
+        that over ranks is the gradient of the total.
+
+        Args:
+            group: of processes; by default all of them.
+        """
+        if not in_a_group(group):
+            return self
+        denominator = torch.as_tensor(self.denominator, dtype=torch.float64, device=self.sum.device)
+        return Total(summed(self.sum, group), summed(denominator.detach(), group))
 
     def mean(self, normalizer: Tensor | float | None = None) -> Tensor:
         """Return sum / denominator, or sum / normalizer; several means are added; nothing to divide by gives 0 with a

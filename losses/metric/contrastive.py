@@ -100,6 +100,8 @@ class ContrastiveLoss(EmbeddingLoss):
     tensor([4.5000, 0.1800])
     """
 
+    each_pair_once = True
+
     @checked
     def __init__(
         self,

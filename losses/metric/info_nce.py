@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -161,6 +161,32 @@ class InfoNCELoss(EmbeddingLoss):
         if not isinstance(output, Pairs):
             return super().fast_mean(output, target)
         return self._small_matches(output, None, mean=True) if tileable(output) else None
+
+    def compares(self, output: Any) -> bool:
+        return True
+
+    def part_total(
+        self,
+        output: Any,
+        target: Any,
+        weight: Tensor | None,
+        everyone: tuple[Any, Any],
+        place: int,
+        indices: tuple[Tensor, ...] | None = None,
+    ) -> Total:
+        """Return the total of anchors, or of the rows of ``Pairs``, that are a part of a larger batch."""
+        if not isinstance(output, tuple):
+            return super().part_total(output, target, weight, everyone, place, indices)
+        number = torch.arange(len(everyone[0].first), device=output[0].device)
+        own = number[place : place + len(output[0])]
+        totals = []
+        for side in range(2 if self.direction == "both" else 1):
+            context: dict[str, Any] = {"reference": (everyone[0][1 - side], number)}
+            if self.negatives == "both":
+                views = torch.cat(everyone[0]), number.repeat(2)
+                context = {"reference": views, "place": place + side * len(number)}
+            totals.append(self._on_accepted(self._total, output[side], own, weight, context))
+        return sum(totals[1:], totals[0])
 
     def plain_total(self, output: LabelledBatch, target: Tensor | None, weight: Tensor | None) -> Total:
         values, positive = self._costs(output)

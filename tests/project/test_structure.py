@@ -30,6 +30,7 @@ LAYERS = {
     "diagnostics": 5,
     "configuration": 5,
     "adapters": 5,
+    "distributed": 5,
     "checking": 6,
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -33,9 +33,17 @@ class Embeddings(Kind):
 
     name, returns = "EMBEDDINGS", "embeddings"
     output_text, target_text = "embeddings (N, D)", "integer labels (N,)"
-    context = ("indices", "reference")
+    context = ("indices", "reference", "place")
 
-    def accept(self, loss: Any, output: Any, target: Any, indices: Any = None, reference: Any = None) -> Batch:
+    def accept(
+        self,
+        loss: Any,
+        output: Any,
+        target: Any,
+        indices: Any = None,
+        reference: Any = None,
+        place: int | None = None,
+    ) -> Batch:
         embeddings, labels = output, target
         check.require_tensor(embeddings=embeddings)
         if embeddings.ndim == 3:
@@ -49,7 +57,7 @@ class Embeddings(Kind):
         check.require_integer(labels=labels)
         check.require_same_length(embeddings=embeddings, labels=labels)
         labels = check.beside(labels, embeddings, "labels").long()
-        return Batch(labelled_batch(widened(embeddings), labels, indices, reference), labels)
+        return Batch(labelled_batch(widened(embeddings), labels, indices, reference, place), labels)
 
     def inspect(self, loss: Any, output: LabelledBatch, target: Tensor) -> None:
         check.require_finite(embeddings=output.anchors)

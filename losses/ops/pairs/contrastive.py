@@ -31,7 +31,8 @@ def tiled_contrastive(
     parts = 1 + (average == "balanced")
     sums, counts = (torch.zeros(parts, dtype=torch.float64, device=classes.rows.device) for _ in range(2))
     if average == "all":
-        counts += of_rows.sum(dtype=torch.float64) * ((tiles.width - 1) / 2 if tiles.itself else tiles.width)
+        others = tiles.width - int(classes.place is not None)
+        counts += of_rows.sum(dtype=torch.float64) * (others / 2 if tiles.itself else others)
     for tile in tiles:
         distances, band = tile.values, classes.band(tile)
         own = classes.own(tile, band)

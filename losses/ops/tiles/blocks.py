@@ -43,6 +43,8 @@ class Tiles:
         upper: only the columns from the first row of a block on, so that every pair of a set with itself comes once.
         rows: order to take the rows in.
         columns: order to take the columns in.
+        place: of rows that are a part of the columns, the column of each ``(N,)``, both in these orders. As in a set
+            with itself, none is compared with its own self.
         blocks: of rows; by default of a size that suits the machine.
         outputs: how many sums are made.
         dtype: to compute in; by default that of the first.
@@ -59,6 +61,7 @@ class Tiles:
         upper: bool = False,
         rows: Tensor | None = None,
         columns: Tensor | None = None,
+        place: Tensor | None = None,
         blocks: Sequence[slice] | None = None,
         outputs: int = 1,
         dtype: torch.dtype | None = None,
@@ -67,7 +70,7 @@ class Tiles:
         self.itself, self.measure, self.scale, self.upper = second is None, measure, scale, upper
         self.differentiable = any(differentiable)
         self.follows = (True, True) if self.itself else differentiable
-        self.row_order, self.column_order = rows, columns
+        self.row_order, self.column_order, self.place = rows, columns, place
         self._given = first, second
         dtype = dtype or first.dtype
         self.first, self.lengths = self._taken(first, rows, dtype)
@@ -191,7 +194,9 @@ class Tile:
     def __init__(self, tiles: Tiles, rows: slice) -> None:
         self.tiles, self.rows = tiles, rows
         self.columns = slice(rows.start if tiles.upper else 0, tiles.width)
-        self._diagonal = rows.start - self.columns.start if tiles.itself else None
+        self._diagonal: int | Tensor | None = rows.start - self.columns.start if tiles.itself else None
+        if tiles.place is not None:
+            self._diagonal = tiles.place[rows]
         left, right = tiles.left[rows], tiles.right[self.columns]
         self.values = tiles.scratch(0, len(left), len(right))
         # a matrix that is symmetric is multiplied out above its diagonal and copied below
@@ -218,7 +223,7 @@ class Tile:
 
     def itself(self) -> Tensor:
         """Return the entries of ``values`` where a point of a set meets itself ``(B,)``, to be written to."""
-        assert self._diagonal is not None
+        assert isinstance(self._diagonal, int)
         return self.values[:, self._diagonal : self._diagonal + len(self.values)].diagonal()
 
     def accumulate_gradient(

@@ -25,17 +25,28 @@ class Classes:
     Args:
         labels: of the rows ``(N,)``.
         other_labels: of the columns ``(M,)``; ``None`` if rows and columns are the same points.
+        place: column at which the rows stand, in the order in which both came, if they are a part of the columns.
+
+    ``place`` ``(N,)`` is the column of every row's own self, in the order of the classes; ``None`` where there is none.
     """
 
-    def __init__(self, labels: Tensor, other_labels: Tensor | None = None) -> None:
+    def __init__(self, labels: Tensor, other_labels: Tensor | None = None, place: int | None = None) -> None:
         self.itself = other_labels is None
         labels, self.rows = labels.sort(stable=True)
         others, self.columns = (labels, self.rows) if other_labels is None else other_labels.sort(stable=True)
         self.start, self.stop = torch.searchsorted(others, labels), torch.searchsorted(others, labels, right=True)
-        self.positives = self.stop - self.start - int(self.itself)
-        self.negatives = len(others) - (self.stop - self.start)
         self.width = len(others)
+        self.place = self._place_of_rows(0 if self.itself else place)
+        self.positives = self.stop - self.start - int(self.place is not None)
+        self.negatives = self.width - (self.stop - self.start)
         self.reads = may_read(labels)
+
+    def _place_of_rows(self, place: int | None) -> Tensor | None:
+        if place is None or self.itself:
+            return None if place is None else torch.arange(self.width, device=self.rows.device)
+        columns = torch.empty_like(self.columns)
+        columns[self.columns] = torch.arange(self.width, device=self.rows.device)
+        return columns[self.rows + place]
 
     def sorted(self, weight: Tensor | None) -> Tensor | None:
         """Return a weight per row ``(N,)`` in the order of the rows, as a column ``(N, 1)``."""
@@ -70,9 +81,9 @@ class Classes:
     def positive_columns(self, tile: Tile) -> PositiveColumns:
         """Return the positives of every row of a block that has all columns."""
         count = self.positives[tile.rows]
-        most = int(count.amax()) if self.reads else self.width - int(self.itself)
+        most = int(count.amax()) if self.reads else self.width - int(self.place is not None)
         place = torch.arange(max(0, most), device=count.device)
         index = self.start[tile.rows].unsqueeze(1) + place
-        if self.itself:  # step over the row itself
-            index += index >= torch.arange(tile.rows.start, tile.rows.stop, device=count.device).unsqueeze(1)
+        if self.place is not None:  # step over the row itself
+            index += index >= self.place[tile.rows].unsqueeze(1)
         return PositiveColumns(index.clamp_(max=max(0, self.width - 1)), place < count.unsqueeze(1))

@@ -94,10 +94,11 @@ class ExactBlock:
         points: of the rows and columns.
         rows: of the block.
         columns: of the block.
-        diagonal: column of the block at which its first row meets itself, infinitely far away; ``None`` of two sets.
+        diagonal: column of the block at which its first row meets itself, infinitely far away, or that of each row
+            ``(B,)``; ``None`` of two sets.
     """
 
-    def __init__(self, points: ExactPoints, rows: slice, columns: slice, diagonal: int | None) -> None:
+    def __init__(self, points: ExactPoints, rows: slice, columns: slice, diagonal: int | Tensor | None) -> None:
         self.points, self.rows, self.columns, self._diagonal = points, rows, columns, diagonal
         self.near: tuple[Tensor, ...] | None = None
         if not points.reads:
@@ -173,8 +174,11 @@ class ExactBlock:
             yield strip, first.index_select(0, row[strip]) - second.index_select(0, column[strip])
 
 
-def at_diagonal(values: Tensor, start: int | None, value: float) -> Tensor:
-    """Set the entries of a block where a point meets itself, from a column of its first row on, if any."""
+def at_diagonal(values: Tensor, start: int | Tensor | None, value: float) -> Tensor:
+    """Set the entries of a block where a point meets itself, from a column of its first row on, or at that of each row
+    ``(B,)``, if any."""
+    if isinstance(start, Tensor):
+        return values.scatter_(1, start.unsqueeze(1), value)
     if start is not None:
         values[:, start : start + len(values)].fill_diagonal_(value)
     return values

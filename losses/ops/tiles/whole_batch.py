@@ -52,7 +52,8 @@ def tiles_of(batch: LabelledBatch, measure: str) -> tuple[Tiles, Classes]:
     """Return the blocks of a batch in the order of its classes, to look at and not to differentiate."""
     classes = classes_of(batch)
     second = batch.others if batch.has_reference else None
-    return Tiles(batch.anchors, second, measure, rows=classes.rows, columns=classes.columns), classes
+    rows, columns, place = classes.rows, classes.columns, place_of(classes)
+    return Tiles(batch.anchors, second, measure, rows=rows, columns=columns, place=place), classes
 
 
 def over_batch(
@@ -89,6 +90,7 @@ def over_batch(
         measure,
         rows=classes.rows,
         columns=classes.columns,
+        place=place_of(classes),
         blocks=classes.whole(sizes().rows) if tiling.whole_classes else None,
         scale=tiling.scale,
         upper=tiling.upper,
@@ -113,4 +115,9 @@ def normalised(weight: Tensor | None) -> tuple[Tensor | None, Tensor | float]:
 
 def classes_of(batch: LabelledBatch) -> Classes:
     """Return the classes of a batch, of anchors and of what they are compared with."""
-    return Classes(batch.labels, batch.other_labels if batch.has_reference else None)
+    return Classes(batch.labels, batch.other_labels if batch.has_reference else None, batch.place)
+
+
+def place_of(classes: Classes) -> Tensor | None:
+    """Return the column of every row that is a part of a larger set; of a whole set it is its own number."""
+    return None if classes.itself else classes.place

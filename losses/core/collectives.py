@@ -1,0 +1,139 @@
+"""Rows of all ranks, and sums over all ranks, differentiable: what ``torch.distributed`` moves, and its way back.
+
+DistributedDataParallel averages gradients over ranks. What flows back here is therefore the number of ranks times the
+derivative of the sum over ranks: the average is then that of one process which holds the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    Group: TypeAlias = dist.ProcessGroup | None
+
+
+def in_a_group(group: Group = None) -> bool:
+    """Return whether this process is one of several that work together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1
+
+
+def gathered(rows: Tensor, sizes: Sequence[int], group: Group = None) -> Tensor:
+    """Return the rows of all ranks, one rank after the other; the gradient by them goes back to whoever owns them, and
+    is added up there over all ranks.
+
+    Args:
+        rows: of this rank ``(N, ...)``.
+        sizes: how many rows every rank has.
+        group: of processes; ``None`` is all of them.
+    """
+    everyone: Tensor = GatheredRows.apply(rows, tuple(sizes), group)  # type: ignore[no-untyped-call, unused-ignore]
+    return everyone
+
+
+def repeated(rows: Tensor, sizes: Sequence[int], group: Group = None) -> Tensor:
+    """Return the rows of all ranks where every rank makes the same of them: each takes its own part of the gradient,
+    times the number of ranks, and nothing goes back."""
+    everyone = gathered(rows.detach(), sizes, group)
+    rank, start = dist.get_rank(group), sum(sizes[: dist.get_rank(group)])
+    own = AsRanks.apply(rows, len(sizes))  # type: ignore[no-untyped-call, unused-ignore]
+    return torch.cat([everyone[:start], own, everyone[start + sizes[rank] :]])
+
+
+def summed(number: Tensor, group: Group = None) -> Tensor:
+    """Return the sum over ranks of a tensor of one shape; what flows back is that of this rank's own part, times the
+    number of ranks."""
+    total: Tensor = SummedNumber.apply(number, group)  # type: ignore[no-untyped-call, unused-ignore]
+    return total
+
+
+class GatheredRows(torch.autograd.Function):
+    """The rows of all ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, sizes: tuple[int, ...], group: Group) -> Tensor:
+        ctx.sizes, ctx.group = sizes, group
+        parts = [rows.new_empty(max(sizes), *rows.shape[1:]) for _ in sizes]
+        dist.all_gather(parts, padded(rows, max(sizes)), group=group)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return ScatteredRows.apply(gradient, ctx.sizes, ctx.group), None, None  # type: ignore[no-untyped-call, unused-ignore]
+
+
+class ScatteredRows(torch.autograd.Function):
+    """The sum over ranks of what they have for the rows of this one."""
+
+    @staticmethod
+    def forward(ctx: Any, everyone: Tensor, sizes: tuple[int, ...], group: Group) -> Tensor:
+        ctx.sizes, ctx.group = sizes, group
+        parts = [padded(part, max(sizes)) for part in torch.split(everyone, list(sizes))]
+        own = torch.empty_like(parts[0])
+        dist.reduce_scatter(own, parts, group=group)
+        return own[: sizes[dist.get_rank(group)]]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return GatheredRows.apply(gradient, ctx.sizes, ctx.group), None, None  # type: ignore[no-untyped-call, unused-ignore]
+
+
+class SummedNumber(torch.autograd.Function):
+    """The sum over ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, number: Tensor, group: Group) -> Tensor:
+        ctx.ranks = dist.get_world_size(group)
+        total = number.clone()
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return gradient * ctx.ranks, None
+
+
+class AsRanks(torch.autograd.Function):
+    """The same numbers; what flows back is multiplied."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, ranks: int) -> Tensor:
+        ctx.ranks = ranks
+        return rows.view_as(rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return gradient * ctx.ranks, None
+
+
+def padded(rows: Tensor, count: int) -> Tensor:
+    """Return so many rows, the last of them 0: what is gathered is of one size on all ranks."""
+    rows = rows.contiguous()
+    missing = count - len(rows)
+    return F.pad(rows, [0, 0] * (rows.ndim - 1) + [0, missing]) if missing else rows
+
+
+def tied(number: Tensor, gathered: Sequence[Tensor]) -> Tensor:
+    """Return the number such that its backward visits what was gathered, with a derivative of 0: a rank on which
+    nothing depends on that would not take part in handing gradients back, and the others would wait for it."""
+    knot: Tensor = Tied.apply(number, *gathered)  # type: ignore[no-untyped-call, unused-ignore]
+    return knot
+
+
+class Tied(torch.autograd.Function):
+    """The same number, seen to depend on others too."""
+
+    @staticmethod
+    def forward(ctx: Any, number: Tensor, *gathered: Tensor) -> Tensor:
+        ctx.shapes = [(part.shape, part.dtype, part.device) for part in gathered]
+        return number.view_as(number)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        nothing = (torch.zeros(shape, dtype=dtype, device=device) for shape, dtype, device in ctx.shapes)
+        return gradient, *nothing

@@ -1,0 +1,95 @@
+"""GlobalBatch: a loss over the batch of all ranks, with the gradient of one process that holds the whole of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from losses.core.collectives import in_a_group
+from losses.core.errors import ConfigError, InputError
+from losses.distributed.ways import Given, over_items, over_parts, repeatedly, way_of
+
+if TYPE_CHECKING:
+    from losses.core.collectives import Group
+
+
+class GlobalBatch(nn.Module):
+    """A loss over the batch of all ranks of a ``torch.distributed`` job.
+
+    Losses whose items are samples divide by the denominator of all ranks. Losses that compare the samples of a batch
+    with one another compare those of each rank with those of all: embeddings, labels and a ``reference`` are gathered,
+    each rank computes what its own anchors cost, and gradients for the points of others go back to them. The value is
+    the same on all ranks; the gradient is such that its average over ranks, which DistributedDataParallel takes, is
+    that of one process that holds the whole batch. Ranks may have batches of different sizes, and none at all.
+
+    Losses of others, such as those of pytorch-metric-learning, see the gathered batch on every rank.
+
+    Without a process group, or in one of a single process, it is the loss.
+
+    Args:
+        loss: any loss of this package or of a plugin, or a module called as ``loss(embeddings, labels)``.
+        group: of processes; by default all of them.
+
+    Raises:
+        ConfigError: the loss does not reduce its items.
+        InputError: the batch is not what the loss takes, on this rank or on another one, or ranks differ in what they
+            have. It is raised on all ranks.
+        RuntimeError: a rank does not answer.
+
+    >>> loss = GlobalBatch(losses.create("supervised_contrastive"))
+    >>> loss(tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), tensor([0, 1, 0, 1]))
+    tensor(9.0796e-05)
+    """
+
+    def __init__(self, loss: nn.Module, group: Group = None) -> None:
+        super().__init__()
+        if not isinstance(loss, nn.Module):
+            raise ConfigError(f"GlobalBatch takes a loss, got {type(loss).__name__}; build it with losses.create(...)")
+        if getattr(loss, "reduction", "mean") == "none":
+            raise ConfigError("reduction is 'none': there is nothing to add up over ranks; use 'mean' or 'sum'")
+        self.loss = loss
+        self.group = group
+
+    def forward(
+        self,
+        output: Any,
+        target: Any = None,
+        indices: tuple[Tensor, ...] | None = None,
+        *,
+        weight: Tensor | None = None,
+        normalizer: Tensor | float | None = None,
+        reference: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Return the loss of the batch of all ranks.
+
+        Args:
+            output: what the model made on this rank.
+            target: what it should have made.
+            indices: of a labelled batch, a miner's tuple that points into the rows of all ranks, one rank after the
+                other. Each rank passes what is said of its own anchors, or all ranks pass the same.
+            weight: one weight per item or anchor of this rank.
+            normalizer: replaces the denominator of the mean over all ranks.
+            reference: of a labelled batch, the part that this rank has of another set to compare with.
+        """
+        given = Given(indices, weight, reference, self.group)
+        if not in_a_group(self.group):
+            names = given.names() | ({} if normalizer is None else {"normalizer": normalizer})
+            value: Tensor = self.loss(output, target, **names)
+            return value
+        if dist.get_rank(self.group) < 0:
+            raise InputError("this process is not in the group of GlobalBatch; call it on the ranks of the group only")
+        result: Tensor = self._over_ranks(output, target, given, normalizer)
+        return result
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]  # torch leaves it untyped
+    def _over_ranks(self, output: Any, target: Any, given: Given, normalizer: Tensor | float | None) -> Tensor:
+        """Return the loss of the batch of all ranks; what they exchange is no part of a compiled program."""
+        way = way_of(self.loss, output)
+        if way == "repeated":
+            return repeatedly(self.loss, output, target, given, normalizer)
+        loss: Any = self.loss
+        total = (over_parts if way == "parts" else over_items)(loss, output, target, given)
+        return total.sum.sum() if loss.reduction == "sum" else total.mean(normalizer)

@@ -1,0 +1,172 @@
+"""Three ways to the loss of the batch of all ranks: over items, over parts of the anchors, the same on every rank."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from losses.abstract.embedding import EmbeddingLoss
+from losses.core.collectives import gathered, repeated, tied
+from losses.core.errors import InputError
+from losses.core.inputs import EMBEDDINGS, MATCHES
+from losses.core.labelled import LabelledBatch
+from losses.core.loss import Loss
+from losses.core.outputs import Pairs, tensors_in
+from losses.core.reduction import Total
+from losses.distributed.agreement import Sizes, agreed
+from losses.distributed.indices import gathered_indices, of_own_anchors
+
+if TYPE_CHECKING:
+    from losses.core.collectives import Group
+
+Way = Literal["items", "parts", "repeated"]
+
+
+class Given(NamedTuple):
+    """What a rank passes beside output and target, and to which group it belongs."""
+
+    indices: tuple[Tensor, ...] | None
+    weight: Tensor | None
+    reference: tuple[Tensor, Tensor] | None
+    group: Group
+
+    def names(self) -> dict[str, Any]:
+        """Return what is passed, by name."""
+        everything = {"indices": self.indices, "weight": self.weight, "reference": self.reference}
+        return {name: value for name, value in everything.items() if value is not None}
+
+
+def way_of(loss: nn.Module, output: Any) -> Way:
+    """Return how a loss is made over all ranks: its items are added up where they are of samples; where samples are
+    compared with one another every rank takes its own anchors, if the loss can, or else all of them."""
+    if not isinstance(loss, Loss):
+        return "repeated"
+    kind = next((kind for kind in loss.spec.inputs if kind.claims(output)), None)
+    if kind is None:
+        return "items"  # and the loss will say what it takes
+    whole = kind in (EMBEDDINGS, MATCHES)
+    if not isinstance(loss, EmbeddingLoss):
+        return "repeated" if whole else "items"
+    if not loss.compares(output):
+        return "items"
+    return "parts" if whole else "repeated"
+
+
+def over_items(loss: Loss, output: Any, target: Any, given: Given) -> Total:
+    """Return the total of the items of all ranks."""
+    total, refusal = None, None
+    try:
+        total = loss.total(output, target, **given.names())
+    except Exception as error:
+        refusal = error
+    found = {} if total is None else {"sum": total.sum.detach().reshape(1, -1)}
+    agreed(found, called(loss, "items", output), device_of(output, given.group), given.group, refusal)
+    assert total is not None
+    return total.all_reduce(given.group)
+
+
+def over_parts(loss: EmbeddingLoss, output: Any, target: Any, given: Given) -> Total:
+    """Return the total of the anchors of all ranks, each compared with the rows of all of them."""
+    inputs, refusal = {}, None
+    try:
+        inputs = accepted_inputs(loss, output, target, given)
+    except Exception as error:
+        refusal = error
+    sizes = agreed(inputs, called(loss, "parts", output), device_of(output, given.group), given.group, refusal)
+    rows = {
+        role: gathered(part, sizes.of(role), given.group)
+        for role, part in inputs.items()
+        if part is not None and role != "weight" and (given.reference is None or role.startswith("reference"))
+    }
+    total = total_of_anchors(loss, output, inputs.get("labels"), given, sizes, rows).all_reduce(given.group)
+    return Total(tied(total.sum, [part for part in rows.values() if part.requires_grad]), total.denominator)
+
+
+def total_of_anchors(
+    loss: EmbeddingLoss, output: Any, labels: Tensor | None, given: Given, sizes: Sizes, rows: dict[str, Tensor]
+) -> Total:
+    """Return the total of the anchors of this rank, from the rows of all ranks by their roles."""
+    start, count = sizes.start("embeddings"), sum(sizes.of("embeddings"))
+    indices = given.indices
+    if given.reference is not None:
+        everyone = rows["reference embeddings"], rows["reference labels"]
+        if indices is not None:
+            indices = of_own_anchors(indices, start, len(output), count, len(everyone[0]), given.group)
+        context = {"reference": everyone} | ({} if indices is None else {"indices": indices})
+        return loss._on_accepted(loss._total, output, labels, given.weight, context)
+    if isinstance(output, tuple):
+        return loss.part_total(output, None, given.weight, (Pairs(rows["embeddings"], rows["second"]), None), start)
+    if indices is not None:
+        indices = of_own_anchors(indices, start, len(output), count, count, given.group)
+    return loss.part_total(output, labels, given.weight, (rows["embeddings"], rows["labels"]), start, indices)
+
+
+def repeatedly(loss: nn.Module, output: Any, target: Any, given: Given, normalizer: Tensor | float | None) -> Tensor:
+    """Return the loss of what all ranks have, which each of them computes whole."""
+    inputs: dict[str, Tensor | None] = {}
+    refusal: Exception | None = None
+    try:
+        if isinstance(loss, Loss):
+            inputs = accepted_inputs(loss, output, target, given)
+        else:
+            require_only_embeddings(loss, output, given, normalizer)
+            inputs = {"embeddings": output, "labels": target}
+            if given.reference is not None:
+                inputs |= {"reference embeddings": given.reference[0], "reference labels": given.reference[1]}
+    except Exception as error:
+        refusal = error
+    sizes = agreed(inputs, called(loss, "repeated", output), device_of(output, given.group), given.group, refusal)
+    rows = {role: repeated(part, sizes.of(role), given.group) for role, part in inputs.items() if part is not None}
+    context: dict[str, Any] = {}
+    if given.reference is not None:
+        context["reference"] = rows["reference embeddings"], rows["reference labels"]
+    if given.indices is not None:
+        others = rows.get("reference embeddings", rows["embeddings"])
+        own = sizes.start("embeddings"), len(output), len(rows["embeddings"]), len(others)
+        context["indices"] = gathered_indices(given.indices, *own, given.group)
+    everyone = Pairs(rows["embeddings"], rows["second"]) if "second" in rows else rows["embeddings"]
+    if isinstance(loss, Loss):
+        return loss._reduced(everyone, rows.get("labels"), rows.get("weight"), normalizer, context)
+    beside = [context["indices"]] if "indices" in context else [None] if "reference" in context else []
+    value: Tensor = loss(everyone, rows.get("labels"), *beside, *context.get("reference", ()))
+    return value
+
+
+def accepted_inputs(loss: Loss, output: Any, target: Any, given: Given) -> dict[str, Tensor | None]:
+    """Return what is gathered of a batch that the loss accepts, by its role."""
+    context = None if given.reference is None else {"reference": given.reference}
+    batch, target, weight = loss._accepted(output, target, given.weight, context)
+    first, second = (output, None) if isinstance(output, Tensor) else output
+    inputs = {"embeddings": first, "second": second, "labels": target, "weight": weight}
+    if isinstance(batch, LabelledBatch) and batch.has_reference:
+        inputs |= {"reference embeddings": batch.others, "reference labels": batch.other_labels}
+    return inputs
+
+
+def require_only_embeddings(loss: nn.Module, output: Any, given: Given, normalizer: object) -> None:
+    """Raise unless a loss of others gets what it knows."""
+    name = type(loss).__name__
+    if not isinstance(output, Tensor):
+        raise InputError(f"{name} takes a tensor of embeddings under GlobalBatch, got {type(output).__name__}")
+    if given.weight is not None or normalizer is not None:
+        raise InputError(
+            f"{name} is no loss of this package and knows no weight or normalizer; leave them out, or build it with "
+            f"losses.create('pml.{name}')"
+        )
+
+
+def called(loss: nn.Module, way: Way, output: Any) -> str:
+    """Return what ranks must have in common beside their batches."""
+    name = repr(loss) if isinstance(loss, Loss) else type(loss).__name__
+    return f"{name} of {type(output).__name__}"
+
+
+def device_of(output: Any, group: Group) -> torch.device:
+    """Return the device that the group can reach, that of the output if it has one."""
+    tensors = tensors_in(output)
+    if tensors:
+        return tensors[0].device
+    return torch.device("cuda" if dist.get_backend(group) == "nccl" else "cpu")
