@@ -45,10 +45,10 @@ def repeated(rows: Tensor, sizes: Sequence[int], group: Group = None) -> Tensor:
     return torch.cat([everyone[:start], own, everyone[start + sizes[rank] :]])
 
 
-def summed(number: Tensor, group: Group = None) -> Tensor:
+def sum_over_ranks(number: Tensor, group: Group = None) -> Tensor:
     """Return the sum over ranks of a tensor of one shape; what flows back is that of this rank's own part, times the
     number of ranks."""
-    total: Tensor = SummedNumber.apply(number, group)  # type: ignore[no-untyped-call, unused-ignore]
+    total: Tensor = SumOverRanks.apply(number, group)  # type: ignore[no-untyped-call, unused-ignore]
     return total
 
 
@@ -83,7 +83,7 @@ class ScatteredRows(torch.autograd.Function):
         return GatheredRows.apply(gradient, ctx.sizes, ctx.group), None, None  # type: ignore[no-untyped-call, unused-ignore]
 
 
-class SummedNumber(torch.autograd.Function):
+class SumOverRanks(torch.autograd.Function):
     """The sum over ranks."""
 
     @staticmethod

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from losses.core.collectives import in_a_group, summed
+from losses.core.collectives import in_a_group, sum_over_ranks
 from losses.core.errors import InputError, quoted
 from losses.core.precision import matched
 from losses.core.torch_private import may_read
@@ -72,7 +72,7 @@ class Total(NamedTuple):
         if not in_a_group(group):
             return self
         denominator = torch.as_tensor(self.denominator, dtype=torch.float64, device=self.sum.device)
-        return Total(summed(self.sum, group), summed(denominator.detach(), group))
+        return Total(sum_over_ranks(self.sum, group), sum_over_ranks(denominator.detach(), group))
 
     def mean(self, normalizer: Tensor | float | None = None) -> Tensor:
         """Return sum / denominator, or sum / normalizer; several means are added; nothing to divide by gives 0 with a

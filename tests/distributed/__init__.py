@@ -1,0 +1,1 @@
+"""Losses over several processes that work together."""

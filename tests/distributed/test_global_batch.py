@@ -1,0 +1,71 @@
+"""GlobalBatch: the averaged gradient of several ranks is that of one process with the whole batch."""
+
+import pytest
+import torch
+
+from tests.distributed.ranks import Ranks
+from tests.distributed.steps import ROWS, Step, averaged, many_processes, one_process
+
+SPLITS = {  # rows at which the batch is cut: even and uneven, a rank of one row and one without any
+    1: [[0, ROWS]],
+    2: [[0, 12, ROWS], [0, 5, ROWS], [0, 0, ROWS]],
+    3: [[0, 8, 16, ROWS], [0, 9, 9, ROWS]],
+    4: [[0, 1, 13, 17, ROWS], [0, 6, 12, 18, ROWS]],
+}
+METRIC = [
+    ("circle", {}),
+    ("contrastive", {}),
+    ("contrastive", {"average": "active", "reduction": "sum"}),
+    ("contrastive", {"average": "balanced", "power": 1}),
+    ("info_nce", {}),
+    ("multi_similarity", {}),
+    ("multi_similarity", {"mining_epsilon": 0.1, "reduction": "sum"}),
+    ("supervised_contrastive", {}),
+    ("supervised_contrastive", {"temperature": 0.02}),
+    ("triplet", {}),
+    ("triplet", {"average": "all", "distance": "squared_euclidean", "reduction": "sum"}),
+    ("triplet", {"margin": "soft", "distance": "cosine"}),
+    ("triplet", {"mining": "hard"}),
+    ("triplet", {"mining": "semi_hard"}),
+    ("triplet", {"swap": True}),
+]
+LABELLED = [Step(*loss, weighted=weighted) for loss in METRIC for weighted in (False, True)]
+REFERENCES = [Step(*loss, reference=True) for loss in METRIC]
+MINED = [
+    Step(name, {}, mined=mined, reference=reference)
+    for name in ("circle", "contrastive", "info_nce", "multi_similarity", "supervised_contrastive", "triplet")
+    for mined in (3, 4)
+    for reference in (False, True)
+]
+MATCHES = [
+    Step("info_nce", {"negatives": negatives, "direction": direction}, kind="matches", weighted=weighted)
+    for negatives in ("second", "both")
+    for direction in ("both", "forward")
+    for weighted in (False, True)
+]
+GIVEN = [
+    Step("contrastive", {"average": "balanced"}, kind="pairs", weighted=True),
+    Step("circle", {}, kind="pairs"),
+    Step("triplet", {}, kind="triplets", weighted=True),
+]
+OTHERS = [
+    Step("mse", {}, kind="numbers"),
+    Step("huber", {"reduction": "sum"}, kind="numbers", weighted=True),
+    Step("mae", {}, kind="numbers", weighted=True),
+    Step("cross_entropy", {"class_weight": [1.0, 2.0, 0.5, 1.0, 1.0, 3.0], "ignore_index": 2}, kind="logits"),
+    Step("kl_divergence", {"output_form": "logits", "target_form": "logits"}, kind="numbers"),
+    Step("js_divergence", {"output_form": "logits", "target_form": "logits"}, kind="numbers", weighted=True),
+    Step("wasserstein", {}, kind="numbers"),
+]
+
+
+@pytest.mark.parametrize("step", [*LABELLED, *REFERENCES, *MINED, *MATCHES, *GIVEN, *OTHERS], ids=str)
+def test_the_gradient_averaged_over_ranks_is_that_of_one_process(step: Step, ranks: Ranks) -> None:
+    expected = one_process(step)
+    for size, splits in SPLITS.items():
+        for cuts in splits:
+            outcomes = ranks.run(size, many_processes, step, cuts)
+            for one in outcomes:
+                assert not isinstance(one, Exception), one
+            actual = averaged(outcomes)
+            torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
