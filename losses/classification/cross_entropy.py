@@ -22,9 +22,12 @@ from losses.extend import (
     register_values,
     weighted,
 )
+from losses.ops.eager import may_read
 from losses.ops.elementwise.cross_entropy import IndexCrossEntropy, Options, SoftCrossEntropy, has_fast_classes
 from losses.ops.elementwise.rows import RowFormula, RowLayout, sum_over_rows
+from losses.ops.elementwise.small_cross_entropy import small_cross_entropy, small_mean_of_indices
 from losses.ops.numerics.nll import nll_mean
+from losses.ops.numerics.softmax import log_softmax
 
 
 def cross_entropy(
@@ -147,21 +150,44 @@ class CrossEntropyLoss(Loss):
         if has_fast_classes(logits, target, weight, self.class_weight, fused=fused):
             return self._total_of_rows(logits, target, weight)
         if not fused:
-            return None
+            return self._total_of_few(logits, target, weight)
         total = F.cross_entropy(
             logits, target, ignore_index=self.ignore_index, reduction="sum", label_smoothing=self.label_smoothing
         )
         return Total(total, (target != self.ignore_index).sum())
 
     def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
-        alone = not (self.label_smoothing or self.z_loss or self.class_weight is not None)
-        if has_fast_classes(logits, target, self.class_weight, fused=alone and not target.dtype.is_floating_point):
+        soft, changed = target.dtype.is_floating_point, bool(self.label_smoothing or self.z_loss)
+        class_weight = self._weight_of_classes(logits)
+        alike = not soft and class_weight is None
+        if has_fast_classes(logits, target, class_weight, fused=alike and not changed):
             return self._total_of_rows(logits, target, None, mean=True).sum
-        if not alone:
+        if alike and changed and may_read(logits):
+            options = Options(None, self.label_smoothing, self.z_loss)
+            mean = small_mean_of_indices(logits, target, self.ignore_index, options)
+            if mean is not None:
+                return mean
+        if soft or changed:
+            return self._mean_of_few(logits, target, None)
+        return None if is_compiling() else nll_mean(log_softmax(logits, 1), target, self.ignore_index, class_weight)
+
+    def fast_weighted_mean(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        if has_fast_classes(logits, target, weight, self.class_weight, fused=False):
             return None
-        if logits.ndim != 2 or target.ndim != 1 or is_compiling():
+        return self._mean_of_few(logits, target, weight)
+
+    def _mean_of_few(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor | None:
+        total = self._total_of_few(logits, target, weight, mean=True)
+        return None if total is None else total.sum
+
+    def _total_of_few(
+        self, logits: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False
+    ) -> Total | None:
+        """Return the total of a batch in few operations; for the ``mean`` its sum is divided already."""
+        if not may_read(logits):
             return None
-        return nll_mean(logits.log_softmax(1), target, self.ignore_index)
+        options = Options(self._weight_of_classes(logits), self.label_smoothing, self.z_loss)
+        return small_cross_entropy(logits, target, weight, self.ignore_index, options, mean=mean)
 
     def _total_of_rows(self, logits: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False) -> Total:
         """Return the total of a batch by blocks of rows; for the ``mean`` its sum is divided already."""

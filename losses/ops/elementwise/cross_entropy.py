@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from losses.ops.elementwise.rows import Definition, RowBlock, RowFormula, has_fast_rows, shifted, subtract_multiple
+from losses.ops.numerics.softmax import WIDE
 from losses.ops.tiles.sizes import sizes
-
-WIDE = 16  # classes from which torch's softmax is faster than its passes one by one
 
 
 class Options(NamedTuple):
