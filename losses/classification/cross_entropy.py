@@ -211,11 +211,12 @@ class CrossEntropyLoss(Loss):
         return IndexCrossEntropy(indices, counted, present, self.items, logits.shape[1], options)
 
     def _weight_of_classes(self, logits: Tensor) -> Tensor | None:
-        if self.class_weight is None:
+        class_weight = self.class_weight
+        if class_weight is None:
             return None
-        if self.class_weight.numel() != logits.shape[1]:
+        if class_weight.numel() != logits.shape[1]:
             raise InputError(
-                f"class_weight holds {self.class_weight.numel()} numbers, the logits {tuple(logits.shape)} have "
+                f"class_weight holds {class_weight.numel()} numbers, the logits {tuple(logits.shape)} have "
                 f"{logits.shape[1]} classes; give one number per class"
             )
-        return self.class_weight.to(logits.dtype)
+        return class_weight.to(logits.dtype)

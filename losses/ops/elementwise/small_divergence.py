@@ -29,7 +29,7 @@ class SmallBatch(NamedTuple):
     log_probs: Tensor
     target: Tensor
     factors: Tensor | float
-    """What every divergence is multiplied by in the sum."""
+    """What every divergence is multiplied by in the sum, beside each of its outcomes."""
     denominator: Tensor | int
     """Of the mean."""
 
@@ -65,10 +65,9 @@ def small_batch(
     if weight is not None:
         factors = expanded(weight, target.shape[:-1])
         denominator = factors.sum()
-        if mean:
-            if not can_divide(denominator):
-                return None
-            factors = factors / denominator
+        if mean and not can_divide(denominator):
+            return None
+        factors = (factors / denominator if mean else factors).unsqueeze(-1).expand_as(target)
     log_probs = log_softmax(output, -1) if forms[0] == "logits" else output
     if forms[1] != "probs":
         target = target.exp() if forms[1] == "log_probs" else target.softmax(-1)
@@ -79,7 +78,7 @@ def small_forward_kl(batch: SmallBatch) -> Total | None:
     """Return the total of KL of the target from the output."""
     log_probs, target, factors, _ = batch
     if isinstance(factors, Tensor):
-        return batch.total(inner_product(F.kl_div(log_probs, target, reduction="none").sum(-1), factors))
+        return batch.total(inner_product(F.kl_div(log_probs, target, reduction="none"), factors))
     return batch.total(F.kl_div(log_probs, target, reduction="sum") * factors)
 
 
@@ -120,7 +119,7 @@ class JensenShannonSum(torch.autograd.Function):
         items = torch.add(slopes, of_target, alpha=mixture)
         ctx.definition, ctx.factors = definition, factors
         ctx.save_for_backward(log_probs, slopes)
-        return items.sum() * factors if isinstance(factors, float) else inner_product(items.sum(-1), factors)
+        return items.sum() * factors if isinstance(factors, float) else inner_product(items, factors)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
@@ -128,10 +127,9 @@ class JensenShannonSum(torch.autograd.Function):
         if is_asked_again(gradient):
             (found,) = plain_gradients(partial(times, ctx.definition, ctx.factors), gradient, log_probs)
             return None, found, None, None, None
-        factors = ctx.factors * gradient
-        return None, slopes * (factors if factors.ndim == 0 else factors.unsqueeze(-1)), None, None, None
+        return None, slopes * (ctx.factors * gradient), None, None, None
 
 
 def times(definition: Callable[[Tensor], Tensor], factors: Tensor | float, log_probs: Tensor) -> Tensor:
     """Return the same sum as a plain composition."""
-    return (definition(log_probs) * factors).sum()
+    return (definition(log_probs) * (factors[..., 0] if isinstance(factors, Tensor) else factors)).sum()
