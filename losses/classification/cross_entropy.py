@@ -22,10 +22,9 @@ from losses.extend import (
     register_values,
     weighted,
 )
-from losses.ops.eager import may_read
 from losses.ops.elementwise.cross_entropy import IndexCrossEntropy, Options, SoftCrossEntropy, has_fast_classes
 from losses.ops.elementwise.rows import RowFormula, RowLayout, sum_over_rows
-from losses.ops.elementwise.small_cross_entropy import small_cross_entropy, small_mean_of_indices
+from losses.ops.elementwise.small_cross_entropy import small_mean, small_total
 from losses.ops.numerics.nll import nll_mean
 from losses.ops.numerics.softmax import log_softmax
 
@@ -150,7 +149,8 @@ class CrossEntropyLoss(Loss):
         if has_fast_classes(logits, target, weight, self.class_weight, fused=fused):
             return self._total_of_rows(logits, target, weight)
         if not fused:
-            return self._total_of_few(logits, target, weight)
+            options = self._options(self._weight_of_classes(logits))
+            return small_total(logits, target, weight, self.ignore_index, options)
         total = F.cross_entropy(
             logits, target, ignore_index=self.ignore_index, reduction="sum", label_smoothing=self.label_smoothing
         )
@@ -162,32 +162,19 @@ class CrossEntropyLoss(Loss):
         alike = not soft and class_weight is None
         if has_fast_classes(logits, target, class_weight, fused=alike and not changed):
             return self._total_of_rows(logits, target, None, mean=True).sum
-        if alike and changed and may_read(logits):
-            options = Options(None, self.label_smoothing, self.z_loss)
-            mean = small_mean_of_indices(logits, target, self.ignore_index, options)
-            if mean is not None:
-                return mean
         if soft or changed:
-            return self._mean_of_few(logits, target, None)
+            return small_mean(logits, target, self.ignore_index, self._options(class_weight))
         return None if is_compiling() else nll_mean(log_softmax(logits, 1), target, self.ignore_index, class_weight)
 
     def fast_weighted_mean(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
         if has_fast_classes(logits, target, weight, self.class_weight, fused=False):
             return None
-        return self._mean_of_few(logits, target, weight)
-
-    def _mean_of_few(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor | None:
-        total = self._total_of_few(logits, target, weight, mean=True)
+        options = self._options(self._weight_of_classes(logits))
+        total = small_total(logits, target, weight, self.ignore_index, options, mean=True)
         return None if total is None else total.sum
 
-    def _total_of_few(
-        self, logits: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False
-    ) -> Total | None:
-        """Return the total of a batch in few operations; for the ``mean`` its sum is divided already."""
-        if not may_read(logits):
-            return None
-        options = Options(self._weight_of_classes(logits), self.label_smoothing, self.z_loss)
-        return small_cross_entropy(logits, target, weight, self.ignore_index, options, mean=mean)
+    def _options(self, class_weight: Tensor | None) -> Options:
+        return Options(class_weight, self.label_smoothing, self.z_loss)
 
     def _total_of_rows(self, logits: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False) -> Total:
         """Return the total of a batch by blocks of rows; for the ``mean`` its sum is divided already."""
@@ -203,7 +190,7 @@ class CrossEntropyLoss(Loss):
         return Total(sum_over_rows(formula, rows, by_position, divisor=divisor), denominator)
 
     def _formula(self, layout: RowLayout, logits: Tensor, target: Tensor, counted: Tensor | None) -> RowFormula:
-        options = Options(self._weight_of_classes(logits), self.label_smoothing, self.z_loss)
+        options = self._options(self._weight_of_classes(logits))
         if counted is None:
             return SoftCrossEntropy(layout.of_classes(target), self.items, options)
         indices, counted = layout.of_positions(target), layout.of_positions(counted)

@@ -1,97 +1,115 @@
-"""Sums over rows of scores that are too few for blocks, in few operations of torch's own.
+"""Cross-entropies of batches that are too small for blocks, in few operations.
 
-Autograd differentiates them, as it does the definitions that they equal. What those do for impossible classes and
-outcomes these leave out: where it is needed the sum is not finite, and ``None`` is returned in place of it.
+Autograd differentiates them, as it does the definition that they equal. What that does for impossible classes these
+leave out: where it is needed the sum is not finite, and ``None`` is returned in place of it.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from losses.core.reduction import Total, expanded
+from losses.core.torch_private import may_read
 from losses.ops.elementwise.cross_entropy import Options
-from losses.ops.numerics.nll import MEAN, nll, nll_costs
+from losses.ops.numerics.nll import MEAN, NONE, can_divide, nll
 from losses.ops.numerics.softmax import inner_product, log_softmax, log_softmax_product
 
 
-class Costs(NamedTuple):
-    """What a cross-entropy multiplies log-probabilities by: it is linear in them."""
+def small_mean(logits: Tensor, target: Tensor, ignore_index: int, options: Options) -> Tensor | None:
+    """Return the mean of a cross-entropy with smoothing or a z-loss, where classes are alike and nothing is ignored,
+    else by its :func:`small_total`."""
+    mean = None
+    if options.class_weight is None and not target.dtype.is_floating_point and may_read(logits):
+        mean = mean_of_indices(logits, target, ignore_index, options)
+    if mean is None:
+        total = small_total(logits, target, None, ignore_index, options, mean=True)
+        mean = None if total is None else total.sum
+    return mean
 
-    of_classes: Tensor
-    """In the shape of the logits ``(N, C, ...)``."""
-    counted: Tensor | None
-    """The weight of every position ``(N, ...)`` in the denominator; ``None`` is 1 for each."""
-    denominator: Tensor | int
 
-
-def small_mean_of_indices(logits: Tensor, target: Tensor, ignore_index: int, options: Options) -> Tensor | None:
-    """Return the mean of a cross-entropy with class indices, where classes are alike and nothing is ignored."""
-    log_probs = log_softmax(logits, 1)
+def mean_of_indices(logits: Tensor, target: Tensor, ignore_index: int, options: Options) -> Tensor | None:
+    number, log_probs = target.numel(), log_softmax(logits, 1)
     found = nll(log_probs, target, ignore_index, None, MEAN)
-    if found is None or not target.numel() or float(found[1]) != target.numel():
+    if found is None or not number or float(found[1]) != number:
         return None
     mean = found[0]
     if options.label_smoothing:
         mean = torch.sub(mean * (1 - options.label_smoothing), log_probs.mean(), alpha=options.label_smoothing)
     if options.z_loss:
-        mean = mean + squared_log_partition(logits, None) * (options.z_loss / target.numel())
+        mean = mean + squared_log_partition(logits, None) * (options.z_loss / number)
     return mean if math.isfinite(mean.item()) else None
 
 
-def small_cross_entropy(
+def small_total(
     logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, options: Options, *, mean: bool = False
 ) -> Total | None:
     """Return the total of a cross-entropy in any form; for the ``mean`` its sum is divided already."""
-    if not logits.numel() or is_differentiated(weight) or is_differentiated(options.class_weight):
+    if not may_read(logits) or not logits.numel():
+        return None
+    if is_differentiated(weight) or is_differentiated(options.class_weight):
         return None
     if weight is not None:
         weight = expanded(weight, logits.shape[:1] + logits.shape[2:])
-    costs: Costs | None
     if target.dtype.is_floating_point:
-        costs = costs_of_probabilities(logits, target, weight, options)
+        total = total_of_probabilities(logits, target, weight, options, mean=mean)
     else:
-        costs = costs_of_indices(logits, target, weight, ignore_index, options)
-    if costs is None:
-        return None
-    divisor = float(costs.denominator) if mean else 1.0
-    if divisor < torch.finfo(logits.dtype).tiny:
-        return None
-    total = log_softmax_product(logits, 1, costs.of_classes * (-1 / divisor))
-    if options.z_loss:
-        total = total + squared_log_partition(logits, costs.counted) * (options.z_loss / divisor)
-    return Total(total, costs.denominator) if math.isfinite(total.item()) else None
+        total = total_of_indices(logits, target, weight, ignore_index, options, mean=mean)
+    return total if total is not None and math.isfinite(total.sum.item()) else None
 
 
-def costs_of_probabilities(logits: Tensor, target: Tensor, weight: Tensor | None, options: Options) -> Costs:
-    costs, (class_weight, label_smoothing, _) = target, options
+def total_of_probabilities(
+    logits: Tensor, target: Tensor, weight: Tensor | None, options: Options, *, mean: bool
+) -> Total | None:
+    costs, (class_weight, label_smoothing, z_loss) = target, options
+    denominator: Tensor | int = logits.numel() // logits.shape[1]
+    divisor = denominator if mean else 1
+    if weight is not None:
+        denominator = weight.sum()
+        if mean and not can_divide(denominator):
+            return None
+        weight, divisor = (weight / denominator if mean else weight), 1
+        costs = costs * weight.unsqueeze(1)
     if label_smoothing:
-        costs = costs * (1 - label_smoothing) + label_smoothing / logits.shape[1]
+        everywhere = label_smoothing / logits.shape[1]
+        costs = costs * (1 - label_smoothing) + (everywhere if weight is None else weight.unsqueeze(1) * everywhere)
     if class_weight is not None:
         costs = costs * beside_classes(class_weight, logits)
-    if weight is None:
-        return Costs(costs, None, logits.numel() // logits.shape[1])
-    return Costs(costs * weight.unsqueeze(1), weight, weight.sum())
+    total = log_softmax_product(logits, 1, costs) * (-1 / divisor)
+    if z_loss:
+        total = total + squared_log_partition(logits, weight) * (z_loss / divisor)
+    return Total(total, denominator)
 
 
-def costs_of_indices(
-    logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, options: Options
-) -> Costs | None:
+def total_of_indices(
+    logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, options: Options, *, mean: bool
+) -> Total | None:
     class_weight, label_smoothing, z_loss = options
-    by_position = torch.ones_like(target, dtype=logits.dtype) if weight is None else weight
-    costs = nll_costs(by_position, logits, target, ignore_index, class_weight)
-    if costs is None:
+    ignored = target == ignore_index
+    weight = torch.ones_like(target, dtype=logits.dtype) if weight is None else weight
+    weight = counted = weight.masked_fill(ignored, 0)
+    if class_weight is not None:
+        counted = weight * class_weight[target.masked_fill(ignored, 0)]
+    denominator = counted.sum()
+    if mean:
+        if not can_divide(denominator):
+            return None
+        weight = weight / denominator
+    log_probs = log_softmax(logits, 1)
+    found = nll(log_probs, target, ignore_index, class_weight, NONE)
+    if found is None:
         return None
-    denominator, counted = costs.sum(), costs.sum(1) if z_loss else None
+    total = inner_product(found[0], weight)
     if label_smoothing:
-        anywhere = by_position.masked_fill(target == ignore_index, 0).unsqueeze(1) * (label_smoothing / logits.shape[1])
-        if class_weight is not None:
-            anywhere = anywhere * beside_classes(class_weight, logits)
-        costs = costs * (1 - label_smoothing) + anywhere
-    return Costs(costs, counted, denominator)
+        of_classes = log_probs if class_weight is None else log_probs * beside_classes(class_weight, logits)
+        total = torch.sub(
+            total * (1 - label_smoothing), inner_product(of_classes.mean(1), weight), alpha=label_smoothing
+        )
+    if z_loss:
+        total = total + squared_log_partition(logits, counted / denominator if mean else counted) * z_loss
+    return Total(total, denominator)
 
 
 def squared_log_partition(logits: Tensor, counted: Tensor | None) -> Tensor:

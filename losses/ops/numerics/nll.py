@@ -9,9 +9,8 @@ from torch import Tensor
 
 from losses.core.torch_private import may_read, operation
 
-FORWARD, BACKWARD = operation("nll_loss_forward"), operation("nll_loss_backward")
-FORWARD_OF_PLACES, BACKWARD_OF_PLACES = operation("nll_loss2d_forward"), operation("nll_loss2d_backward")
-NONE, MEAN, SUM = 0, 1, 2  # torch's numbers for reductions
+FORWARD, FORWARD_OF_IMAGES = operation("nll_loss_forward"), operation("nll_loss2d_forward")
+NONE, MEAN = 0, 1  # torch's numbers for reductions
 
 
 def nll_mean(log_probs: Tensor, target: Tensor, ignore_index: int, class_weight: Tensor | None = None) -> Tensor | None:
@@ -32,35 +31,19 @@ def nll_mean(log_probs: Tensor, target: Tensor, ignore_index: int, class_weight:
 def nll(
     log_probs: Tensor, target: Tensor, ignore_index: int, class_weight: Tensor | None, reduction: int
 ) -> tuple[Tensor, Tensor] | None:
-    """Return the mean or the sum, and the sum of the weights of the classes of what is not ignored."""
-    forward = FORWARD if target.ndim == 1 else FORWARD_OF_PLACES
+    """Return what ``F.nll_loss`` does, and the sum of the weights of the classes of what is not ignored."""
+    forward = FORWARD if target.ndim == 1 else FORWARD_OF_IMAGES
     if forward is None:
         return None
     if target.ndim not in (1, 3):
-        log_probs, target = in_places(log_probs, target)
+        log_probs, target = as_images(log_probs, target)
     found: tuple[Tensor, Tensor] = forward(log_probs, target, class_weight, reduction, ignore_index)
     return found
 
 
-def nll_costs(
-    weight: Tensor, logits: Tensor, target: Tensor, ignore_index: int, class_weight: Tensor | None
-) -> Tensor | None:
-    """Return the weight of every position ``(N, ...)`` times that of its class, at its class ``(N, C, ...)``; 0
-    elsewhere and where it is ignored. That is, but for the sign, the derivative of the sum by the log-probabilities."""
-    backward = BACKWARD if target.ndim == 1 else BACKWARD_OF_PLACES
-    if backward is None:
-        return None
-    scores = logits.detach().contiguous()  # asked for its shape alone, but so
-    if target.ndim not in (1, 3):
-        _, weight = in_places(scores, weight)
-        scores, target = in_places(scores, target)
-    slopes: Tensor = backward(weight, scores, target, class_weight, NONE, ignore_index, weight.new_ones(()))
-    return slopes.neg_().reshape(logits.shape)
-
-
-def in_places(scores: Tensor, of_positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return scores ``(N, C, ...)`` and something of every position ``(N, ...)`` as an image ``P x 1``."""
-    return scores.flatten(2).unsqueeze(-1), of_positions.flatten(1).unsqueeze(-1)
+def as_images(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return scores ``(N, C, ...)`` and something of every position ``(N, ...)`` as images of one column."""
+    return scores.flatten(2).unsqueeze(-1), target.flatten(1).unsqueeze(-1)
 
 
 def can_divide(denominator: Tensor) -> bool:
