@@ -13,7 +13,9 @@ from torch import Tensor
 
 import losses
 from losses.ops.elementwise.rows import RowSum
+from losses.ops.numerics.softmax import log_softmax
 from losses.ops.tiles.sizes import block_sizes
+from tests.operations import operations
 
 LEAST = ("rows_in_blocks", "rows_in_blocks_of_classes", "rows_in_blocks_fused")
 Way = Callable[[], AbstractContextManager[None]]
@@ -283,3 +285,65 @@ def test_a_gradient_that_was_handed_out_is_nobody_elses(way: Way, name: str) -> 
     torch.testing.assert_close(second, expected)
     torch.autograd.grad(value, logits, torch.tensor(-3.0, dtype=torch.float64))
     torch.testing.assert_close(second, expected)
+
+
+FEW = {
+    "probabilities": ("ce", {}, None, True, 16),
+    "class weights": ("ce", {"class_weight": [1.0, 2.0] * 5}, None, False, 14),
+    "smoothing": ("ce", {"label_smoothing": 0.1}, None, False, 22),
+    "z-loss": ("ce", {"z_loss": 0.1}, None, False, 30),
+    "weights": ("ce", {}, 1.0, False, 24),
+    "KL": ("kl", {}, None, True, 11),
+    "KL with weights": ("kl", {}, 1.0, True, 20),
+    "JS": ("js", {}, None, True, 19),
+    "JS with weights": ("js", {}, 1.0, True, 27),
+}
+
+
+@pytest.mark.parametrize(("name", "parameters", "weight", "soft", "most"), FEW.values(), ids=FEW)
+def test_small_batches_take_few_operations(
+    name: str, parameters: dict[str, Any], weight: float | None, soft: bool, most: int
+) -> None:
+    """Those that turn rows to columns and back are among them."""
+    logits = drawn((128 if name == "ce" else 64, 10)).float().requires_grad_()
+    target = drawn((*logits.shape,), 1).softmax(1).float()
+    loss, weights = losses.create(name, **parameters), None if weight is None else torch.full((len(logits),), weight)
+    batch = logits, target if soft else target.argmax(1)
+    loss(*batch, weight=weights)  # the first batch is inspected
+    assert operations(lambda: loss(*batch, weight=weights)) <= most
+
+
+@pytest.mark.parametrize("shape", [(200, 10), (200, 15), (1, 3), (0, 3), (3, 40), (5, 3, 4)], ids=str)
+@pytest.mark.parametrize("dim", [-1, 1, 0])
+def test_log_softmax_is_that_of_torch(shape: tuple[int, ...], dim: int) -> None:
+    scores = drawn(shape)
+    if dim == 0 and shape[0] == 0:
+        return
+    scores[..., :1] = -torch.inf
+    with WAYS["columns"]():
+        found = log_softmax(scores, dim)
+    torch.testing.assert_close(found, scores.log_softmax(dim), rtol=1e-14, atol=1e-14, equal_nan=True)
+
+
+@in_every_way
+@pytest.mark.parametrize("name", ["ce", "kl", "js"])
+def test_what_weighs_nothing_is_not_looked_at(way: Way, name: str) -> None:
+    logits, target, weight = drawn((6, 5)), drawn((6, 5), 1).softmax(1), torch.ones(6, dtype=torch.float64)
+    weight[2] = 0
+    with way():
+        expected = both(losses.create(name), logits, target, weight)
+        logits[2], target[2] = torch.nan, torch.nan
+        loss = losses.create(name)
+        loss(drawn((6, 5)), drawn((6, 5), 1).softmax(1))
+        found = both(loss, logits, target, weight)
+    torch.testing.assert_close(found, expected)
+
+
+@in_every_way
+@pytest.mark.parametrize("parameters", OPTIONS, ids=str)
+def test_class_weights_that_add_up_to_nothing_give_a_mean_of_nothing(way: Way, parameters: dict[str, Any]) -> None:
+    loss = losses.create("ce", **parameters | {"class_weight": [1e-39] * 5})
+    with way():
+        value, gradient = both(loss, drawn((6, 5)).float(), torch.arange(6) % 5)
+    assert value == 0
+    assert not gradient.any()

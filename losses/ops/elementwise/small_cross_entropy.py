@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from losses.core.reduction import Total, expanded
 from losses.core.torch_private import may_read
 from losses.ops.elementwise.cross_entropy import Options
-from losses.ops.numerics.nll import MEAN, NONE, can_divide, nll
+from losses.ops.numerics.nll import can_divide, nll_mean_and_count
 from losses.ops.numerics.softmax import inner_product, log_softmax, log_softmax_product
 
 
@@ -32,7 +33,7 @@ def small_mean(logits: Tensor, target: Tensor, ignore_index: int, options: Optio
 
 def mean_of_indices(logits: Tensor, target: Tensor, ignore_index: int, options: Options) -> Tensor | None:
     number, log_probs = target.numel(), log_softmax(logits, 1)
-    found = nll(log_probs, target, ignore_index, None, MEAN)
+    found = nll_mean_and_count(log_probs, target, ignore_index, None)
     if found is None or not number or float(found[1]) != number:
         return None
     mean = found[0]
@@ -98,10 +99,8 @@ def total_of_indices(
             return None
         weight = weight / denominator
     log_probs = log_softmax(logits, 1)
-    found = nll(log_probs, target, ignore_index, class_weight, NONE)
-    if found is None:
-        return None
-    total = inner_product(found[0], weight)
+    items = F.nll_loss(log_probs, target, class_weight, ignore_index=ignore_index, reduction="none")
+    total = inner_product(items, weight)
     if label_smoothing:
         of_classes = log_probs if class_weight is None else log_probs * beside_classes(class_weight, logits)
         total = torch.sub(
