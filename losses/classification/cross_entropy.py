@@ -24,7 +24,9 @@ from losses.extend import (
 )
 from losses.ops.elementwise.cross_entropy import IndexCrossEntropy, Options, SoftCrossEntropy, has_fast_classes
 from losses.ops.elementwise.rows import RowFormula, RowLayout, sum_over_rows
+from losses.ops.elementwise.small_cross_entropy import small_mean, small_total
 from losses.ops.numerics.nll import nll_mean
+from losses.ops.numerics.softmax import log_softmax
 
 
 def cross_entropy(
@@ -147,21 +149,32 @@ class CrossEntropyLoss(Loss):
         if has_fast_classes(logits, target, weight, self.class_weight, fused=fused):
             return self._total_of_rows(logits, target, weight)
         if not fused:
-            return None
+            options = self._options(self._weight_of_classes(logits))
+            return small_total(logits, target, weight, self.ignore_index, options)
         total = F.cross_entropy(
             logits, target, ignore_index=self.ignore_index, reduction="sum", label_smoothing=self.label_smoothing
         )
         return Total(total, (target != self.ignore_index).sum())
 
     def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
-        alone = not (self.label_smoothing or self.z_loss or self.class_weight is not None)
-        if has_fast_classes(logits, target, self.class_weight, fused=alone and not target.dtype.is_floating_point):
+        soft, changed = target.dtype.is_floating_point, bool(self.label_smoothing or self.z_loss)
+        class_weight = self._weight_of_classes(logits)
+        alike = not soft and class_weight is None
+        if has_fast_classes(logits, target, class_weight, fused=alike and not changed):
             return self._total_of_rows(logits, target, None, mean=True).sum
-        if not alone:
+        if soft or changed:
+            return small_mean(logits, target, self.ignore_index, self._options(class_weight))
+        return None if is_compiling() else nll_mean(log_softmax(logits, 1), target, self.ignore_index, class_weight)
+
+    def fast_weighted_mean(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        if has_fast_classes(logits, target, weight, self.class_weight, fused=False):
             return None
-        if logits.ndim != 2 or target.ndim != 1 or is_compiling():
-            return None
-        return nll_mean(logits.log_softmax(1), target, self.ignore_index)
+        options = self._options(self._weight_of_classes(logits))
+        total = small_total(logits, target, weight, self.ignore_index, options, mean=True)
+        return None if total is None else total.sum
+
+    def _options(self, class_weight: Tensor | None) -> Options:
+        return Options(class_weight, self.label_smoothing, self.z_loss)
 
     def _total_of_rows(self, logits: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False) -> Total:
         """Return the total of a batch by blocks of rows; for the ``mean`` its sum is divided already."""
@@ -177,7 +190,7 @@ class CrossEntropyLoss(Loss):
         return Total(sum_over_rows(formula, rows, by_position, divisor=divisor), denominator)
 
     def _formula(self, layout: RowLayout, logits: Tensor, target: Tensor, counted: Tensor | None) -> RowFormula:
-        options = Options(self._weight_of_classes(logits), self.label_smoothing, self.z_loss)
+        options = self._options(self._weight_of_classes(logits))
         if counted is None:
             return SoftCrossEntropy(layout.of_classes(target), self.items, options)
         indices, counted = layout.of_positions(target), layout.of_positions(counted)
@@ -185,11 +198,12 @@ class CrossEntropyLoss(Loss):
         return IndexCrossEntropy(indices, counted, present, self.items, logits.shape[1], options)
 
     def _weight_of_classes(self, logits: Tensor) -> Tensor | None:
-        if self.class_weight is None:
+        class_weight = self.class_weight
+        if class_weight is None:
             return None
-        if self.class_weight.numel() != logits.shape[1]:
+        if class_weight.numel() != logits.shape[1]:
             raise InputError(
-                f"class_weight holds {self.class_weight.numel()} numbers, the logits {tuple(logits.shape)} have "
+                f"class_weight holds {class_weight.numel()} numbers, the logits {tuple(logits.shape)} have "
                 f"{logits.shape[1]} classes; give one number per class"
             )
-        return self.class_weight.to(logits.dtype)
+        return class_weight.to(logits.dtype)
