@@ -12,6 +12,7 @@ from torch.compiler import is_compiling
 
 from losses.abstract.readings import Readings, at_one_point, fraction, separation
 from losses.core.checks import require_nothing_more, shown
+from losses.core.collectives import in_a_group, warn_of_ranks_apart
 from losses.core.errors import InputError
 from losses.core.labelled import LabelledBatch, each_pair_once
 from losses.core.loss import Loss
@@ -144,6 +145,8 @@ class EmbeddingLoss(Loss):
         context = given(indices, reference)
         if is_compiling():  # somebody's function, and this as a part of it
             return self._reduced(output, target, weight, normalizer, context)
+        if self.training and in_a_group() and self.compares(output):
+            warn_of_ranks_apart(self.spec.name)
         value: Tensor = self._own_code.call(self, output, target, weight, normalizer, context)
         return value
 

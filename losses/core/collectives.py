@@ -6,6 +6,7 @@ derivative of the sum over ranks: the average is then that of one process which 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,6 +22,24 @@ if TYPE_CHECKING:
 def in_a_group(group: Group = None) -> bool:
     """Return whether this process is one of several that work together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1
+
+
+_warned = False
+
+
+def warn_of_ranks_apart(name: str) -> None:
+    """Say, once in a process, that a loss of several ranks is about to compare only the samples of each with one
+    another."""
+    global _warned
+    if _warned or not torch.is_grad_enabled():
+        return
+    _warned = True
+    warnings.warn(
+        f"{name} compares the samples of rank {dist.get_rank()} with one another, and not with those of the other "
+        f"{dist.get_world_size() - 1}: that is another loss than the one of a single process. Write "
+        f"losses.distributed.GlobalBatch(losses.create({name!r}, ...)) for the batch of all ranks",
+        stacklevel=5,  # the caller of the loss
+    )
 
 
 def gathered(rows: Tensor, sizes: Sequence[int], group: Group = None) -> Tensor:
