@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks.cases import classification, divergence, generative, metric, overhead, regression, training
+from benchmarks.cases import classification, distributed, divergence, generative, metric, overhead, regression, training
 from benchmarks.harness import command_line
 from benchmarks.harness.comparison.command import Family
 
@@ -10,7 +10,12 @@ FAMILIES = {
     cases.__name__.rpartition(".")[2]: Family(cases)
     for cases in (regression, classification, divergence, generative, metric)
 }
-BENCHMARKS: dict[str, command_line.Benchmark] = {**FAMILIES, "overhead": overhead, "training": training}
+BENCHMARKS: dict[str, command_line.Benchmark] = {
+    **FAMILIES,
+    "overhead": overhead,
+    "training": training,
+    "distributed": distributed,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

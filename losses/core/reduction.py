@@ -71,8 +71,10 @@ class Total(NamedTuple):
         """
         if not in_a_group(group):
             return self
-        denominator = torch.as_tensor(self.denominator, dtype=torch.float64, device=self.sum.device)
-        return Total(sum_over_ranks(self.sum, group), sum_over_ranks(denominator.detach(), group))
+        denominator = torch.as_tensor(self.denominator, dtype=torch.float64, device=self.sum.device).detach()
+        both = torch.cat([self.sum.double().reshape(-1), denominator.reshape(-1)])  # on their way together
+        sums, denominators = torch.split(sum_over_ranks(both, group), [self.sum.numel(), denominator.numel()])
+        return Total(sums.reshape(self.sum.shape).to(self.sum.dtype), denominators.reshape(denominator.shape).detach())
 
     def mean(self, normalizer: Tensor | float | None = None) -> Tensor:
         """Return sum / denominator, or sum / normalizer; several means are added; nothing to divide by gives 0 with a
