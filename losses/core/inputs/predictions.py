@@ -26,7 +26,7 @@ from losses.core.inputs.kind import (
     uniform,
     yes_and_no,
 )
-from losses.core.precision import matched, widened
+from losses.core.precision import COMPUTED_IN, matched, widened
 from losses.core.reduction import expanded, hides_nothing
 
 
@@ -41,6 +41,8 @@ class Pointwise(Kind):
             check.require_tensor(prediction=output, target=target)
         if output.shape != target.shape:
             check.require_same_shape(prediction=output, target=target)
+        if output.dtype is target.dtype and output.dtype in COMPUTED_IN:
+            return output, target
         if not (output.dtype.is_floating_point and target.dtype.is_floating_point):
             check.require_floating(prediction=output, target=target)
         output = widened(output)
@@ -88,6 +90,8 @@ class Scores(Kind):
             check.require_tensor(**{self._word(): output, "target": target})
         if output.shape != target.shape:
             check.require_same_shape(**{self._word(): output, "target": target})
+        if output.dtype is target.dtype and output.dtype in COMPUTED_IN:
+            return output, target
         if not output.dtype.is_floating_point:
             check.require_floating(**{self._word(): output})
         if target.dtype.is_complex:

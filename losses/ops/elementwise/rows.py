@@ -20,8 +20,8 @@ from torch import Tensor
 
 from losses.core.precision import accumulation_dtype
 from losses.core.reduction import expanded, weighted
-from losses.core.torch_private import graph_is_kept, is_batched_gradient, may_read, transforms_are_active
-from losses.ops.derivatives import plain_gradients
+from losses.core.torch_private import may_read
+from losses.ops.derivatives import chained, plain_gradients
 from losses.ops.eager import is_eager
 from losses.ops.tiles.rows import by_autograd
 from losses.ops.tiles.sizes import sizes
@@ -183,15 +183,6 @@ def sum_by_definition(formula: RowFormula, slopes: Tensor | float, scores: Tenso
     """Return the same sum as a plain composition."""
     items = formula.definition(scores, formula.target)
     return items.sum() * slopes if isinstance(slopes, float) else weighted(items, slopes.squeeze(1)).sum()
-
-
-def chained(gradient: Tensor, part: Tensor) -> Tensor:
-    """Return a gradient that was written in forward, times what comes from above; in the same memory where nobody will
-    ask for it again, and nobody was given it before."""
-    if graph_is_kept() or transforms_are_active() or is_batched_gradient(gradient) or not may_read(gradient):
-        return part * gradient
-    factor = gradient.item()
-    return part if factor == 1 else part.mul_(factor)
 
 
 class RowLayout:
