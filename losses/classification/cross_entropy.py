@@ -6,11 +6,13 @@ from torch import Tensor
 from torch.compiler import is_compiling
 
 from losses.extend import (
+    LINEAR_LOGITS,
     LOGITS,
     NON_NEGATIVE,
     SHIFT_INVARIANT_LOGITS,
     InputError,
     Integer,
+    LinearLogits,
     Loss,
     NonNegative,
     NonNegativeVector,
@@ -22,7 +24,16 @@ from losses.extend import (
     register_values,
     weighted,
 )
+from losses.ops.eager import may_read
 from losses.ops.elementwise.cross_entropy import IndexCrossEntropy, Options, SoftCrossEntropy, has_fast_classes
+from losses.ops.elementwise.linear_rows import (
+    counted_rows,
+    has_chunks,
+    in_rows,
+    sum_over_linear_rows,
+    values_of_linear_rows,
+    weights_of_rows,
+)
 from losses.ops.elementwise.rows import RowFormula, RowLayout, sum_over_rows
 from losses.ops.numerics.nll import nll_mean
 
@@ -57,7 +68,7 @@ def weighted_classes(log_probs: Tensor, class_weight: Tensor | None) -> Tensor:
 @register(
     "cross_entropy",
     aliases=("ce",),
-    inputs=LOGITS,
+    inputs=(LOGITS, LINEAR_LOGITS),
     laws=(NON_NEGATIVE, SHIFT_INVARIANT_LOGITS),
     suits="classification into one of several classes with calibrated probabilities",
     source="I. J. Good, Rational Decisions, 1952, doi:10.1111/j.2517-6161.1952.tb00104.x; "
@@ -121,7 +132,17 @@ class CrossEntropyLoss(Loss):
         self.z_loss = z_loss
         self.reduction = reduction
 
-    def items(self, logits: Tensor, target: Tensor) -> Tensor:
+    def items(self, output: Tensor | LinearLogits, target: Tensor) -> Tensor:
+        if not isinstance(output, LinearLogits):
+            return self._of_logits(output, target)
+        linear, rows = in_rows(output, target)
+        if has_chunks(linear, rows, self.class_weight):
+            items = values_of_linear_rows(self._formula_of_linear(linear, rows), linear)
+        else:
+            items = self._of_logits(F.linear(*linear), rows)
+        return items.reshape(output.positions)
+
+    def _of_logits(self, logits: Tensor, target: Tensor) -> Tensor:
         items = cross_entropy(
             logits,
             target,
@@ -135,61 +156,111 @@ class CrossEntropyLoss(Loss):
         counted = self.denominators(items, logits, target)
         return items + (penalty if counted is None else weighted(penalty, counted))
 
-    def denominators(self, items: Tensor, logits: Tensor, target: Tensor) -> Tensor | None:
+    def denominators(self, items: Tensor, output: Tensor | LinearLogits, target: Tensor) -> Tensor | None:
         if target.dtype.is_floating_point:
             return None
         counted = target != self.ignore_index
-        class_weight = self._weight_of_classes(logits)
-        return counted.to(logits.dtype) if class_weight is None else class_weight[target.where(counted, 0)] * counted
+        class_weight = self._weight_of_classes(output)
+        if class_weight is None:
+            return counted.to(dtype_of(output))
+        return class_weight[target.where(counted, 0)] * counted
 
-    def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
+    def fast_total(self, output: Tensor | LinearLogits, target: Tensor, weight: Tensor | None) -> Total | None:
+        if isinstance(output, LinearLogits):
+            return self._total_of_linear(output, target, weight)
         fused = not (self.z_loss or self.class_weight is not None or target.dtype.is_floating_point) and weight is None
-        if has_fast_classes(logits, target, weight, self.class_weight, fused=fused):
-            return self._total_of_rows(logits, target, weight)
+        if has_fast_classes(output, target, weight, self.class_weight, fused=fused):
+            return self._total_of_rows(output, target, weight)
         if not fused:
             return None
         total = F.cross_entropy(
-            logits, target, ignore_index=self.ignore_index, reduction="sum", label_smoothing=self.label_smoothing
+            output, target, ignore_index=self.ignore_index, reduction="sum", label_smoothing=self.label_smoothing
         )
         return Total(total, (target != self.ignore_index).sum())
 
-    def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
+    def fast_mean(self, output: Tensor | LinearLogits, target: Tensor) -> Tensor | None:
+        if isinstance(output, LinearLogits):
+            total = self._total_of_linear(output, target, None, mean=True)
+            return None if total is None else total.sum
         alone = not (self.label_smoothing or self.z_loss or self.class_weight is not None)
-        if has_fast_classes(logits, target, self.class_weight, fused=alone and not target.dtype.is_floating_point):
-            return self._total_of_rows(logits, target, None, mean=True).sum
+        if has_fast_classes(output, target, self.class_weight, fused=alone and not target.dtype.is_floating_point):
+            return self._total_of_rows(output, target, None, mean=True).sum
         if not alone:
             return None
-        if logits.ndim != 2 or target.ndim != 1 or is_compiling():
+        if output.ndim != 2 or target.ndim != 1 or is_compiling():
             return None
-        return nll_mean(logits.log_softmax(1), target, self.ignore_index)
+        return nll_mean(output.log_softmax(1), target, self.ignore_index)
 
     def _total_of_rows(self, logits: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False) -> Total:
         """Return the total of a batch by blocks of rows; for the ``mean`` its sum is divided already."""
-        layout = RowLayout(logits)
-        counted = self.denominators(logits, logits, target)
-        formula, rows = self._formula(layout, logits, target, counted), layout.of_classes(logits)
-        if counted is not None:
-            denominator: Tensor | int = (counted if weight is None else weighted(counted, weight)).sum()
-        else:
-            denominator = len(rows) * rows.shape[2] if weight is None else layout.of_positions(weight).sum()
+        layout, counted = RowLayout(logits), self.denominators(logits, logits, target)
+        rows = layout.of_classes(logits)
         by_position = None if weight is None else layout.of_positions(weight)
+        if counted is None:
+            formula = self._soft_formula(logits, layout.of_classes(target))
+        else:
+            counted = layout.of_positions(counted)
+            formula = self._index_formula(logits, layout.of_positions(target), counted)
+        denominator = denominator_of(counted, by_position, rows.shape[0] * rows.shape[2])
         divisor = float(denominator) if mean else None
         return Total(sum_over_rows(formula, rows, by_position, divisor=divisor), denominator)
 
-    def _formula(self, layout: RowLayout, logits: Tensor, target: Tensor, counted: Tensor | None) -> RowFormula:
-        options = Options(self._weight_of_classes(logits), self.label_smoothing, self.z_loss)
-        if counted is None:
-            return SoftCrossEntropy(layout.of_classes(target), self.items, options)
-        indices, counted = layout.of_positions(target), layout.of_positions(counted)
-        present = indices != self.ignore_index
-        return IndexCrossEntropy(indices, counted, present, self.items, logits.shape[1], options)
+    def _total_of_linear(
+        self, output: LinearLogits, target: Tensor, weight: Tensor | None, *, mean: bool = False
+    ) -> Total | None:
+        """Return the total of linear logits by chunks of rows, where they are many; likewise for the ``mean``."""
+        readable = may_read(output.features)
+        if not has_chunks(output, target, weight, self.class_weight) or (mean and not readable):
+            return None
+        linear, rows = in_rows(output, target)
+        by_row = None if weight is None else weights_of_rows(output, weight)
+        denominator = denominator_of(self.denominators(rows, linear, rows), by_row, len(rows))
+        if readable and not rows.dtype.is_floating_point:  # no product is made of what does not count
+            counts = rows != self.ignore_index
+            counts = counts if by_row is None else counts & (by_row != 0)
+            linear, rows, by_row = counted_rows(counts, linear, rows, by_row)
+        divisor = float(denominator) if mean else None
+        formula = self._formula_of_linear(linear, rows)
+        return Total(sum_over_linear_rows(formula, linear, by_row, divisor=divisor), denominator)
 
-    def _weight_of_classes(self, logits: Tensor) -> Tensor | None:
+    def _formula_of_linear(self, linear: LinearLogits, target: Tensor) -> RowFormula:
+        counted = self.denominators(target, linear, target)
+        if counted is None:
+            return self._soft_formula(linear, target.unsqueeze(-1))
+        return self._index_formula(linear, target.unsqueeze(-1), counted.unsqueeze(-1))
+
+    def _soft_formula(self, output: Tensor | LinearLogits, target: Tensor) -> RowFormula:
+        return SoftCrossEntropy(target, self._of_logits, self._options(output))
+
+    def _index_formula(self, output: Tensor | LinearLogits, target: Tensor, counted: Tensor) -> RowFormula:
+        present = target != self.ignore_index
+        return IndexCrossEntropy(target, counted, present, self._of_logits, classes_of(output), self._options(output))
+
+    def _options(self, output: Tensor | LinearLogits) -> Options:
+        return Options(self._weight_of_classes(output), self.label_smoothing, self.z_loss)
+
+    def _weight_of_classes(self, output: Tensor | LinearLogits) -> Tensor | None:
         if self.class_weight is None:
             return None
-        if self.class_weight.numel() != logits.shape[1]:
+        if self.class_weight.numel() != classes_of(output):
+            shape = (*output.positions, output.classes) if isinstance(output, LinearLogits) else tuple(output.shape)
             raise InputError(
-                f"class_weight holds {self.class_weight.numel()} numbers, the logits {tuple(logits.shape)} have "
-                f"{logits.shape[1]} classes; give one number per class"
+                f"class_weight holds {self.class_weight.numel()} numbers, the logits {shape} have "
+                f"{classes_of(output)} classes; give one number per class"
             )
-        return self.class_weight.to(logits.dtype)
+        return self.class_weight.to(dtype_of(output))
+
+
+def classes_of(output: Tensor | LinearLogits) -> int:
+    return output.classes if isinstance(output, LinearLogits) else output.shape[1]
+
+
+def dtype_of(output: Tensor | LinearLogits) -> torch.dtype:
+    return output.features.dtype if isinstance(output, LinearLogits) else output.dtype
+
+
+def denominator_of(counted: Tensor | None, weight: Tensor | None, positions: int) -> Tensor | int:
+    """Return what a mean divides by, from what every position counts."""
+    if counted is None:
+        return positions if weight is None else weight.sum()
+    return (counted if weight is None else weighted(counted, weight)).sum()

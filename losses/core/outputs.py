@@ -7,6 +7,7 @@ plain tuple of the same length is accepted in their place.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -23,6 +24,28 @@ class Triplets(NamedTuple):
     anchor: Tensor
     positive: Tensor
     negative: Tensor
+
+
+class LinearLogits(NamedTuple):
+    """The logits ``features @ weight.T + bias`` of a linear layer, of which a loss never makes all at once.
+
+    ``features`` ``(N, ..., D)`` are what the layer is given, ``weight`` ``(C, D)`` and ``bias`` ``(C,)``, which may be
+    ``None``, those of a ``torch.nn.Linear``.
+    """
+
+    features: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+
+    @property
+    def positions(self) -> torch.Size:
+        """The shape of the features without their last dimension: one entry per item."""
+        return self.features.shape[:-1]
+
+    @property
+    def classes(self) -> int:
+        """How many logits every position has."""
+        return self.weight.shape[0]
 
 
 class Samples(NamedTuple):
