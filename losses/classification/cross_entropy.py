@@ -32,7 +32,6 @@ from losses.ops.elementwise.linear_rows import (
     in_rows,
     sum_over_linear_rows,
     values_of_linear_rows,
-    weights_of_rows,
 )
 from losses.ops.elementwise.rows import RowFormula, RowLayout, sum_over_rows
 from losses.ops.numerics.nll import nll_mean
@@ -135,7 +134,7 @@ class CrossEntropyLoss(Loss):
     def items(self, output: Tensor | LinearLogits, target: Tensor) -> Tensor:
         if not isinstance(output, LinearLogits):
             return self._of_logits(output, target)
-        linear, rows = in_rows(output, target)
+        linear, rows, _ = in_rows(output, target)
         if has_chunks(linear, rows, self.class_weight):
             items = values_of_linear_rows(self._formula_of_linear(linear, rows), linear)
         else:
@@ -167,7 +166,10 @@ class CrossEntropyLoss(Loss):
 
     def fast_total(self, output: Tensor | LinearLogits, target: Tensor, weight: Tensor | None) -> Total | None:
         if isinstance(output, LinearLogits):
-            return self._total_of_linear(output, target, weight)
+            linear, rows, by_row = in_rows(output, target, weight)
+            if has_chunks(linear, rows, by_row, self.class_weight):
+                return self._total_of_chunks(linear, rows, by_row)
+            return self._total(F.linear(*linear), rows, by_row)
         fused = not (self.z_loss or self.class_weight is not None or target.dtype.is_floating_point) and weight is None
         if has_fast_classes(output, target, weight, self.class_weight, fused=fused):
             return self._total_of_rows(output, target, weight)
@@ -180,8 +182,10 @@ class CrossEntropyLoss(Loss):
 
     def fast_mean(self, output: Tensor | LinearLogits, target: Tensor) -> Tensor | None:
         if isinstance(output, LinearLogits):
-            total = self._total_of_linear(output, target, None, mean=True)
-            return None if total is None else total.sum
+            linear, rows, _ = in_rows(output, target)
+            if not has_chunks(linear, rows, self.class_weight):
+                return self.fast_mean(F.linear(*linear), rows)
+            return self._total_of_chunks(linear, rows, None, mean=True).sum if may_read(rows) else None
         alone = not (self.label_smoothing or self.z_loss or self.class_weight is not None)
         if has_fast_classes(output, target, self.class_weight, fused=alone and not target.dtype.is_floating_point):
             return self._total_of_rows(output, target, None, mean=True).sum
@@ -205,23 +209,18 @@ class CrossEntropyLoss(Loss):
         divisor = float(denominator) if mean else None
         return Total(sum_over_rows(formula, rows, by_position, divisor=divisor), denominator)
 
-    def _total_of_linear(
-        self, output: LinearLogits, target: Tensor, weight: Tensor | None, *, mean: bool = False
-    ) -> Total | None:
-        """Return the total of linear logits by chunks of rows, where they are many; likewise for the ``mean``."""
-        readable = may_read(output.features)
-        if not has_chunks(output, target, weight, self.class_weight) or (mean and not readable):
-            return None
-        linear, rows = in_rows(output, target)
-        by_row = None if weight is None else weights_of_rows(output, weight)
-        denominator = denominator_of(self.denominators(rows, linear, rows), by_row, len(rows))
-        if readable and not rows.dtype.is_floating_point:  # no product is made of what does not count
-            counts = rows != self.ignore_index
-            counts = counts if by_row is None else counts & (by_row != 0)
-            linear, rows, by_row = counted_rows(counts, linear, rows, by_row)
+    def _total_of_chunks(
+        self, linear: LinearLogits, target: Tensor, weight: Tensor | None, *, mean: bool = False
+    ) -> Total:
+        """Return the total of linear logits ``(N, C)`` by chunks of rows; for the ``mean`` its sum is divided."""
+        denominator = denominator_of(self.denominators(target, linear, target), weight, len(target))
+        if may_read(target) and not target.dtype.is_floating_point:  # no product is made of what does not count
+            counts = target != self.ignore_index
+            counts = counts if weight is None else counts & (weight != 0)
+            linear, target, weight = counted_rows(counts, linear, target, weight)
         divisor = float(denominator) if mean else None
-        formula = self._formula_of_linear(linear, rows)
-        return Total(sum_over_linear_rows(formula, linear, by_row, divisor=divisor), denominator)
+        formula = self._formula_of_linear(linear, target)
+        return Total(sum_over_linear_rows(formula, linear, weight, divisor=divisor), denominator)
 
     def _formula_of_linear(self, linear: LinearLogits, target: Tensor) -> RowFormula:
         counted = self.denominators(target, linear, target)

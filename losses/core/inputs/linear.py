@@ -14,7 +14,7 @@ from losses.core.errors import InputError
 from losses.core.inputs.kind import INTEGERS, REGIMES, Asked, Batch, Form, Kind, filled, halved, normal, retyped
 from losses.core.inputs.predictions import require_classes
 from losses.core.outputs import LinearLogits
-from losses.core.precision import widened
+from losses.core.precision import matched, widened
 from losses.core.reduction import expanded, hides_nothing
 
 
@@ -34,21 +34,16 @@ class LinearInput(Kind):
         return isinstance(output, LinearLogits) or (type(output) is tuple and len(output) in (2, 3))
 
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
-        linear = LinearLogits(*output)
-        parts = {name: part for name, part in linear._asdict().items() if name != "bias" or part is not None}
+        linear = output if isinstance(output, LinearLogits) else LinearLogits(*output)
+        features, weight, bias = linear
+        parts = {"features": features, "weight": weight} | ({} if bias is None else {"bias": bias})
         check.require_tensor(**parts, target=target)
         check.require_floating(**parts)
-        require_fitting(linear)
         check.require_same_device(**parts, target=target)
-        features, weight = widened(linear.features), widened(linear.weight)
-        bias = None if linear.bias is None else widened(linear.bias)
-        for name, part in (("weight", weight), ("bias", bias)):
-            if part is not None and part.dtype is not features.dtype:
-                raise InputError(
-                    f"features and {name} must be of one precision, got {linear.features.dtype} and "
-                    f"{parts[name].dtype}; write {name}.to(features.dtype)"
-                )
-        return Batch(LinearLogits(features, weight, bias), accepted_target(linear, target, features.dtype))
+        require_fitting(features, weight, bias)
+        accepted = LinearLogits(widened(features), widened(weight), None if bias is None else widened(bias))
+        require_one_precision(accepted)
+        return Batch(accepted, accepted_target(accepted, target))
 
     def inspect(self, loss: Any, output: LinearLogits, target: Tensor) -> None:
         check.require_finite(features=output.features, weight=output.weight)
@@ -132,37 +127,51 @@ class LinearInput(Kind):
         return [Batch(linear, one_hot * (1 - s) + s / linear.classes) for s in (0.2, 0.21)]
 
 
-def require_fitting(linear: LinearLogits) -> None:
+def require_fitting(features: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     """Raise unless features, weight and bias are those of one linear layer."""
-    features, weight, bias = linear
     if features.ndim < 2:
         raise InputError(
             f"features must have shape (N, ..., D), got {check.shown(features)}; a single sample is "
             "features.unsqueeze(0)"
         )
     check.require_rank(2, "(C, D)", weight=weight)
-    if features.shape[-1] != weight.shape[1]:
-        turned = features.shape[-1] == weight.shape[0]
+    classes, size = weight.shape
+    if features.shape[-1] != size:
+        fix = "write weight.T" if features.shape[-1] == classes else "pass the weight (C, D) of the layer they enter"
         raise InputError(
             f"features {tuple(features.shape)} need a weight of {features.shape[-1]} columns, one a feature, got "
-            f"{check.shown(weight)}; {'write weight.T' if turned else 'pass the weight (C, D) of the layer they enter'}"
+            f"{check.shown(weight)}; {fix}"
         )
-    if not len(weight):
-        raise InputError(f"weight must have at least one row, one for each class, got {check.shown(weight)}")
-    if bias is not None and bias.shape != weight.shape[:1]:
+    if not classes:
         raise InputError(
-            f"bias must have shape {tuple(weight.shape[:1])}, one number for each row of the weight, got "
-            f"{check.shown(bias)}; pass that of the same layer, or None"
+            f"weight must have at least one row, one for each class, got {check.shown(weight)}; pass that of the layer"
+        )
+    if bias is not None and bias.shape != (classes,):
+        raise InputError(
+            f"bias must have shape {(classes,)}, one number for each row of the weight, got {check.shown(bias)}; pass "
+            "that of the same layer, or None"
         )
 
 
-def accepted_target(linear: LinearLogits, target: Tensor, dtype: torch.dtype) -> Tensor:
+def require_one_precision(linear: LinearLogits) -> None:
+    """Raise where a layer is of another precision than what it is given; half precision beside float32, as autocast
+    leaves them, is none."""
+    features, weight, bias = linear
+    for name, part in (("weight", weight), ("bias", bias)):
+        if part is not None and part.dtype is not features.dtype:
+            raise InputError(
+                f"features and {name} must be of one precision, got {check.shown(features)} and {check.shown(part)}; "
+                f"write {name}.to(features.dtype)"
+            )
+
+
+def accepted_target(linear: LinearLogits, target: Tensor) -> Tensor:
     """Return a target in the dtype that losses take, or raise where its shape is not that of the positions."""
     positions, classes = linear.positions, linear.classes
     check.require_real(target=target)
     soft = target.dtype.is_floating_point
     if target.shape == ((*positions, classes) if soft else positions):
-        return target.to(dtype) if soft else target.long()
+        return matched(target, linear.features) if soft else target.long()
     fix = "give one index per position"
     if soft:
         fix = "the classes come last, as in what the linear layer returns"

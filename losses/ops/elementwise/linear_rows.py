@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from losses.core.outputs import LinearLogits
 from losses.core.precision import accumulated
@@ -42,21 +43,22 @@ class Chunk(NamedTuple):
 def has_chunks(linear: LinearLogits, *others: Tensor | None) -> bool:
     """Return whether linear logits are made in chunks: there are many, nobody traces, and a gradient is wanted by
     features, weight and bias alone."""
-    if not is_eager(*linear, *others) or any(other is not None and other.requires_grad for other in others):
+    features, weight, _ = linear
+    if is_compiling() or features.numel() * weight.shape[0] < sizes().linear_in_chunks * weight.shape[1]:
         return False
-    return linear.positions.numel() * linear.classes >= sizes().linear_in_chunks
+    return is_eager(*linear, *others) and not any(other is not None and other.requires_grad for other in others)
 
 
-def in_rows(linear: LinearLogits, target: Tensor) -> tuple[LinearLogits, Tensor]:
-    """Return linear logits with features ``(P, D)``, one row for each position, and a target ``(P,)`` or ``(P, C)``."""
+def in_rows(
+    linear: LinearLogits, target: Tensor, weight: Tensor | None = None
+) -> tuple[LinearLogits, Tensor, Tensor | None]:
+    """Return features ``(P, D)`` of all positions, a target ``(P,)`` or ``(P, C)`` and a weight ``(P,)``."""
+    by_row = None if weight is None else expanded(weight, linear.positions).reshape(-1)
+    if linear.features.ndim == 2:
+        return linear, target, by_row
     last = int(target.dtype.is_floating_point)
     rows = linear._replace(features=linear.features.flatten(0, -2))
-    return rows, target.reshape(-1, *target.shape[target.ndim - last :])
-
-
-def weights_of_rows(linear: LinearLogits, weight: Tensor) -> Tensor:
-    """Return one weight per position, or per leading index, as one for each row ``(P,)``."""
-    return expanded(weight, linear.positions).flatten()
+    return rows, target.reshape(-1, *target.shape[target.ndim - last :]), by_row
 
 
 def counted_rows(
@@ -147,13 +149,12 @@ def over_chunks(formula: RowFormula, linear: LinearLogits, slopes: Tensor, wante
         torch.zeros_like(part) if wants and part is not None else None
         for part, wants in zip(linear, wanted, strict=True)
     )
-    gradients_are_wanted = any(wanted)
     for rows, logits in chunks_of(linear):
-        values[rows] = values_of_chunk(formula, rows, logits, slopes, with_gradient=gradients_are_wanted)
+        values[rows] = values_of_chunk(formula, rows, logits, slopes, with_gradient=any(wanted))
         if of_features is not None:
             torch.mm(logits, weight, out=of_features[rows])
         if of_weight is not None:
-            of_weight.addmm_(logits.mT, features[rows])
+            of_weight.addmm_(logits.mT, features[rows], beta=int(rows.start > 0))
         if of_bias is not None:
             of_bias += logits.sum(0)
     return values, (of_features, of_weight, of_bias)
