@@ -82,6 +82,20 @@ def map_tensors(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return part
 
 
+def map_samples(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return an output or target with every tensor changed that holds a row for each sample: those that all samples
+    share, as the weight of a linear layer, stay."""
+    return (
+        part._replace(features=change(part.features)) if isinstance(part, LinearLogits) else map_tensors(part, change)
+    )
+
+
+def holds_samples(output: Any) -> list[bool]:
+    """Return of each of the :func:`tensors_in` an output whether it holds a row for each sample."""
+    shared = isinstance(output, LinearLogits)
+    return [not (shared and place) for place, _ in enumerate(tensors_in(output))]
+
+
 def map_floating(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Return an output or target with every floating tensor changed."""
     return map_tensors(part, lambda tensor: change(tensor) if tensor.dtype.is_floating_point else tensor)
