@@ -134,12 +134,11 @@ class CrossEntropyLoss(Loss):
     def items(self, output: Tensor | LinearLogits, target: Tensor) -> Tensor:
         if not isinstance(output, LinearLogits):
             return self._of_logits(output, target)
+        if not has_chunks(output, target, self.class_weight):
+            soft = target.dtype.is_floating_point
+            return self._of_logits(F.linear(*output).movedim(-1, 1), target.movedim(-1, 1) if soft else target)
         linear, rows, _ = in_rows(output, target)
-        if has_chunks(linear, rows, self.class_weight):
-            items = values_of_linear_rows(self._formula_of_linear(linear, rows), linear)
-        else:
-            items = self._of_logits(F.linear(*linear), rows)
-        return items.reshape(output.positions)
+        return values_of_linear_rows(self._formula_of_linear(linear, rows), linear).reshape(output.positions)
 
     def _of_logits(self, logits: Tensor, target: Tensor) -> Tensor:
         items = cross_entropy(

@@ -71,7 +71,7 @@ def tensors_in(part: Any) -> list[Tensor]:
     return [tensor for inner in part for tensor in tensors_in(inner)] if isinstance(part, tuple) else []
 
 
-def map_tensors(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def map_tensors(part: Any, change: Callable[[Tensor], Any]) -> Any:
     """Return an output or target with every tensor changed, labels included."""
     if isinstance(part, Tensor):
         return change(part)
@@ -82,12 +82,13 @@ def map_tensors(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return part
 
 
-def map_samples(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return an output or target with every tensor changed that holds a row for each sample: those that all samples
-    share, as the weight of a linear layer, stay."""
-    return (
-        part._replace(features=change(part.features)) if isinstance(part, LinearLogits) else map_tensors(part, change)
-    )
+def map_samples(part: Any, change: Callable[[Tensor], Any], shared: Callable[[Tensor], Any] | None = None) -> Any:
+    """Return an output or target with every tensor changed that holds a row for each sample; those that all samples
+    share, as the weight of a linear layer, stay, or are changed by ``shared``."""
+    if not isinstance(part, LinearLogits):
+        return map_tensors(part, change)
+    layer = part[1:] if shared is None else map_tensors(part[1:], shared)
+    return LinearLogits(change(part.features), *layer)
 
 
 def holds_samples(output: Any) -> list[bool]:
