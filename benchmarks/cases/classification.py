@@ -77,7 +77,7 @@ def layers(size: int, features: int, count: int, device: str = "cpu") -> Batch:
 def with_ignored_half(*shape: int | str) -> Batch:
     """Return the same with every second position ignored, as prompts are where answers are learnt."""
     leaves, (labels,) = layers(*shape)  # type: ignore[arg-type]  # as the shape's numbers come
-    return Batch(leaves, (labels.masked_fill((torch.arange(len(labels)) % 2 == 0).to(labels.device), -100),))
+    return Batch(leaves, (labels.masked_fill((torch.arange(len(labels)) % 2 == 1).to(labels.device), -100),))
 
 
 def on_layer(loss: losses.Loss, features: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Cross-entropy of logits against class indices or class probabilities."""
+"""Cross-entropy of logits, or of the linear layer that makes them, against class indices or class probabilities."""
 
 import torch
 import torch.nn.functional as F
@@ -99,6 +99,10 @@ class CrossEntropyLoss(Loss):
     Shapes:
         logits: ``(N, C, ...)``; target: class indices ``(N, ...)`` or probabilities ``(N, C, ...)``.
         Returns ``()``, or ``(N, ...)`` if nothing is reduced.
+        In place of logits :class:`losses.LinearLogits`, features ``(N, ..., D)`` with the weight ``(C, D)`` and bias
+        ``(C,)`` of the last layer; the target is then class indices ``(N, ...)`` or, classes last as that layer has
+        them, probabilities ``(N, ..., C)``. From a million logits on they are made in chunks of rows, forward and
+        backward, and never all at once.
 
     Units:
         Nats.
@@ -106,10 +110,15 @@ class CrossEntropyLoss(Loss):
     Raises:
         ConfigError: a parameter is outside its range.
         InputError: shapes do not fit, an index is out of range, probabilities do not sum to 1, or ``class_weight`` has
-            another number of classes than the logits.
+            another number of classes than the logits; features, weight and bias are not those of one layer.
 
     >>> CrossEntropyLoss()(tensor([[0.0, 0.0], [0.0, 0.0]]), tensor([1, 0]))  # log 2
     tensor(0.6931)
+    >>> head = torch.nn.Linear(16, 3)
+    >>> features, target = torch.randn(8, 16), torch.arange(8) % 3
+    >>> value = CrossEntropyLoss()(LinearLogits(features, head.weight, head.bias), target)
+    >>> torch.allclose(value, CrossEntropyLoss()(head(features), target))
+    True
     """
 
     class_weight: Tensor | None
@@ -183,7 +192,9 @@ class CrossEntropyLoss(Loss):
         if isinstance(output, LinearLogits):
             linear, rows, _ = in_rows(output, target)
             if not has_chunks(linear, rows, self.class_weight):
-                return self.fast_mean(F.linear(*linear), rows)
+                logits = F.linear(*linear)
+                mean = self.fast_mean(logits, rows)
+                return self._total(logits, rows, None).mean() if mean is None else mean
             return self._total_of_chunks(linear, rows, None, mean=True).sum if may_read(rows) else None
         alone = not (self.label_smoothing or self.z_loss or self.class_weight is not None)
         if has_fast_classes(output, target, self.class_weight, fused=alone and not target.dtype.is_floating_point):

@@ -30,7 +30,7 @@ class LinearLogits(NamedTuple):
     """The logits ``features @ weight.T + bias`` of a linear layer, of which a loss never makes all at once.
 
     ``features`` ``(N, ..., D)`` are what the layer is given, ``weight`` ``(C, D)`` and ``bias`` ``(C,)``, which may be
-    ``None``, those of a ``torch.nn.Linear``.
+    ``None``, those of a ``torch.nn.Linear``. Half precision is computed in float32, in a copy of the weight.
     """
 
     features: Tensor
