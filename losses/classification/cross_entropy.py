@@ -34,7 +34,9 @@ from losses.ops.elementwise.linear_rows import (
     values_of_linear_rows,
 )
 from losses.ops.elementwise.rows import RowFormula, RowLayout, sum_over_rows
+from losses.ops.elementwise.small_cross_entropy import small_mean, small_total
 from losses.ops.numerics.nll import nll_mean
+from losses.ops.numerics.softmax import log_softmax
 
 
 def cross_entropy(
@@ -182,7 +184,8 @@ class CrossEntropyLoss(Loss):
         if has_fast_classes(output, target, weight, self.class_weight, fused=fused):
             return self._total_of_rows(output, target, weight)
         if not fused:
-            return None
+            options = self._options(self._weight_of_classes(output))
+            return small_total(output, target, weight, self.ignore_index, options)
         total = F.cross_entropy(
             output, target, ignore_index=self.ignore_index, reduction="sum", label_smoothing=self.label_smoothing
         )
@@ -192,18 +195,36 @@ class CrossEntropyLoss(Loss):
         if isinstance(output, LinearLogits):
             linear, rows, _ = in_rows(output, target)
             if not has_chunks(linear, rows, self.class_weight):
-                logits = F.linear(*linear)
-                mean = self.fast_mean(logits, rows)
-                return self._total(logits, rows, None).mean() if mean is None else mean
+                return self._mean_of_linear(linear, rows, None)
             return self._total_of_chunks(linear, rows, None, mean=True).sum if may_read(rows) else None
-        alone = not (self.label_smoothing or self.z_loss or self.class_weight is not None)
-        if has_fast_classes(output, target, self.class_weight, fused=alone and not target.dtype.is_floating_point):
+        soft, changed = target.dtype.is_floating_point, bool(self.label_smoothing or self.z_loss)
+        class_weight = self._weight_of_classes(output)
+        alike = not soft and class_weight is None
+        if has_fast_classes(output, target, class_weight, fused=alike and not changed):
             return self._total_of_rows(output, target, None, mean=True).sum
-        if not alone:
+        if soft or changed:
+            return small_mean(output, target, self.ignore_index, self._options(class_weight))
+        return None if is_compiling() else nll_mean(log_softmax(output, 1), target, self.ignore_index, class_weight)
+
+    def fast_weighted_mean(self, output: Tensor | LinearLogits, target: Tensor, weight: Tensor) -> Tensor | None:
+        if isinstance(output, LinearLogits):
+            linear, rows, by_row = in_rows(output, target, weight)
+            chunks = has_chunks(linear, rows, by_row, self.class_weight)
+            return None if chunks else self._mean_of_linear(linear, rows, by_row)
+        if has_fast_classes(output, target, weight, self.class_weight, fused=False):
             return None
-        if output.ndim != 2 or target.ndim != 1 or is_compiling():
-            return None
-        return nll_mean(output.log_softmax(1), target, self.ignore_index)
+        options = self._options(self._weight_of_classes(output))
+        total = small_total(output, target, weight, self.ignore_index, options, mean=True)
+        return None if total is None else total.sum
+
+    def _mean_of_linear(self, linear: LinearLogits, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Return the mean of few linear logits ``(N, C)``, made once and all at once."""
+        logits = F.linear(*linear)
+        mean = self.fast_mean(logits, target) if weight is None else self.fast_weighted_mean(logits, target, weight)
+        return self._total(logits, target, weight).mean() if mean is None else mean
+
+    def _options(self, class_weight: Tensor | None) -> Options:
+        return Options(class_weight, self.label_smoothing, self.z_loss)
 
     def _total_of_rows(self, logits: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False) -> Total:
         """Return the total of a batch by blocks of rows; for the ``mean`` its sum is divided already."""
@@ -239,14 +260,18 @@ class CrossEntropyLoss(Loss):
         return self._index_formula(linear, target.unsqueeze(-1), counted.unsqueeze(-1))
 
     def _soft_formula(self, output: Tensor | LinearLogits, target: Tensor) -> RowFormula:
-        return SoftCrossEntropy(target, self._of_logits, self._options(output))
+        return SoftCrossEntropy(target, self._of_logits, self._options(self._weight_of_classes(output)))
 
     def _index_formula(self, output: Tensor | LinearLogits, target: Tensor, counted: Tensor) -> RowFormula:
         present = target != self.ignore_index
-        return IndexCrossEntropy(target, counted, present, self._of_logits, classes_of(output), self._options(output))
-
-    def _options(self, output: Tensor | LinearLogits) -> Options:
-        return Options(self._weight_of_classes(output), self.label_smoothing, self.z_loss)
+        return IndexCrossEntropy(
+            target,
+            counted,
+            present,
+            self._of_logits,
+            classes_of(output),
+            self._options(self._weight_of_classes(output)),
+        )
 
     def _weight_of_classes(self, output: Tensor | LinearLogits) -> Tensor | None:
         if self.class_weight is None:

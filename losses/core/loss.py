@@ -51,6 +51,7 @@ class Loss(nn.Module, ABC):
     weights per sample, but items that are made of many   :meth:`item_weights`
     a faster way to the sum of all items                  :meth:`fast_total`
     a still faster way to the plain mean                  :meth:`fast_mean`
+    likewise to a mean with weights                       :meth:`fast_weighted_mean`
     a total that hides what has weight 0 without a copy   :meth:`hides_by_itself`
     something that a batch tells beside its loss          :meth:`batch_readings`
     a clause of the contract that cannot be kept          :attr:`exemptions`, with the reason
@@ -100,6 +101,10 @@ class Loss(nn.Module, ABC):
 
     def fast_mean(self, output: Any, target: Any) -> Tensor | None:
         """Return the mean of a batch without weights by a faster way than its total; ``None`` where there is none."""
+        return None
+
+    def fast_weighted_mean(self, output: Any, target: Any, weight: Tensor) -> Tensor | None:
+        """Return the mean of a batch with weights by a faster way than its total; ``None`` where there is none."""
         return None
 
     def hides_by_itself(self, output: Any, target: Any, weight: Tensor) -> bool:
@@ -238,7 +243,7 @@ class Loss(nn.Module, ABC):
     def _value(self, output: Any, target: Any, weight: Tensor | None) -> Tensor:
         """Return the loss of an accepted batch, reduced as the loss says."""
         if self.reduction == "mean":
-            mean = self.fast_mean(output, target) if weight is None else None
+            mean = self.fast_mean(output, target) if weight is None else self.fast_weighted_mean(output, target, weight)
             return self._total(output, target, weight).mean() if mean is None else mean
         if self.reduction == "sum":
             return self._total(output, target, weight).sum.sum()

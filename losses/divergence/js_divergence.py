@@ -20,6 +20,7 @@ from losses.extend import (
 )
 from losses.ops.elementwise.divergence import JensenShannon, total_over_distributions
 from losses.ops.elementwise.rows import has_fast_rows
+from losses.ops.elementwise.small_divergence import small_batch, small_jensen_shannon
 from losses.ops.numerics.log_space import floored, log_of_sum, log_probabilities, relative_entropy
 
 
@@ -96,18 +97,32 @@ class JSDivergenceLoss(Loss):
         )
 
     def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        return self._total_of_rows(output, target, weight)
+        return self._fast_total(output, target, weight)
 
     def fast_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
-        total = self._total_of_rows(output, target, None, mean=True)
+        total = self._fast_total(output, target, None, mean=True)
         return None if total is None else total.sum
 
-    def _total_of_rows(
-        self, output: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False
-    ) -> Total | None:
-        """Return the total of logits by blocks of rows, where they are many; for the ``mean`` its sum is divided
-        already."""
-        if self.output_form != "logits" or not has_fast_rows(output, target, weight):
+    def fast_weighted_mean(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        if self.output_form == "logits" and has_fast_rows(output, target, weight):
             return None
+        total = self._total_of_few(output, target, weight, mean=True)
+        return None if total is None else total.sum
+
+    def _fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False) -> Total | None:
+        """Return the total of logits by blocks of rows, where they are many, else in few operations; for the ``mean``
+        its sum is divided already."""
+        if self.output_form != "logits" or not has_fast_rows(output, target, weight):
+            return self._total_of_few(output, target, weight, mean=mean)
         formula = JensenShannon(target, self.target_form, self.items, mixture=self.mixture)
         return total_over_distributions(formula, output, weight, mean=mean)
+
+    def _total_of_few(self, output: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool) -> Total | None:
+        batch = small_batch(output, target, weight, (self.output_form, self.target_form), mean=mean)
+        if batch is None:
+            return None
+
+        def definition(log_probs: Tensor) -> Tensor:
+            return js_divergence(log_probs, log_probabilities(target, self.target_form), mixture=self.mixture)
+
+        return small_jensen_shannon(batch, definition, mixture=self.mixture)

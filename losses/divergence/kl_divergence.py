@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -24,9 +22,9 @@ from losses.extend import (
     register,
     widened,
 )
-from losses.ops.eager import is_eager, may_read
 from losses.ops.elementwise.divergence import ForwardKL, ReverseKL, total_over_distributions
 from losses.ops.elementwise.rows import has_fast_rows
+from losses.ops.elementwise.small_divergence import small_batch, small_forward_kl
 from losses.ops.numerics.log_space import floored_beside, log_probabilities, relative_entropy
 
 
@@ -133,26 +131,23 @@ class KLDivergenceLoss(Loss):
     def fast_total(
         self, output: Tensor | Distribution, target: Tensor | Distribution, weight: Tensor | None
     ) -> Total | None:
-        return self._total_of_rows(output, target, weight)
+        return self._fast_total(output, target, weight)
 
     def fast_mean(self, output: Tensor | Distribution, target: Tensor | Distribution) -> Tensor | None:
-        total = self._total_of_rows(output, target, None, mean=True)
-        return self._fused_mean(output, target) if total is None else total.sum
+        total = self._fast_total(output, target, None, mean=True)
+        return None if total is None else total.sum
 
-    def _fused_mean(self, output: Tensor | Distribution, target: Tensor | Distribution) -> Tensor | None:
-        """Return the mean by torch's function, where it means the same: probabilities weigh a softmax, and nothing is
-        impossible."""
-        if self.direction != "forward" or self.temperature != 1 or self.target_form != "probs":
+    def fast_weighted_mean(
+        self, output: Tensor | Distribution, target: Tensor | Distribution, weight: Tensor
+    ) -> Tensor | None:
+        if not (isinstance(output, Tensor) and isinstance(target, Tensor)) or self._goes_in_blocks(
+            output, target, weight
+        ):
             return None
-        if not (isinstance(output, Tensor) and isinstance(target, Tensor)) or self.output_form == "probs":
-            return None
-        if target.requires_grad or not target.numel() or not (is_eager(output, target) and may_read(output)):
-            return None
-        log_probs = output.log_softmax(-1) if self.output_form == "logits" else output
-        total = F.kl_div(log_probs, target, reduction="sum")
-        return total / (target.numel() // target.shape[-1]) if math.isfinite(total.item()) else None
+        total = self._total_of_few(output, target, weight, mean=True)
+        return None if total is None else total.sum
 
-    def _total_of_rows(
+    def _fast_total(
         self,
         output: Tensor | Distribution,
         target: Tensor | Distribution,
@@ -160,15 +155,24 @@ class KLDivergenceLoss(Loss):
         *,
         mean: bool = False,
     ) -> Total | None:
-        """Return the total of logits by blocks of rows, where they are many; for the ``mean`` its sum is divided
-        already."""
-        if self.output_form != "logits" or not (isinstance(output, Tensor) and isinstance(target, Tensor)):
+        """Return the total of logits by blocks of rows, where they are many, else by torch's function; for the ``mean``
+        its sum is divided already."""
+        if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
             return None
-        if not has_fast_rows(output, target, weight):
-            return None
+        if not self._goes_in_blocks(output, target, weight):
+            return self._total_of_few(output, target, weight, mean=mean)
         kind = ForwardKL if self.direction == "forward" else ReverseKL
         formula = kind(target, self.target_form, self.items, temperature=self.temperature)
         return total_over_distributions(formula, output, weight, mean=mean)
+
+    def _goes_in_blocks(self, output: Tensor, target: Tensor, weight: Tensor | None) -> bool:
+        return self.output_form == "logits" and has_fast_rows(output, target, weight)
+
+    def _total_of_few(self, output: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool) -> Total | None:
+        if self.direction != "forward" or self.temperature != 1:
+            return None
+        batch = small_batch(output, target, weight, (self.output_form, self.target_form), mean=mean)
+        return None if batch is None else small_forward_kl(batch)
 
     def _of_objects(self, output: Distribution, target: Distribution) -> Tensor:
         if self.temperature != 1:

@@ -22,7 +22,7 @@ class Absolutes(losses.MAELoss):
 
 
 class Entropies(losses.CrossEntropyLoss):
-    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
+    fast_mean, fast_weighted_mean, fast_total = Loss.fast_mean, Loss.fast_weighted_mean, Loss.fast_total
 
 
 class PairCosts(losses.ContrastiveLoss):

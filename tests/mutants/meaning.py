@@ -79,7 +79,7 @@ class WrongSide(losses.HingeLoss):
 class SwappedDirection(losses.KLDivergenceLoss):
     """Is KL(output, target) where KL(target, output) was asked for."""
 
-    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
+    fast_mean, fast_weighted_mean, fast_total = Loss.fast_mean, Loss.fast_weighted_mean, Loss.fast_total
 
     def items(self, output: Tensor, target: Tensor) -> Tensor:
         return type(self).__base__(direction="reverse").items(output, target)
@@ -88,7 +88,7 @@ class SwappedDirection(losses.KLDivergenceLoss):
 class MeanOverOutcomes(losses.KLDivergenceLoss):
     """Divides by outcomes too, as torch's reduction="mean" does where its "batchmean" is the divergence."""
 
-    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
+    fast_mean, fast_weighted_mean, fast_total = Loss.fast_mean, Loss.fast_weighted_mean, Loss.fast_total
 
     def denominators(self, items: Tensor, output: Tensor, target: Tensor) -> Tensor:
         return torch.full_like(items, output.shape[-1])

@@ -180,7 +180,7 @@ class ReferenceIsTheBatch(WithContext):
 class ItemsInOneRow(losses.CrossEntropyLoss):
     """Gives items without the shape of samples and positions."""
 
-    fast_mean, fast_total = Loss.fast_mean, Loss.fast_total
+    fast_mean, fast_weighted_mean, fast_total = Loss.fast_mean, Loss.fast_weighted_mean, Loss.fast_total
 
     def items(self, logits: Tensor, target: Tensor) -> Tensor:
         return super().items(logits, target).flatten()

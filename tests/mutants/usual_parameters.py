@@ -44,7 +44,8 @@ class IgnoredAreSmoothed(losses.CrossEntropyLoss):
         ignored = target == self.ignore_index if not target.dtype.is_floating_point else torch.zeros_like(items).bool()
         return items + self.label_smoothing * ignored * -logits.log_softmax(1).mean(1)
 
-    fast_total, fast_mean = losses.Loss.fast_total, losses.Loss.fast_mean
+    fast_mean, fast_weighted_mean = losses.Loss.fast_mean, losses.Loss.fast_weighted_mean
+    fast_total = losses.Loss.fast_total
 
 
 class IgnoredCountInZLoss(losses.CrossEntropyLoss):
@@ -56,7 +57,8 @@ class IgnoredCountInZLoss(losses.CrossEntropyLoss):
         )
         return plain.items(logits, target) + self.z_loss * logits.logsumexp(1).square()
 
-    fast_total, fast_mean = losses.Loss.fast_total, losses.Loss.fast_mean
+    fast_mean, fast_weighted_mean = losses.Loss.fast_mean, losses.Loss.fast_weighted_mean
+    fast_total = losses.Loss.fast_total
 
 
 class WeightsTwice(losses.CrossEntropyLoss):
@@ -96,7 +98,8 @@ class SmoothingOverTheOthers(losses.CrossEntropyLoss):
         harder = losses.CrossEntropyLoss(label_smoothing=smoothing, class_weight=self.class_weight)
         return harder.items(logits, target)
 
-    fast_total, fast_mean = losses.Loss.fast_total, losses.Loss.fast_mean
+    fast_mean, fast_weighted_mean = losses.Loss.fast_mean, losses.Loss.fast_weighted_mean
+    fast_total = losses.Loss.fast_total
 
 
 class LeftBehind(losses.CrossEntropyLoss):
@@ -129,6 +132,9 @@ class InTheDtypeOfTheList(losses.CrossEntropyLoss):
         if self.class_weight is None:
             return super().items(logits, target)
         return super().items(logits.to(self.class_weight.dtype), target).to(logits.dtype)
+
+    fast_mean, fast_weighted_mean = losses.Loss.fast_mean, losses.Loss.fast_weighted_mean
+    fast_total = losses.Loss.fast_total
 
 
 class SomebodyElses(losses.CrossEntropyLoss):

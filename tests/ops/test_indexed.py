@@ -118,11 +118,11 @@ def test_indices_equal_gathered_rows(
         weight = torch.linspace(0, 2, size, dtype=torch.float64) if weighted else None
         with gathered():
             expected = answers(loss, batch, weight)
-        require_alike(answers(loss, batch, weight), expected, 1e-11)
+        require_alike(answers(loss, batch, weight), expected, 1e-12)
         with several_blocks():
-            require_alike(answers(loss, batch, weight), expected, 1e-11)
+            require_alike(answers(loss, batch, weight), expected, 1e-12)
         with block_sizes(strip=50, exact=0):
-            require_alike(answers(loss, batch, weight), expected, 1e-11)
+            require_alike(answers(loss, batch, weight), expected, 1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -131,7 +131,7 @@ def test_few_indices_equal_gathered_rows(name: str, length: int) -> None:
     loss, batch = losses.create(name), mined(40, length=length, few=True)
     with gathered():
         expected = answers(loss, batch)
-    require_alike(answers(loss, batch), expected, 1e-11)
+    require_alike(answers(loss, batch), expected, 1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)

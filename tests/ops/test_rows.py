@@ -1,7 +1,8 @@
-"""Sums over rows of scores in blocks equal their definition, in value and gradient."""
+"""Sums over rows of scores, in blocks and in few operations, equal their definition, in value and gradient."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,9 +13,12 @@ from torch import Tensor
 
 import losses
 from losses.ops.elementwise.rows import RowSum
+from losses.ops.numerics.softmax import log_softmax
 from losses.ops.tiles.sizes import block_sizes
+from tests.operations import operations
 
 LEAST = ("rows_in_blocks", "rows_in_blocks_of_classes", "rows_in_blocks_fused")
+Way = Callable[[], AbstractContextManager[None]]
 CLASS_WEIGHT = [1.0, 2.0, 0.0, 0.5, 3.0]
 OPTIONS: list[dict[str, Any]] = [
     {},
@@ -40,9 +44,24 @@ def in_blocks(elements: int = 1 << 19) -> Iterator[None]:
 
 
 @contextmanager
-def by_definition() -> Iterator[None]:
-    with block_sizes(**dict.fromkeys(LEAST, 1 << 60)):
+def in_few_operations(*, columns: bool) -> Iterator[None]:
+    """Let no batch go through blocks, and turn narrow rows to columns or not."""
+    with block_sizes(**dict.fromkeys(LEAST, 1 << 60), narrow_rows=0 if columns else 1 << 60):
         yield
+
+
+WAYS = {
+    "blocks": partial(in_blocks, 31),
+    "columns": partial(in_few_operations, columns=True),
+    "rows": partial(in_few_operations, columns=False),
+}
+in_every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+
+
+def by_definition(loss: losses.Loss, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return the loss by the definition, over all items."""
+    total = loss._on_accepted(loss.definition_total, output, target, weight)
+    return total.mean() if loss.reduction == "mean" else total.sum
 
 
 def both(loss: Any, output: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -56,11 +75,11 @@ def both(loss: Any, output: Tensor, target: Tensor, weight: Tensor | None = None
 def require_equal_to_definition(
     loss: Any, output: Tensor, target: Tensor, weight: Tensor | None = None, elements: int = 31
 ) -> None:
-    with by_definition():
-        expected = both(loss, output, target, weight)
-    with in_blocks(elements):
-        found = both(loss, output, target, weight)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
+    expected = both(partial(by_definition, loss), output, target, weight)
+    for way in (partial(in_blocks, elements), WAYS["columns"], WAYS["rows"]):
+        with way():
+            found = both(loss, output, target, weight)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
 
 
 def drawn(shape: tuple[int, ...], seed: int = 0, scale: float = 3.0) -> Tensor:
@@ -164,18 +183,20 @@ def test_any_strides(name: str) -> None:
 
 
 @pytest.mark.parametrize("parameters", [*({"name": "ce"} | each for each in OPTIONS), *DIVERGENCES], ids=str)
-def test_second_derivatives(parameters: dict[str, Any]) -> None:
+@in_every_way
+def test_second_derivatives(way: Way, parameters: dict[str, Any]) -> None:
     loss, logits = losses.create(**parameters), drawn((6, 5)).requires_grad_()
     target, weight = drawn((6, 5), 1).softmax(1), drawn((6,), 2).abs()
-    with in_blocks(31):
+    with way():
         torch.autograd.gradgradcheck(lambda logits: loss(logits, target), logits)
         torch.autograd.gradgradcheck(lambda logits: loss(logits, target, weight=weight), logits)
 
 
 @pytest.mark.parametrize("name", ["ce", "kl", "js"])
-def test_a_graph_that_is_kept_gives_the_same_gradient_again(name: str) -> None:
+@in_every_way
+def test_a_graph_that_is_kept_gives_the_same_gradient_again(way: Way, name: str) -> None:
     logits, target = drawn((6, 5)).requires_grad_(), drawn((6, 5), 1).softmax(1)
-    with in_blocks(31):
+    with way():
         value = losses.create(name)(logits, target, weight=drawn((6,), 2).abs())
     (first,) = torch.autograd.grad(value, logits, torch.tensor(2.0, dtype=torch.float64), retain_graph=True)
     copy = first.clone()
@@ -188,33 +209,36 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_again(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ce", "kl", "js"])
 @pytest.mark.parametrize("of", ["target", "weight"])
-def test_targets_and_weights_receive_their_gradient(name: str, of: str) -> None:
+@in_every_way
+def test_targets_and_weights_receive_their_gradient(way: Way, name: str, of: str) -> None:
     logits, probs, weight = drawn((6, 5)), drawn((6, 5), 1).softmax(1), drawn((6,), 2).abs()
     wanted = (probs if of == "target" else weight).requires_grad_()
     loss = losses.create(name)
-    with by_definition():
-        (expected,) = torch.autograd.grad(loss(logits, probs, weight=weight), wanted)
-    with in_blocks(31):
+    (expected,) = torch.autograd.grad(by_definition(loss, logits, probs, weight), wanted)
+    with way():
         (found,) = torch.autograd.grad(loss(logits, probs, weight=weight), wanted)
     torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("name", ["ce", "kl", "js"])
-def test_no_gradient_is_made_where_none_is_wanted(name: str) -> None:
+@in_every_way
+def test_no_gradient_is_made_where_none_is_wanted(way: Way, name: str) -> None:
     target = drawn((6, 5), 1).softmax(1)
-    with in_blocks(31), torch.no_grad():
+    with way(), torch.no_grad():
         assert not losses.create(name)(drawn((6, 5)).requires_grad_(), target).requires_grad
-    with in_blocks(31):
+    with way():
         value = losses.create(name)(drawn((6, 5)), target)
         assert not value.requires_grad
         with_graph = losses.create(name)(drawn((6, 5)).requires_grad_(), target)
     torch.testing.assert_close(value, with_graph.detach())
 
 
-def test_batched_gradients_are_each_their_own() -> None:
+@in_every_way
+@pytest.mark.parametrize("name", ["ce", "kl", "js"])
+def test_batched_gradients_are_each_their_own(way: Way, name: str) -> None:
     logits = drawn((6, 5)).requires_grad_()
-    with in_blocks(31):
-        value = losses.create("ce")(logits, torch.arange(6) % 5)
+    with way():
+        value = losses.create(name)(logits, drawn((6, 5), 1).softmax(1), weight=drawn((6,), 2).abs())
     factors = torch.tensor([1.0, 2.0], dtype=torch.float64)
     (found,) = torch.autograd.grad(value, logits, factors, is_grads_batched=True, retain_graph=True)
     (one,) = torch.autograd.grad(value, logits)
@@ -222,9 +246,10 @@ def test_batched_gradients_are_each_their_own() -> None:
 
 
 @pytest.mark.parametrize("name", ["ce", "kl", "js"])
-def test_tiny_weights_keep_their_digits(name: str) -> None:
+@in_every_way
+def test_tiny_weights_keep_their_digits(way: Way, name: str) -> None:
     logits, target, weight = drawn((6, 5)).float(), drawn((6, 5), 1).softmax(1).float(), torch.full((6,), 1e-30)
-    with in_blocks(31):
+    with way():
         _, heavy = both(losses.create(name), logits, target, weight * 1e30)
         _, light = both(losses.create(name), logits, target, weight)
     torch.testing.assert_close(light, heavy)
@@ -247,10 +272,11 @@ def test_large_batches_go_through_blocks(name: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "kl_divergence", "js_divergence"])
-def test_a_gradient_that_was_handed_out_is_nobody_elses(name: str) -> None:
+@in_every_way
+def test_a_gradient_that_was_handed_out_is_nobody_elses(way: Way, name: str) -> None:
     logits = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
     target = torch.randn(6, 5, dtype=torch.float64).softmax(1)
-    with in_blocks(1):
+    with way():
         value = losses.create(name)(logits, target)
     (first,) = torch.autograd.grad(value, logits, retain_graph=True)
     expected = first.clone()
@@ -259,3 +285,65 @@ def test_a_gradient_that_was_handed_out_is_nobody_elses(name: str) -> None:
     torch.testing.assert_close(second, expected)
     torch.autograd.grad(value, logits, torch.tensor(-3.0, dtype=torch.float64))
     torch.testing.assert_close(second, expected)
+
+
+FEW = {
+    "probabilities": ("ce", {}, None, True, 16),
+    "class weights": ("ce", {"class_weight": [1.0, 2.0] * 5}, None, False, 14),
+    "smoothing": ("ce", {"label_smoothing": 0.1}, None, False, 22),
+    "z-loss": ("ce", {"z_loss": 0.1}, None, False, 30),
+    "weights": ("ce", {}, 1.0, False, 24),
+    "KL": ("kl", {}, None, True, 11),
+    "KL with weights": ("kl", {}, 1.0, True, 20),
+    "JS": ("js", {}, None, True, 19),
+    "JS with weights": ("js", {}, 1.0, True, 27),
+}
+
+
+@pytest.mark.parametrize(("name", "parameters", "weight", "soft", "most"), FEW.values(), ids=FEW)
+def test_small_batches_take_few_operations(
+    name: str, parameters: dict[str, Any], weight: float | None, soft: bool, most: int
+) -> None:
+    """Those that turn rows to columns and back are among them."""
+    logits = drawn((128 if name == "ce" else 64, 10)).float().requires_grad_()
+    target = drawn((*logits.shape,), 1).softmax(1).float()
+    loss, weights = losses.create(name, **parameters), None if weight is None else torch.full((len(logits),), weight)
+    batch = logits, target if soft else target.argmax(1)
+    loss(*batch, weight=weights)  # the first batch is inspected
+    assert operations(lambda: loss(*batch, weight=weights)) <= most
+
+
+@pytest.mark.parametrize("shape", [(200, 10), (200, 15), (1, 3), (0, 3), (3, 40), (5, 3, 4)], ids=str)
+@pytest.mark.parametrize("dim", [-1, 1, 0])
+def test_log_softmax_is_that_of_torch(shape: tuple[int, ...], dim: int) -> None:
+    scores = drawn(shape)
+    if dim == 0 and shape[0] == 0:
+        return
+    scores[..., :1] = -torch.inf
+    with WAYS["columns"]():
+        found = log_softmax(scores, dim)
+    torch.testing.assert_close(found, scores.log_softmax(dim), rtol=1e-14, atol=1e-14, equal_nan=True)
+
+
+@in_every_way
+@pytest.mark.parametrize("name", ["ce", "kl", "js"])
+def test_what_weighs_nothing_is_not_looked_at(way: Way, name: str) -> None:
+    logits, target, weight = drawn((6, 5)), drawn((6, 5), 1).softmax(1), torch.ones(6, dtype=torch.float64)
+    weight[2] = 0
+    with way():
+        expected = both(losses.create(name), logits, target, weight)
+        logits[2], target[2] = torch.nan, torch.nan
+        loss = losses.create(name)
+        loss(drawn((6, 5)), drawn((6, 5), 1).softmax(1))
+        found = both(loss, logits, target, weight)
+    torch.testing.assert_close(found, expected)
+
+
+@in_every_way
+@pytest.mark.parametrize("parameters", OPTIONS, ids=str)
+def test_class_weights_that_add_up_to_nothing_give_a_mean_of_nothing(way: Way, parameters: dict[str, Any]) -> None:
+    loss = losses.create("ce", **parameters | {"class_weight": [1e-39] * 5})
+    with way():
+        value, gradient = both(loss, drawn((6, 5)).float(), torch.arange(6) % 5)
+    assert value == 0
+    assert not gradient.any()

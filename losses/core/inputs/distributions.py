@@ -37,17 +37,19 @@ class Distributions(Kind):
         return self.ask(loss, "output_form"), self.ask(loss, "target_form")
 
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
-        check.require_tensor(output=output, target=target)
+        if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
+            check.require_tensor(output=output, target=target)
         if output.ndim == 0 or output.shape[-1] == 0:
             raise InputError(
                 f"output must be distributions along a last dimension (..., K) with K > 0, got {check.shown(output)}"
             )
-        check.require_same_shape(output=output, target=target)
-        check.require_floating(output=output, target=target)
-        output, target = (
-            widened_probabilities(tensor) if form == "probs" else widened(tensor)
-            for tensor, form in zip((output, target), self.forms(loss), strict=True)
-        )
+        if output.shape != target.shape:
+            check.require_same_shape(output=output, target=target)
+        if not (output.dtype.is_floating_point and target.dtype.is_floating_point):
+            check.require_floating(output=output, target=target)
+        output_form, target_form = self.forms(loss)
+        output = widened_probabilities(output) if output_form == "probs" else widened(output)
+        target = widened_probabilities(target) if target_form == "probs" else widened(target)
         return Batch(output, matched(target, output))
 
     def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
@@ -68,10 +70,10 @@ class Distributions(Kind):
                 )
 
     def mask(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
-        output_form, target_form = self.forms(loss)
         weight = expanded(weight, output.shape[:-1])
         if hides_nothing(weight):
             return Batch(output, target)
+        output_form, target_form = self.forms(loss)
         return Batch(
             uniform_where_masked(output, weight, output_form), uniform_where_masked(target, weight, target_form)
         )

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from losses.ops.elementwise.rows import Definition, RowBlock, RowFormula, has_fast_rows, shifted, subtract_multiple
+from losses.ops.numerics.softmax import WIDE
 from losses.ops.tiles.sizes import sizes
-
-WIDE = 16  # classes from which torch's softmax is faster than its passes one by one
 
 
 class Options(NamedTuple):
@@ -173,8 +172,6 @@ class SoftCrossEntropy(RowFormula):
 def has_fast_classes(logits: Tensor, target: Tensor, *weights: Tensor | None, fused: bool) -> bool:
     """Return whether blocks of rows pay for a cross-entropy, which torch may have a ``fused`` function for: of narrow
     rows it makes little."""
-    if logits.shape[1] < WIDE:
-        least = sizes().rows_in_blocks
-    else:
-        least = sizes().rows_in_blocks_fused if fused else sizes().rows_in_blocks_of_classes
+    fused_pays = fused and logits.shape[1] >= WIDE
+    least = sizes().rows_in_blocks_fused if fused_pays else sizes().rows_in_blocks_of_classes
     return has_fast_rows(logits, target, *weights, least=least)

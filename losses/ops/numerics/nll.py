@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from losses.core.torch_private import may_read, operation
 
-FORWARD = operation("nll_loss_forward")
+FORWARD, FORWARD_OF_IMAGES = operation("nll_loss_forward"), operation("nll_loss2d_forward")
 MEAN = 1  # torch's number for reduction="mean"
 
 
-def nll_mean(log_probs: Tensor, target: Tensor, ignore_index: int) -> Tensor | None:
-    """Return the mean of -log_probs ``(N, C)`` at the target ``(N,)``, 0 where everything is ignored; ``None`` if this
-    torch lacks the operation."""
-    if FORWARD is None:
+def nll_mean(log_probs: Tensor, target: Tensor, ignore_index: int, class_weight: Tensor | None = None) -> Tensor | None:
+    """Return the mean of -log_probs ``(N, C, ...)`` at the target ``(N, ...)``, 0 where everything is ignored; ``None``
+    if this torch lacks the operation, or it may not be what is asked for: of nothing, or of classes of weight 0."""
+    if class_weight is None and may_read(log_probs):
+        mean = F.nll_loss(log_probs, target, ignore_index=ignore_index)
+        return mean if math.isfinite(mean.item()) else None
+    if class_weight is not None and (class_weight.requires_grad or not may_read(log_probs)):
         return None
-    mean: Tensor
-    mean, count = FORWARD(log_probs, target, None, MEAN, ignore_index)
+    found = nll_mean_and_count(log_probs, target, ignore_index, class_weight)
+    if found is None:
+        return None
+    mean, count = found
+    if class_weight is not None:
+        return mean if can_divide(count) and math.isfinite(mean.item()) else None
     # With nothing counted the gradient is 0 already and only the value is 0/0: set it where autograd need not look.
-    if not may_read(count) or not float(count):
-        mean.detach().masked_fill_(count.logical_not(), 0)
+    mean.detach().masked_fill_(count.logical_not(), 0)
     return mean
+
+
+def nll_mean_and_count(
+    log_probs: Tensor, target: Tensor, ignore_index: int, class_weight: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
+    """Return the mean as it is, and what it was divided by: how many are not ignored, or what their classes weigh."""
+    forward = FORWARD if target.ndim == 1 else FORWARD_OF_IMAGES
+    if forward is None:
+        return None
+    if target.ndim not in (1, 3):  # an image of one column
+        log_probs, target = log_probs.flatten(2).unsqueeze(-1), target.flatten(1).unsqueeze(-1)
+    found: tuple[Tensor, Tensor] = forward(log_probs, target, class_weight, MEAN, ignore_index)
+    return found
+
+
+def can_divide(denominator: Tensor) -> bool:
+    """Return whether a denominator is large enough to divide by."""
+    return float(denominator) >= torch.finfo(denominator.dtype).tiny

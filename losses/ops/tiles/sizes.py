@@ -45,6 +45,8 @@ class BlockSizes:
     """Likewise for a cross-entropy that torch has no fused function for."""
     rows_in_blocks_fused: int = 1 << 19
     """Likewise for one that it has."""
+    narrow_rows: int = 1 << 10
+    """Scores of a batch from which rows of a few classes are turned to columns for a softmax."""
     row_elements: int = 1 << 19
     """Of all buffers of a block of rows, its gradient among them: they stay in a cache together."""
 

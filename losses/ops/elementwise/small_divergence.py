@@ -1,0 +1,135 @@
+"""Sums of divergences over distributions that are too few for blocks, in few operations.
+
+Where an impossible outcome makes the sum infinite or NaN there is ``None`` in place of it: the definitions say then
+what it counts as.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from losses.core.parameters import DistributionForm
+from losses.core.reduction import Total, expanded
+from losses.ops.derivatives import is_asked_again, plain_gradients
+from losses.ops.eager import is_dual, may_read
+from losses.ops.numerics.nll import can_divide
+from losses.ops.numerics.softmax import inner_product, log_softmax
+
+
+class SmallBatch(NamedTuple):
+    """Log-probabilities against probabilities ``(..., C)``, and how the divergences ``(...)`` are added up."""
+
+    log_probs: Tensor
+    target: Tensor
+    factors: Tensor | float
+    """What every divergence is multiplied by in the sum, beside each of its outcomes."""
+    denominator: Tensor | int
+    """Of the mean."""
+
+    def total(self, value: Tensor) -> Total | None:
+        """Return the total with that sum, if it is finite."""
+        return Total(value, self.denominator) if math.isfinite(value.item()) else None
+
+
+def small_batch(
+    output: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    forms: tuple[DistributionForm, DistributionForm],
+    *,
+    mean: bool,
+) -> SmallBatch | None:
+    """Return a batch if it can be summed up so.
+
+    Args:
+        output: distributions ``(..., C)``.
+        target: likewise.
+        weight: of every distribution, or one for each of their leading indices.
+        forms: of both.
+        mean: the sum is to be divided already.
+    """
+    if forms[0] == "probs" or not may_read(output) or not target.numel():
+        return None
+    if target.requires_grad or (weight is not None and weight.requires_grad):
+        return None
+    number = target.numel() // target.shape[-1]
+    factors: Tensor | float = 1 / number if mean else 1.0
+    denominator: Tensor | int = number
+    if weight is not None:
+        factors = expanded(weight, target.shape[:-1])
+        denominator = factors.sum()
+        if mean and not can_divide(denominator):
+            return None
+        factors = (factors / denominator if mean else factors).unsqueeze(-1).expand_as(target)
+    log_probs = log_softmax(output, -1) if forms[0] == "logits" else output
+    if forms[1] != "probs":
+        target = target.exp() if forms[1] == "log_probs" else target.softmax(-1)
+    return SmallBatch(log_probs, target, factors, denominator)
+
+
+def small_forward_kl(batch: SmallBatch) -> Total | None:
+    """Return the total of KL of the target from the output."""
+    log_probs, target, factors, _ = batch
+    if isinstance(factors, Tensor):
+        return batch.total(inner_product(F.kl_div(log_probs, target, reduction="none"), factors))
+    return batch.total(F.kl_div(log_probs, target, reduction="sum") * factors)
+
+
+def small_jensen_shannon(batch: SmallBatch, definition: Callable[[Tensor], Tensor], *, mixture: float) -> Total | None:
+    """Return the total of the Jensen-Shannon divergence.
+
+    Args:
+        batch: output and target.
+        definition: from log-probabilities to the divergences ``(...)``, as a plain composition.
+        mixture: fraction of the target.
+    """
+    if is_dual(batch.log_probs) or is_dual(batch.target):
+        return None
+    value: Tensor = JensenShannonSum.apply(definition, *batch[:3], mixture)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    return batch.total(value)
+
+
+class JensenShannonSum(torch.autograd.Function):
+    r"""The sum of Jensen-Shannon divergences times factors.
+
+    With :math:`m = (1 - \pi) p + \pi t` a divergence is :math:`(1 - \pi) \sum_c p_c \log (p_c / m_c) + \pi \sum_c t_c
+    \log (t_c / m_c)`, and its derivative by :math:`\log p_c` is :math:`(1 - \pi)\, p_c \log (p_c / m_c)`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        definition: Callable[[Tensor], Tensor],
+        log_probs: Tensor,
+        target: Tensor,
+        factors: Tensor | float,
+        mixture: float,
+    ) -> Tensor:
+        probs = log_probs.exp()
+        middle = torch.lerp(probs, target, mixture).clamp_(min=torch.finfo(probs.dtype).tiny)
+        of_target = torch.xlogy(target, target / middle)
+        slopes = probs.mul_(log_probs - middle.log_()).mul_(1 - mixture)
+        items = torch.add(slopes, of_target, alpha=mixture)
+        ctx.definition, ctx.factors = definition, factors
+        ctx.save_for_backward(log_probs, slopes)
+        return items.sum() * factors if isinstance(factors, float) else inner_product(items, factors)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        log_probs, slopes = ctx.saved_tensors
+        if is_asked_again(gradient):
+            (found,) = plain_gradients(partial(times, ctx.definition, ctx.factors), gradient, log_probs)
+            return None, found, None, None, None
+        return None, slopes * (ctx.factors * gradient), None, None, None
+
+
+def times(definition: Callable[[Tensor], Tensor], factors: Tensor | float, log_probs: Tensor) -> Tensor:
+    """Return the same sum as a plain composition."""
+    return (definition(log_probs) * (factors[..., 0] if isinstance(factors, Tensor) else factors)).sum()
