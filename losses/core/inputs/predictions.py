@@ -212,16 +212,7 @@ class Logits(Kind):
         if target.dtype.is_floating_point:
             check.require_distributions(1, target=target)
             return
-        wrong = (target < 0) | (target >= output.shape[1])
-        ignored = self.ask(loss, "ignore_index")
-        if ignored is not None:
-            wrong &= target != ignored
-        if bool(wrong.any()):
-            spared = "" if ignored is None else f" (or ignore_index={ignored})"
-            raise InputError(
-                f"target holds class {int(target[wrong][0])}, logits have {output.shape[1]} classes; "
-                f"indices run from 0 to {output.shape[1] - 1}{spared}"
-            )
+        require_classes(target, output.shape[1], self.ask(loss, "ignore_index"))
 
     def mask(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
         weight = expanded(weight, positions(output))
@@ -309,6 +300,19 @@ class ClassIndices(Logits):
 
     def _targets(self, labels: Tensor, one_hot: Tensor) -> tuple[Tensor, ...]:
         return (labels,)
+
+
+def require_classes(target: Tensor, classes: int, ignored: int | None) -> None:
+    """Raise unless class indices lie within the classes, or are those of positions that are ignored."""
+    wrong = (target < 0) | (target >= classes)
+    if ignored is not None:
+        wrong &= target != ignored
+    if bool(wrong.any()):
+        spared = "" if ignored is None else f" (or ignore_index={ignored})"
+        raise InputError(
+            f"target holds class {int(target[wrong][0])}, logits have {classes} classes; "
+            f"indices run from 0 to {classes - 1}{spared}"
+        )
 
 
 def positions(logits: Tensor) -> tuple[int, ...]:
