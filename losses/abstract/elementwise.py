@@ -78,24 +78,7 @@ class ElementwiseLoss(Loss):
         fused = self.fused(output, target, "mean")
         return self.items(output, target).mean() if fused is None else fused
 
-    def hides_by_itself(self, output: Any, target: Any, weight: Tensor) -> bool:
-        return self.reduction != "none" and self._counts_elements and self._hides_with_zeros
-
-    def _formula_for(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Formula | None:
-        """Return the formula to sum a batch by in blocks, if that is worth while."""
-        if not self._has_formula or not suits_blocks(output, target, weight, fused=self._has_fused):
-            return None
-        return self.block_formula()
-
-    def _value(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        if weight is not None and self.reduction == "mean":
-            mean = self._fast_weighted_mean(output, target, weight)
-            if mean is not None:
-                return mean
-        return super()._value(output, target, weight)
-
-    def _fast_weighted_mean(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
-        """Return the mean in few steps, if it is one of blocks, or nothing in it has to be hidden."""
+    def fast_weighted_mean(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
         if not (self._has_formula and self._counts_elements and self._hides_with_zeros and may_read(output)):
             return None
         formula = self._formula_for(output, target, weight)
@@ -107,6 +90,15 @@ class ElementwiseLoss(Loss):
         mean = total / whole
         # then items and their derivatives are finite, and weights of 0 make 0 of them
         return mean if math.isfinite(mean.item()) and whole.item() >= torch.finfo(whole.dtype).tiny else None
+
+    def hides_by_itself(self, output: Any, target: Any, weight: Tensor) -> bool:
+        return self.reduction != "none" and self._counts_elements and self._hides_with_zeros
+
+    def _formula_for(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Formula | None:
+        """Return the formula to sum a batch by in blocks, if that is worth while."""
+        if not self._has_formula or not suits_blocks(output, target, weight, fused=self._has_fused):
+            return None
+        return self.block_formula()
 
     def _weighted_total(self, output: Tensor, target: Tensor, weight: Tensor) -> Total:
         """Return the total of a batch that was not masked yet."""
