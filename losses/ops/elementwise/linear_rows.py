@@ -25,9 +25,9 @@ from losses.core.outputs import LinearLogits
 from losses.core.precision import accumulated
 from losses.core.reduction import expanded, weighted
 from losses.core.torch_private import may_read
-from losses.ops.derivatives import is_asked_again, plain_gradients
+from losses.ops.derivatives import chained, is_asked_again, plain_gradients
 from losses.ops.eager import is_eager
-from losses.ops.elementwise.rows import Buffers, RowBlock, RowFormula, chained, values_by_definition
+from losses.ops.elementwise.rows import Buffers, RowBlock, RowFormula, values_by_definition
 from losses.ops.tiles.sizes import sizes
 from losses.ops.tiles.whole_batch import normalised
 
