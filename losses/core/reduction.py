@@ -145,9 +145,9 @@ def read(number: Tensor) -> float:
 
 def expanded(weight: Tensor, shape: Sequence[int]) -> Tensor:
     """Return ``weight`` in the shape of the items: the same shape already, or one weight for each leading index."""
-    require_weight_fits(weight, shape)
-    if weight.ndim == len(shape):
+    if weight.shape == shape:
         return weight
+    require_weight_fits(weight, shape)
     return weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim)).expand(shape)
 
 
