@@ -162,8 +162,8 @@ def parts_in_their_place_add_up(case: Case) -> None:
                 what = f"{size} samples{', weighted' if each is not None else ''}"
                 what += ", in several blocks" if blocks is several_blocks else ""
                 require_near(f"sum of parts of {what}", total.sum, expected.sum)
-                denominators = (torch.as_tensor(one.denominator).double() for one in (total, expected))
-                require_near(f"denominator of parts of {what}", *denominators)
+                found, wanted = (torch.as_tensor(one.denominator).double() for one in (total, expected))
+                require_near(f"denominator of parts of {what}", found, wanted)
                 for got, gradient in zip(gradients_of(total.sum, leaves), gradients, strict=True):
                     require_near(f"gradient of parts of {what}", got, gradient, 1e-7)
 
