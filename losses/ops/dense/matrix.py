@@ -72,7 +72,8 @@ class DenseMatrix:
         """Return the gradients of the first ``(..., N, D)`` and of the second, each ``None`` where none was asked for.
 
         Args:
-            slopes: a derivative by the values ``(..., N, M)``, 0 where a point meets itself; it is overwritten.
+            slopes: a derivative by the values ``(..., N, M)``, 0 where a point meets itself; it is overwritten, as the
+                values are, which have had their use.
             scale: of the slopes.
         """
         if self.measure == "euclidean":
@@ -82,7 +83,9 @@ class DenseMatrix:
         elif self.measure == "cosine":
             scale = -scale
         if self.itself:
-            return self._gradient(slopes + slopes.mT, self.first, self.second, self.lengths, scale), None
+            free = self.values.view_as(slopes) if slopes.numel() == self.values.numel() else None
+            both = torch.add(slopes, slopes.mT, out=free)
+            return self._gradient(both, self.first, self.second, self.lengths, scale), None
         of_first = self._gradient(slopes, self.first, self.second, self.lengths, scale) if self.follows[0] else None
         if not self.follows[1]:
             return of_first, None
