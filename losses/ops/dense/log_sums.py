@@ -87,12 +87,12 @@ def dense_multi_similarity(
     mining_epsilon: float | None,
 ) -> DenseSums:
     """Return the sum of the multi-similarity loss over all anchors, and their number."""
-    above = matrix.values - base
+    above = matrix.at_itself(matrix.values, LOWEST) - base
     positives, others = in_numbers(positive, matrix)
     logits = torch.sub(beta * others, positives, alpha=alpha).mul_(above)
     if mining_epsilon is not None:
         logits.masked_fill_(is_easy(matrix, positive, mining_epsilon), LOWEST)
-    sides = log_sums(matrix.at_itself(logits, LOWEST), positives, others)
+    sides = log_sums(logits, positives, others)
     of_positives, of_negatives = softplus(sides.logarithms).unbind()
     items = torch.add(of_positives / alpha, of_negatives, alpha=1 / beta)
     sums = DenseSums(
@@ -108,7 +108,7 @@ def is_easy(matrix: DenseMatrix, positive: Tensor, epsilon: float) -> Tensor:
     """Return which pairs ``(N, M)`` are not mined, see :func:`losses.metric.multi_similarity.mined`."""
     similarities = matrix.values
     least = torch.where(positive, similarities, torch.inf).amin(1, keepdim=True)
-    most = matrix.at_itself(similarities.masked_fill(positive, -torch.inf), -torch.inf).amax(1, keepdim=True)
+    most = similarities.masked_fill(positive, -torch.inf).amax(1, keepdim=True)
     return torch.where(positive, similarities - epsilon >= most, similarities + epsilon <= least)
 
 
@@ -119,13 +119,13 @@ class TwoLogSums(NamedTuple):
     """``(2, N, 1)``."""
     terms: Tensor
     """What is added up ``(2, N, M)``, over a factor of the row."""
-    totals: Tensor
-    """Of the terms ``(2, N, 1)``."""
+    to_softmax: Tensor
+    """That makes them shares of 1 ``(2, N, 1)``."""
 
     def slopes(self, of_logarithms: Tensor) -> Tensor:
         """Return the derivative by the logits of negatives and minus that by those of positives ``(N, M)``, from one by
         the logarithms ``(2, N, 1)`` or ``(N, 1)``; the terms are overwritten."""
-        of_positives, of_negatives = self.terms.mul_(of_logarithms / self.totals).unbind()
+        of_positives, of_negatives = self.terms.mul_(of_logarithms * self.to_softmax).unbind()
         return of_negatives.sub_(of_positives)
 
 
@@ -138,13 +138,14 @@ def in_numbers(positive: Tensor, matrix: DenseMatrix) -> tuple[Tensor, Tensor]:
 
 def log_sums(logits: Tensor, positives: Tensor, others: Tensor) -> TwoLogSums:
     """Return log(sum(exp(.))) of every row over its positives and over all others, who are which in numbers."""
-    terms = torch.stack([others, positives]).mul_(LOWEST).add_(logits)  # without the one and without the other
+    terms = torch.add(logits, torch.stack([others, positives]), alpha=LOWEST)  # of the one and of the other
     top = terms.amax(2, keepdim=True)
     # numbers near the end of the range are slow to compute with, and beside the largest term, 1, as good as 0
     nothing = math.log(torch.finfo(terms.dtype).tiny) / 2
     terms = torch.threshold_(terms.sub_(top).clamp_(min=nothing).exp_(), 2 * math.exp(nothing), 0)
-    totals = terms.sum(2, keepdim=True)
-    return TwoLogSums(totals.log().add_(top), terms, totals)
+    logarithms = terms.sum(2, keepdim=True).log_().add_(top)
+    # by the logarithms as they are rounded, so that shares are those of the definition to the last digits
+    return TwoLogSums(logarithms, terms, top.sub_(logarithms).exp_())
 
 
 def dense_matches(matrix: DenseMatrix, weight: Tensor | None, *, temperature: float, both: bool) -> DenseSums:

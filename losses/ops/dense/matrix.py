@@ -83,7 +83,9 @@ class DenseMatrix:
         elif self.measure == "cosine":
             scale = -scale
         if self.itself:
-            free = self.values.view_as(slopes) if slopes.numel() == self.values.numel() else None
+            free = None
+            if slopes.numel() == self.values.numel():
+                free = self.values if slopes.ndim == 2 else self.values.view_as(slopes)
             both = torch.add(slopes, slopes.mT, out=free)
             return self._gradient(both, self.first, self.second, self.lengths, scale), None
         of_first = self._gradient(slopes, self.first, self.second, self.lengths, scale) if self.follows[0] else None
