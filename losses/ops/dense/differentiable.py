@@ -51,7 +51,7 @@ def differentiable(
     """
     sums, _, slopes, scale = result
     if mean:
-        value, slopes, scale = mean_of(result)
+        value, slopes, scale = averaged(result)
     elif isinstance(sums, tuple):
         value = torch.tensor(sums, dtype=first.dtype)
         slopes = None if slopes is None else torch.stack([slopes.clamp(min=0), slopes.clamp(max=0)])
@@ -69,7 +69,7 @@ def differentiable(
     return differentiated
 
 
-def mean_of(result: DenseSums) -> tuple[Tensor, Tensor | None, float]:
+def averaged(result: DenseSums) -> tuple[Tensor, Tensor | None, float]:
     """Return the mean, or the sum of two means, with its slopes and their scale."""
     sums, denominators, slopes, scale = result
     if not isinstance(sums, tuple):

@@ -6,7 +6,6 @@ exponential is 0; a row of nothing else has as low a sum, which costs nothing an
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from losses.core.reduction import read
 from losses.ops.dense.differentiable import DenseSums
 from losses.ops.dense.matrix import DenseMatrix
-from losses.ops.numerics.log_space import softplus
+from losses.ops.numerics.log_space import exponentials_below, softplus
 
 LOWEST = -1e30  # in place of -inf, which less itself is NaN
 
@@ -140,9 +139,7 @@ def log_sums(logits: Tensor, positives: Tensor, others: Tensor) -> TwoLogSums:
     """Return log(sum(exp(.))) of every row over its positives and over all others, who are which in numbers."""
     terms = torch.add(logits, torch.stack([others, positives]), alpha=LOWEST)  # of the one and of the other
     top = terms.amax(2, keepdim=True)
-    # numbers near the end of the range are slow to compute with, and beside the largest term, 1, as good as 0
-    nothing = math.log(torch.finfo(terms.dtype).tiny) / 2
-    terms = torch.threshold_(terms.sub_(top).clamp_(min=nothing).exp_(), 2 * math.exp(nothing), 0)
+    terms = exponentials_below(terms.sub_(top))
     logarithms = terms.sum(2, keepdim=True).log_().add_(top)
     # by the logarithms as they are rounded, so that shares are those of the definition to the last digits
     return TwoLogSums(logarithms, terms, top.sub_(logarithms).exp_())

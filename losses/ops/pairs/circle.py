@@ -53,7 +53,7 @@ def circle_of_named(rows: NamedRows, *, margin: float, scale: float) -> Costs:
         absent = times == 0
         pace = far.masked_fill_(absent, 0).add(margin).clamp_(min=0).mul_(scale)
         logits = far.sub_(margin).mul_(pace).masked_fill_(absent, -torch.inf)
-        logarithm, to_softmax = log_sum(logits)
+        logarithm, to_softmax = log_sum(logits, sparse=True)
         sums.append(logarithm)
         factors.append(to_softmax)
         slopes.append(logits.mul_(pace))
