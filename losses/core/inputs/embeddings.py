@@ -48,7 +48,8 @@ class Embeddings(Kind):
         check.require_floating(embeddings=embeddings)
         check.require_integer(labels=labels)
         check.require_same_length(embeddings=embeddings, labels=labels)
-        labels = check.beside(labels, embeddings, "labels").long()
+        labels = check.beside(labels, embeddings, "labels")
+        labels = labels if labels.dtype is torch.long else labels.long()
         return Batch(labelled_batch(widened(embeddings), labels, indices, reference), labels)
 
     def inspect(self, loss: Any, output: LabelledBatch, target: Tensor) -> None:
