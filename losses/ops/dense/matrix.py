@@ -47,6 +47,7 @@ class DenseMatrix:
         self.follows = follows
         self.differentiable = any(self.follows)
         self.lengths: Tensor | None = None
+        self.equal: tuple[Tensor, Tensor] | None = None
         self.other_lengths: Tensor | None = None
         self.is_told = True
         """Whether the product that all is made from tells the points apart."""
@@ -77,6 +78,8 @@ class DenseMatrix:
             scale: of the slopes.
         """
         if self.measure == "euclidean":
+            if self.equal is not None:  # from where there is no direction
+                self.values[self.equal] = torch.inf
             slopes.div_(self.values)
         elif self.measure == "squared_euclidean":
             scale *= 2
@@ -116,8 +119,17 @@ class DenseMatrix:
         limits = squares.unsqueeze(1) + (squares if second is None else torch.linalg.vecdot(self.second, self.second))
         squared = self.at_itself(torch.addmm(limits, self.first, self.second.mT, alpha=-2), torch.inf)
         # nor where squares overflow: infinity less infinity is not above anything
-        self.is_told = float(torch.sub(squared, limits, alpha=self.closeness).amin()) > SMALLEST
+        beyond = torch.sub(squared, limits, alpha=self.closeness)
+        if not float(beyond.amin()) > SMALLEST:
+            self._tell_equal(squared, torch.logical_not(beyond > SMALLEST), first, first if second is None else second)
         self.values = squared.sqrt_() if self.measure == "euclidean" else squared
+
+    def _tell_equal(self, squared: Tensor, close: Tensor, first: Tensor, second: Tensor) -> None:
+        """Write 0 in the place of distances that a product cannot tell, if they are all of points that are equal."""
+        row, column = close.nonzero(as_tuple=True)
+        self.is_told = bool((first.index_select(0, row) == second.index_select(0, column)).all())
+        squared[row, column] = 0
+        self.equal = row, column
 
     def _gradient(self, slopes: Tensor, points: Tensor, others: Tensor, lengths: Tensor | None, scale: float) -> Tensor:
         if lengths is None:  # a derivative w in the direction a - b
