@@ -127,7 +127,8 @@ class DenseMatrix:
     def _tell_equal(self, squared: Tensor, close: Tensor, first: Tensor, second: Tensor) -> None:
         """Write 0 in the place of distances that a product cannot tell, if they are all of points that are equal."""
         row, column = close.nonzero(as_tuple=True)
-        self.is_told = bool((first.index_select(0, row) == second.index_select(0, column)).all())
+        # subtracted, as infinities are not equal
+        self.is_told = bool((first.index_select(0, row) - second.index_select(0, column) == 0).all())
         squared[row, column] = 0
         self.equal = row, column
 
