@@ -23,10 +23,20 @@ from losses.core.data.yaml_scalars import resolved
 from losses.core.docstrings import documentation
 from losses.core.errors import LONGEST, ConfigError, Problem, dotted, listed, quoted, suggestion
 from losses.core.parameters import DeclaredParameter, declared_parameters, model_of
-from losses.core.registry import ALIASES, SPECS, Spec, find, load_plugins
+from losses.core.registry import ALIASES, LIBRARIES, SPECS, Spec, find, load_plugins
 
 if TYPE_CHECKING:
     from losses.core.loss import Loss
+
+
+def of_pytorch_metric_learning(name: str) -> Spec:
+    """Return the record of a loss of pytorch-metric-learning, which is imported here and not before."""
+    from losses.adapters.pml.catalogue import spec_of
+
+    return spec_of(name)
+
+
+LIBRARIES["pml"] = of_pytorch_metric_learning
 
 
 def create(name_or_mapping: str | Mapping[str, Any] | None = None, /, **parameters: Any) -> Loss:
@@ -132,7 +142,7 @@ def keys_of_losses(content: Mapping[str, Any], prefix: str = "", depth: int = 3)
 
 
 def is_name_of_loss(name: object) -> bool:
-    return isinstance(name, str) and (name in SPECS or name in ALIASES)
+    return isinstance(name, str) and (name in SPECS or name in ALIASES or name.partition(".")[0] in LIBRARIES)
 
 
 def read_mapping(path: str | PathLike[str]) -> dict[str, Any]:
@@ -163,13 +173,23 @@ def read_mapping(path: str | PathLike[str]) -> dict[str, Any]:
 def available(family: str | None = None) -> list[str]:
     """Return the names of all losses, or of one family's, in alphabetical order.
 
+    The losses of pytorch-metric-learning are the family ``"pml"``: ``available("pml")`` imports it and lists them. They
+    are not among all losses, for what there is does not depend on another library.
+
     >>> "huber" in available("regression")
+    True
+    >>> "pml.ArcFaceLoss" in available("pml")
     True
     """
     load_plugins()
+    if family == "pml":
+        from losses.adapters.pml.catalogue import names
+
+        return names()
     families = sorted({spec.family for spec in SPECS.values()})
     if family is not None and family not in families:
-        raise ConfigError(f"unknown family {family!r}, there are {', '.join(families)}.{suggestion(family, families)}")
+        known = sorted([*families, *LIBRARIES])
+        raise ConfigError(f"unknown family {family!r}, there are {', '.join(known)}.{suggestion(family, known)}")
     return sorted(spec.name for spec in SPECS.values() if family in (None, spec.family))
 
 
@@ -248,18 +268,27 @@ def describe(name: str) -> Description:
     )
 
 
-def schema() -> dict[str, Any]:
-    """Return a JSON Schema that accepts exactly the configurations that :func:`create` accepts."""
+def schema(*families: str) -> dict[str, Any]:
+    """Return a JSON Schema that accepts exactly the configurations that :func:`create` accepts.
+
+    Args:
+        families: ``"pml"`` says what each loss of pytorch-metric-learning takes too, and imports it; without it any
+            parameters are accepted beside a name that begins with ``pml.``.
+    """
     load_plugins()
     definitions: dict[str, Any] = {}
-    for spec in sorted(SPECS.values(), key=lambda spec: spec.name):
+    theirs = [find(name) for family in families for name in available(family) if name not in SPECS]
+    for spec in sorted([*SPECS.values(), *theirs], key=lambda spec: spec.name):
         try:
             definitions[spec.name] = schema_of(spec)
         except Exception as error:  # a parameter of a plugin that JSON cannot say must not take the others with it
             warnings.warn(f"{spec.name!r} has no schema: {type(error).__name__}: {error}", stacklevel=2)
-    definitions["loss"] = {
-        "anyOf": [{"enum": sorted([*SPECS, *ALIASES])}, *({"$ref": f"#/$defs/{name}"} for name in sorted(definitions))],
-    }
+    names = sorted([*SPECS, *ALIASES, *(spec.name for spec in theirs)])
+    options = [{"enum": names}, *({"$ref": f"#/$defs/{name}"} for name in sorted(definitions))]
+    for library in sorted({*LIBRARIES} - {spec.family for spec in theirs}):
+        name = {"type": "string", "pattern": rf"^{library}\."}
+        options += [name, {"type": "object", "properties": {"name": name}, "required": ["name"]}]
+    definitions["loss"] = {"anyOf": options}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": "#/$defs/loss", "$defs": definitions}
 
 

@@ -1,1 +1,1 @@
-"""Bridges to other libraries, one file for each; nothing else in this repository imports them."""
+"""Bridges to other libraries, one file or folder for each; nothing else in this repository imports them."""

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy
 import torch
-from pytorch_metric_learning import distances, losses, miners, reducers
+from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
 from pytorch_metric_learning.samplers import MPerClassSampler
 from torch import Tensor
 
@@ -107,4 +107,5 @@ __all__ = [
     "losses",
     "miners",
     "reducers",
+    "regularizers",
 ]

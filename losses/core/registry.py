@@ -46,6 +46,9 @@ class Spec:
 
 SPECS: dict[str, Spec] = {}
 ALIASES: dict[str, str] = {}
+LIBRARIES: dict[str, Callable[[str], Spec]] = {}
+"""Where the losses of another library are found, by what stands before the dot in their names: each makes the record of
+a loss when it is asked for, and imports nothing before."""
 
 
 def register(
@@ -159,7 +162,7 @@ _pending = [lambda: entry_points(group="losses")]
 
 
 def find(name: object) -> Spec:
-    """Return the record of a loss by its name or alias.
+    """Return the record of a loss by its name or alias, or by that of another library's: ``pml.ArcFaceLoss``.
 
     Raises:
         ConfigError: there is none; a close name is suggested, or what another library's loss is here.
@@ -171,6 +174,9 @@ def find(name: object) -> Spec:
             spec = SPECS.get(ALIASES.get(name, name))
         if spec is not None:
             return spec
+        library, dot, theirs = name.partition(".")
+        if dot and library in LIBRARIES:
+            return LIBRARIES[library](theirs)
     raise ConfigError(Problem(("name",), unknown_name(name)))
 
 
