@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from losses.adapters.pytorch_metric_learning import reducers
-from losses.core.precision import accumulated
+from losses.core.precision import accumulated, matched
 from losses.core.reduction import Total, total_of, weighted
 
 
@@ -104,7 +104,8 @@ def term_in(part: Mapping[str, Any], averaged: Averaged, nothing: Tensor) -> Ter
     values, indices = part["losses"], part["indices"]
     if not isinstance(values, Tensor) or not values.numel():  # 0 stands for no items
         return Term(nothing, nothing.detach().long())
-    if indices is None:
+    values = matched(values, nothing)  # SmoothAPLoss makes float32 of anything
+    if indices is None or not values.ndim:
         return Term(values.reshape(()), None)
     anchors = indices[0] if isinstance(indices, tuple | list) else indices
     values = values.flatten()

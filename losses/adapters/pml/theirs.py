@@ -6,7 +6,7 @@ Tried with version 2.9; what is different about version 3 (``loss_terms``) is wr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Never
+from typing import Any, ClassVar, Never, NoReturn
 
 from torch import Tensor, nn
 from torch.compiler import is_compiling
@@ -44,9 +44,7 @@ class TheirLoss(Loss):
         self.reduction = parameters["reduction"]
         self._parameters_given = {name: value for name, value in parameters.items() if name != "reduction"}
         self.module = constructed(self.theirs, self._parameters_given)
-        reducer = self.module.reducer
-        self._averages = averages_of(reducer)
-        self._reducer_name = type(reducer).__name__
+        self._averages = averages_of(self.module.reducer)
         if self._averages is not None and not hasattr(self.module, "loss_terms"):  # which is version 3
             self.module.reducer = reducers.DoNothingReducer()
         self._steps = StepWatch()
@@ -132,9 +130,9 @@ class TheirLoss(Loss):
             [Term(said.reshape(()), None)] if self._averages is None else terms_in(said, self._averages, nothing)
         ) or [Term(nothing, nothing.detach().long())]
         if normalized and any(term.is_reduced for term in terms):
-            self._refuse("normalizer", terms)
+            self._refuse("normalizer")
         if weighted and (isinstance(output, Pairs) or not all(term.takes_weights for term in terms)):
-            self._refuse("weight", terms)
+            self._refuse("weight")
         return terms
 
     def _said(self, output: Any, target: Any) -> Any:
@@ -150,9 +148,8 @@ class TheirLoss(Loss):
         except (AssertionError, IndexError, ValueError) as error:
             raise InputError(f"{self.spec.name} refuses the batch: {error or type(error).__name__}") from error
 
-    def _refuse(self, argument: str, terms: list[Term]) -> None:
-        reduced = self._averages is None
-        why = f"{self._reducer_name} says nothing of its items" if reduced else "it has items that are of no anchor"
+    def _refuse(self, argument: str) -> NoReturn:
+        why = "its reducer says nothing of items" if self._averages is None else "it has items that are of no anchor"
         raise InputError(f"{self.spec.name} takes no {argument}: {why}; leave it out")
 
     def _value(self, output: Any, target: Any, weight: Tensor | None) -> Tensor:
