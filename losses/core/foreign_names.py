@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from losses.core.errors import quoted
 
 TORCH, PML = "torch", "pytorch-metric-learning 2.9"
+WRAPPERS = ("CrossBatchMemory", "MultipleLosses", "SelfSupervisedLoss")
+"""What pytorch-metric-learning builds around losses, and which is not built by name here."""
 
 
 class ForeignLoss(NamedTuple):
@@ -39,7 +41,8 @@ class ForeignLoss(NamedTuple):
         """Return in a sentence what the loss is here, to someone who ``asked`` for it."""
         subject = f"{self.library}'s {self.call}" if self.library else quoted(asked)
         if self.here is None:
-            return f"{subject} has no equal here: {self.note}."
+            itself = f" As it is there: 'pml.{self.name}'." if self.library == PML and self.name not in WRAPPERS else ""
+            return f"{subject} has no equal here: {self.note}.{itself}"
         renamed = [f"its {theirs} is {ours}" for theirs, ours in self.renames.items()]
         return "; ".join([f"{subject} is {as_yaml(self.here)} here", *renamed, *filter(None, [self.note])]) + "."
 
