@@ -25,6 +25,14 @@ from pytorch_metric_learning import distances, losses, miners, reducers, regular
 from pytorch_metric_learning.samplers import MPerClassSampler
 from torch import Tensor
 
+try:
+    from pytorch_metric_learning import trainers
+    from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
+except ImportError:  # version 3
+    from pytorch_metric_learning.distributed import DistributedLossWrapper
+
+    trainers = None  # where the loop is one's own
+
 VERSION = version("pytorch-metric-learning")  # its own __version__ is gone in 3
 NAME = f"pytorch-metric-learning {VERSION}"
 
@@ -100,6 +108,8 @@ def accuracy_calculator(distance: Any, metrics: Sequence[str]) -> Any:
 __all__ = [
     "NAME",
     "VERSION",
+    "DistributedLossWrapper",
+    "MPerClassSampler",
     "accuracy_calculator",
     "distances",
     "drawing_from",
@@ -108,4 +118,5 @@ __all__ = [
     "miners",
     "reducers",
     "regularizers",
+    "trainers",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import losses
 from losses.abstract import embedding
+from losses.adapters.pytorch_metric_learning import miners
 from losses.checking.case import several_blocks
 from losses.ops.indexed import pairs, totals
 from losses.ops.tiles.sizes import block_sizes
@@ -206,3 +207,18 @@ def test_what_needs_no_gradient_gets_none(name: str) -> None:
         if any(wanted):
             value.backward()
         assert [part.grad is not None for part in points] == list(wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("length", [3, 4])
+@pytest.mark.parametrize("name", losses.available("metric"))
+def test_a_value_over_indices_can_be_scaled_in_place(name: str, length: int, dtype: torch.dtype) -> None:
+    """``loss /= steps``, as gradients are accumulated."""
+    points, labels = torch.randn(12, 4, dtype=dtype).requires_grad_(), torch.arange(12) % 3
+    miner = miners.BatchHardMiner() if length == 3 else miners.MultiSimilarityMiner(epsilon=0.5)
+    indices = miner(points, labels)
+    loss = losses.create(name)
+    (expected,) = torch.autograd.grad(loss(points, labels, indices), points)
+    value = loss(points, labels, indices)
+    value /= 4
+    torch.testing.assert_close(torch.autograd.grad(value, points)[0], expected / 4)

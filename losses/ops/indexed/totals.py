@@ -119,7 +119,7 @@ class Indexed(torch.autograd.Function):
         answers = torch.tensor(results[0] if mean else results, dtype=accumulation_dtype(first))
         values, counts = answers.unbind(-1)
         ctx.mark_non_differentiable(counts)
-        return values.to(first.dtype), counts
+        return values.to(first.dtype, copy=True), counts  # of views no caller could say loss /= 2
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
