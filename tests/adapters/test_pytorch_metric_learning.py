@@ -176,7 +176,10 @@ def test_it_is_capped_below_what_was_not_tried_and_claims_name_what_was() -> Non
         assert f"pytorch-metric-learning {measured}" in (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/performance.md", "docs/peers.md", "docs/migration.md"])
+@pytest.mark.parametrize(
+    "path",
+    ["README.md", "docs/performance.md", "docs/peers.md", "docs/migration.md", "docs/pytorch_metric_learning.md"],
+)
 def test_a_page_that_compares_names_the_version(path: str) -> None:
     text = " ".join((ROOT / path).read_text(encoding="utf-8").split())
     for claim in re.findall(r"(?:of|with|\||from) pytorch-metric-learning(?! miner)\S*(?: \S+)?", text):

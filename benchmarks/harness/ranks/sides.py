@@ -45,7 +45,7 @@ def pml_over_ranks(loss: Value) -> Value:
     """``DistributedLossWrapper``: every rank gathers all embeddings and computes the whole loss. It takes the gradient
     of its own rows, which DistributedDataParallel's average divides by the number of ranks; its own multiplies it by
     that number beforehand."""
-    from pytorch_metric_learning.utils.distributed import DistributedLossWrapper
+    from losses.adapters.pytorch_metric_learning import DistributedLossWrapper
 
     assert isinstance(loss, nn.Module)
     if dist.get_world_size() == 1:

@@ -1,4 +1,4 @@
-"""The call of a loss of pytorch-metric-learning as that of any loss here: checked, weighed, averaged.
+"""The call of a loss of pytorch-metric-learning as that of any loss here: checked, weighted, averaged.
 
 Tried with version 2.9; what is different about version 3 (``loss_terms``) is written by its documents.
 """
