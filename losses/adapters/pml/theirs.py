@@ -119,7 +119,7 @@ class TheirLoss(Loss):
         """Return the items of an accepted batch, term by term.
 
         Raises:
-            InputError: the loss refuses the batch, or is to be weighed or normalized and cannot.
+            InputError: the loss refuses the batch, or is to be weighted or normalized and cannot.
         """
         first = output.first if isinstance(output, Pairs) else output.anchors
         nothing = first.flatten()[:0]
