@@ -90,9 +90,9 @@ def as_pml(loss: Loss | GlobalBatch) -> Any:
 
     >>> import losses
     >>> from losses.adapters.pytorch_metric_learning import losses as pml
-    >>> memory = pml.CrossBatchMemory(as_pml(losses.create("triplet", margin=0.2)), embedding_size=2, memory_size=8)
-    >>> memory(tensor([[0.0, 1.0], [0.0, 1.1], [1.0, 0.0], [0.5, 1.0]]), tensor([0, 0, 1, 1]))
-    tensor(0.5590)
+    >>> memory = pml.CrossBatchMemory(as_pml(losses.create("triplet", margin=0.2)), embedding_size=1, memory_size=8)
+    >>> memory(tensor([[0.0], [1.0], [1.5], [3.0]]), tensor([0, 0, 1, 1]))  # (0.7 + 0.2 + 1.2) / 3
+    tensor(0.7000)
     """
     inner = loss.loss if isinstance(loss, GlobalBatch) else loss
     if not isinstance(inner, Loss):

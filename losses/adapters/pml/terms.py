@@ -101,7 +101,7 @@ def terms_in(said: Mapping[str, Mapping[str, Any]], averages: Averages, nothing:
 
 
 def term_in(part: Mapping[str, Any], averaged: Averaged, nothing: Tensor) -> Term:
-    values, indices = part["losses"], part["indices"]
+    values, indices = part["losses"], part.get("indices")
     if not isinstance(values, Tensor) or not values.numel():  # 0 stands for no items
         return Term(nothing, nothing.detach().long())
     values = matched(values, nothing)  # SmoothAPLoss makes float32 of anything
