@@ -382,3 +382,13 @@ def test_the_command_line_names_every_case() -> None:
         names = [case.name for case in family.cases]
         assert len(set(names)) == len(names)
         assert parser.parse_args(["--case", *names]).case == names
+
+
+def test_ranks_are_measured_and_agree_with_one_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "distributed.json"
+    assert main(["distributed", "--quick", "--json", str(file)]) == 0
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    assert {row["ranks"] for row in rows} == {1, 2}
+    assert {row["side"] for row in rows} == {"ours", "PML", "lines"}
+    assert all(row["difference"] < 1e-4 for row in rows if row["side"] == "ours")
+    assert "distributed: forward and backward" in capsys.readouterr().out

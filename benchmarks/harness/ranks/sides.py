@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as gathering
 from torch import Tensor, nn
+from torch.distributed.nn import functional as gathering
 
 import losses
 from benchmarks.peers import pytorch_metric_learning as pml
@@ -59,7 +59,9 @@ def by_hand(loss: Value) -> Value:
     """The lines that are written by hand: ``all_gather`` with gradient, and the whole loss on every rank."""
 
     def value(embeddings: Tensor, labels: Tensor) -> Tensor:
-        everyone = torch.cat(gathering.all_gather(embeddings))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # under this name it is what such code calls
+            everyone = torch.cat(gathering.all_gather(embeddings))
         others = [torch.empty_like(labels) for _ in range(dist.get_world_size())]
         dist.all_gather(others, labels)
         return loss(everyone, torch.cat(others))
