@@ -160,13 +160,15 @@ class CNN(Encoder):
 
 
 class MLP(Encoder):
-    """Fully connected layers of the sizes ``hidden``."""
+    """Fully connected layers of the sizes ``hidden``, then, where a ``dimension`` is given, one linear layer."""
 
     name: Literal["mlp"]
     hidden: Sizes
+    dimension: Size | None = None
 
     def features(self, shape: Shape) -> nn.Module:
-        return nn.Sequential(nn.Flatten(), *layers([prod(shape), *self.hidden]), nn.ReLU())
+        last = [] if self.dimension is None else [nn.Linear(self.hidden[-1], self.dimension)]
+        return nn.Sequential(nn.Flatten(), *layers([prod(shape), *self.hidden]), nn.ReLU(), *last)
 
 
 class Linear(Encoder):

@@ -22,8 +22,8 @@ class Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f} steps/s", style="progress.data.speed")
 
 
-def progress() -> Progress:
-    """Return a progress bar whose tasks have a field ``loss``, a text."""
+def progress(*, shown: bool = True) -> Progress:
+    """Return a progress bar whose tasks have a field ``loss``, a text; of several processes one shows it."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -31,6 +31,7 @@ def progress() -> Progress:
         TextColumn("loss {task.fields[loss]}"),
         Rate(),
         TimeRemainingColumn(),
+        disable=not shown,
     )
 
 

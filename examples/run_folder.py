@@ -16,20 +16,24 @@ def holds_a_run(folder: Path) -> bool:
     return (folder / CHECKPOINT).exists() or (folder / METRICS).exists()
 
 
-def require_free(folders: Iterable[Path]) -> None:
+def require_free(folders: Iterable[Path], *, resumable: bool = True) -> None:
     """Raise unless a run in any of the folders would overwrite nothing.
+
+    Args:
+        folders: of the runs.
+        resumable: whether there is an option to go on with a run.
 
     Raises:
         ConfigError: naming every folder that holds a run.
     """
     taken = [folder for folder in folders if holds_a_run(folder)]
     if taken:
+        resume = "--resume goes on with it, " if resumable else ""
         raise ConfigError(
             *(
                 Problem(
                     (),
-                    f"{folder} holds a run already: --resume goes on with it, --overwrite replaces it, "
-                    "--output writes elsewhere",
+                    f"{folder} holds a run already: {resume}--overwrite replaces it, --output writes elsewhere",
                 )
                 for folder in taken
             )

@@ -64,7 +64,7 @@ def over_items(loss: Loss, output: Any, target: Any, given: Given) -> Total:
     except Exception as error:
         refusal = error
     found = {} if total is None else {"sum": total.sum.detach().reshape(1, -1)}
-    agreed(found, called(loss, "items", output), device_of(output, given.group), given.group, refusal)
+    agreed(found, called(loss, output, given), device_of(output, given.group), given.group, refusal)
     assert total is not None
     return total.all_reduce(given.group)
 
@@ -76,7 +76,7 @@ def over_parts(loss: EmbeddingLoss, output: Any, target: Any, given: Given) -> T
         inputs = accepted_inputs(loss, output, target, given)
     except Exception as error:
         refusal = error
-    sizes = agreed(inputs, called(loss, "parts", output), device_of(output, given.group), given.group, refusal)
+    sizes = agreed(inputs, called(loss, output, given), device_of(output, given.group), given.group, refusal)
     roles = ("embeddings", "second", "labels") if given.reference is None else REFERENCE
     present = {role: part for role in roles if (part := inputs.get(role)) is not None}
     everyone = gathered(list(present.values()), sizes.of(next(iter(present))), given.group)
@@ -118,7 +118,7 @@ def repeatedly(loss: nn.Module, output: Any, target: Any, given: Given, normaliz
                 inputs |= {"reference embeddings": given.reference[0], "reference labels": given.reference[1]}
     except Exception as error:
         refusal = error
-    sizes = agreed(inputs, called(loss, "repeated", output), device_of(output, given.group), given.group, refusal)
+    sizes = agreed(inputs, called(loss, output, given), device_of(output, given.group), given.group, refusal)
     rows = {role: repeated(part, sizes.of(role), given.group) for role, part in inputs.items() if part is not None}
     context: dict[str, Any] = {}
     if given.reference is not None:
@@ -158,10 +158,11 @@ def require_only_embeddings(loss: nn.Module, output: Any, given: Given, normaliz
         )
 
 
-def called(loss: nn.Module, way: Way, output: Any) -> str:
-    """Return what ranks must have in common beside their batches."""
+def called(loss: nn.Module, output: Any, given: Given) -> str:
+    """Return what ranks must have in common beside their batches; a rank that passes no indices would not exchange
+    them, and the others wait for it."""
     name = repr(loss) if isinstance(loss, Loss) else type(loss).__name__
-    return f"{name} of {type(output).__name__}"
+    return f"{name} of {type(output).__name__} {'without' if given.indices is None else 'with'} indices"
 
 
 def device_of(output: Any, group: Group) -> torch.device:

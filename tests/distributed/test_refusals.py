@@ -98,6 +98,11 @@ CASES: dict[str, tuple[str, list[dict[str, Any]], list[str]]] = {
         [{"indices": INDICES}, {"indices": (torch.tensor([6]), torch.tensor([8]), *[torch.tensor([6])] * 2)}],
         ["some ranks pass three tensors and some four"] * 2,
     ),
+    "indices on one rank": (
+        "triplet",
+        [{"indices": INDICES}, {}],
+        ["rank 1 computes something else than rank 0, which has TripletLoss", "of Tensor without indices"],
+    ),
     "no tensor": ("mse", [{"output": None}, {"target": EMBEDDINGS}], ["mse takes", "rank 0 of the group refused"]),
     "items of another dtype": (
         "mse",

@@ -8,9 +8,19 @@ import torch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))  # as Python does for `python examples/train.py`
-batches, glyph_data, history, networks, pictures, report, run_config, train = (
+batches, distributed, glyph_data, history, networks, pictures, report, run_config, train = (
     importlib.import_module(name)
-    for name in ("batches", "glyph_data", "history", "networks", "pictures", "report", "run_config", "train")
+    for name in (
+        "batches",
+        "distributed",
+        "glyph_data",
+        "history",
+        "networks",
+        "pictures",
+        "report",
+        "run_config",
+        "train",
+    )
 )
 OF_EMBEDDINGS = ("glyphs", "siamese", "triplet_network")
 SMALL = ["--set", "steps=4", "--set", "validate_every=2", "--set", "validation_batches=1", "--set", "batch_size=16"]
