@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -41,6 +42,17 @@ def warn_of_ranks_apart(name: str) -> None:
         f"losses.distributed.GlobalBatch(losses.create({name!r}, ...)) for the batch of all ranks",
         stacklevel=5,  # the caller of the loss
     )
+
+
+@contextmanager
+def ranks_apart_are_meant() -> Iterator[None]:
+    """Say nothing of it: the group of a loss is this process alone."""
+    global _warned
+    former, _warned = _warned, True
+    try:
+        yield
+    finally:
+        _warned = former
 
 
 def gathered(parts: Sequence[Tensor], sizes: Sequence[int], group: Group = None) -> list[Tensor]:

@@ -232,14 +232,17 @@ class Loss(nn.Module, ABC):
     ) -> Tensor:
         """Return the loss of a batch: what :meth:`forward` calls, and torch.compile compiles."""
         if normalizer is not None:
-            if self.reduction != "mean":
-                raise InputError(
-                    f"normalizer replaces the denominator of a mean, "
-                    f"this loss has reduction={self.reduction!r}; leave it out"
-                )
-            normalizer = accepted_normalizer(normalizer, inspect=self._inspection_is_due())
+            normalizer = self._accepted_normalizer(normalizer)
             return self._on_accepted(self._total, output, target, weight, context).mean(normalizer)
         return self._on_accepted(self._value, output, target, weight, context)
+
+    def _accepted_normalizer(self, normalizer: Tensor | float) -> Tensor | float:
+        if self.reduction != "mean":
+            raise InputError(
+                f"normalizer replaces the denominator of a mean, "
+                f"this loss has reduction={self.reduction!r}; leave it out"
+            )
+        return accepted_normalizer(normalizer, inspect=self._inspection_is_due())
 
     def _value(self, output: Any, target: Any, weight: Tensor | None) -> Tensor:
         """Return the loss of an accepted batch, reduced as the loss says."""

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from losses.core.collectives import in_a_group
+from losses.core.collectives import in_a_group, ranks_apart_are_meant
 from losses.core.errors import ConfigError, InputError
 from losses.distributed.ways import Given, over_items, over_parts, repeatedly, way_of
 
@@ -75,28 +75,28 @@ class GlobalBatch(nn.Module):
             normalizer: replaces the denominator of the mean over all ranks.
             reference: of a labelled batch, the part that this rank has of another set to compare with.
         """
-        given = Given(indices, weight, reference, self.group)
+        given = Given(indices, weight, reference, normalizer, self.group)
         if not in_a_group(self.group):
             if self._over_several and self.training and torch.is_grad_enabled():
                 raise RuntimeError(
                     "the process group that GlobalBatch has worked with is gone, and this rank would go on alone; end "
                     "the training before dist.destroy_process_group(), or build GlobalBatch anew"
                 )
-            names = given.names() | ({} if normalizer is None else {"normalizer": normalizer})
-            value: Tensor = self.loss(output, target, **names)
+            with ranks_apart_are_meant():
+                value: Tensor = self.loss(output, target, **given.names())
             return value
         if dist.get_rank(self.group) < 0:
             raise InputError("this process is not in the group of GlobalBatch; call it on the ranks of the group only")
         self._over_several = True
-        result: Tensor = self._over_ranks(output, target, given, normalizer)
+        result: Tensor = self._over_ranks(output, target, given)
         return result
 
     @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]  # torch leaves it untyped
-    def _over_ranks(self, output: Any, target: Any, given: Given, normalizer: Tensor | float | None) -> Tensor:
+    def _over_ranks(self, output: Any, target: Any, given: Given) -> Tensor:
         """Return the loss of the batch of all ranks; what they exchange is no part of a compiled program."""
         way = way_of(self.loss, output)
         if way == "repeated":
-            return repeatedly(self.loss, output, target, given, normalizer)
+            return repeatedly(self.loss, output, target, given)
         loss: Any = self.loss
         total = (over_parts if way == "parts" else over_items)(loss, output, target, given)
-        return total.sum.sum() if loss.reduction == "sum" else total.mean(normalizer)
+        return total.sum.sum() if loss.reduction == "sum" else total.mean(given.normalizer)

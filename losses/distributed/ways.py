@@ -32,12 +32,12 @@ class Given(NamedTuple):
     indices: tuple[Tensor, ...] | None
     weight: Tensor | None
     reference: tuple[Tensor, Tensor] | None
+    normalizer: Tensor | float | None
     group: Group
 
     def names(self) -> dict[str, Any]:
         """Return what is passed, by name."""
-        everything = {"indices": self.indices, "weight": self.weight, "reference": self.reference}
-        return {name: value for name, value in everything.items() if value is not None}
+        return {name: value for name, value in self._asdict().items() if name != "group" and value is not None}
 
 
 def way_of(loss: nn.Module, output: Any) -> Way:
@@ -60,7 +60,8 @@ def over_items(loss: Loss, output: Any, target: Any, given: Given) -> Total:
     """Return the total of the items of all ranks."""
     total, refusal = None, None
     try:
-        total = loss.total(output, target, **given.names())
+        require_mean(loss, given)
+        total = loss.total(output, target, **given._replace(normalizer=None).names())
     except Exception as error:
         refusal = error
     found = {} if total is None else {"sum": total.sum.detach().reshape(1, -1)}
@@ -73,6 +74,7 @@ def over_parts(loss: EmbeddingLoss, output: Any, target: Any, given: Given) -> T
     """Return the total of the anchors of all ranks, each compared with the rows of all of them."""
     inputs, refusal = {}, None
     try:
+        require_mean(loss, given)
         inputs = accepted_inputs(loss, output, target, given)
     except Exception as error:
         refusal = error
@@ -104,15 +106,16 @@ def total_of_anchors(
     return loss.part_total(output, labels, given.weight, (rows["embeddings"], rows["labels"]), start, indices)
 
 
-def repeatedly(loss: nn.Module, output: Any, target: Any, given: Given, normalizer: Tensor | float | None) -> Tensor:
+def repeatedly(loss: nn.Module, output: Any, target: Any, given: Given) -> Tensor:
     """Return the loss of what all ranks have, which each of them computes whole."""
     inputs: dict[str, Tensor | None] = {}
     refusal: Exception | None = None
     try:
         if isinstance(loss, Loss):
+            require_mean(loss, given)
             inputs = accepted_inputs(loss, output, target, given)
         else:
-            require_only_embeddings(loss, output, given, normalizer)
+            require_only_embeddings(loss, output, given)
             inputs = {"embeddings": output, "labels": target}
             if given.reference is not None:
                 inputs |= {"reference embeddings": given.reference[0], "reference labels": given.reference[1]}
@@ -129,7 +132,7 @@ def repeatedly(loss: nn.Module, output: Any, target: Any, given: Given, normaliz
         context["indices"] = gathered_indices(given.indices, *own, given.group)
     everyone = Pairs(rows["embeddings"], rows["second"]) if "second" in rows else rows["embeddings"]
     if isinstance(loss, Loss):
-        return loss._reduced(everyone, rows.get("labels"), rows.get("weight"), normalizer, context)
+        return loss._reduced(everyone, rows.get("labels"), rows.get("weight"), given.normalizer, context)
     beside = [context["indices"]] if "indices" in context else [None] if "reference" in context else []
     value: Tensor = loss(everyone, rows.get("labels"), *beside, *context.get("reference", ()))
     return value
@@ -146,12 +149,18 @@ def accepted_inputs(loss: Loss, output: Any, target: Any, given: Given) -> dict[
     return inputs
 
 
-def require_only_embeddings(loss: nn.Module, output: Any, given: Given, normalizer: object) -> None:
+def require_mean(loss: Loss, given: Given) -> None:
+    """Raise unless a normalizer has a mean to replace the denominator of."""
+    if given.normalizer is not None:
+        loss._accepted_normalizer(given.normalizer)
+
+
+def require_only_embeddings(loss: nn.Module, output: Any, given: Given) -> None:
     """Raise unless a loss of others gets what it knows."""
     name = type(loss).__name__
     if not isinstance(output, Tensor):
         raise InputError(f"{name} takes a tensor of embeddings under GlobalBatch, got {type(output).__name__}")
-    if given.weight is not None or normalizer is not None:
+    if given.weight is not None or given.normalizer is not None:
         raise InputError(
             f"{name} is no loss of this package and knows no weight or normalizer; leave them out, or build it with "
             f"losses.create('pml.{name}')"
@@ -162,7 +171,8 @@ def called(loss: nn.Module, output: Any, given: Given) -> str:
     """Return what ranks must have in common beside their batches; a rank that passes no indices would not exchange
     them, and the others wait for it."""
     name = repr(loss) if isinstance(loss, Loss) else type(loss).__name__
-    return f"{name} of {type(output).__name__} {'without' if given.indices is None else 'with'} indices"
+    said = (f"{'without' if getattr(given, each) is None else 'with'} {each}" for each in ("indices", "normalizer"))
+    return f"{name} of {type(output).__name__} {' and '.join(said)}"
 
 
 def device_of(output: Any, group: Group) -> torch.device:

@@ -51,6 +51,19 @@ def test_nothing_is_said_otherwise(ranks: Ranks) -> None:
     assert ranks.run(2, said, True) == [[], []]
 
 
+def said_alone(rank: int, group: dist.ProcessGroup) -> list[str]:
+    """What is said where the group of a loss is one of the four processes."""
+    collectives._warned = False
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        GlobalBatch(losses.create("circle"), group)(EMBEDDINGS.clone().requires_grad_(), LABELS)
+    return [str(warning.message) for warning in caught]
+
+
+def test_a_group_of_one_process_is_meant(ranks: Ranks) -> None:
+    assert ranks.run(1, said_alone) == [[]]
+
+
 @pytest.mark.parametrize("output", [PAIRS, EMBEDDINGS])
 def test_a_single_process_is_told_nothing(output: torch.Tensor | losses.Pairs) -> None:
     with warnings.catch_warnings():

@@ -103,6 +103,16 @@ CASES: dict[str, tuple[str, list[dict[str, Any]], list[str]]] = {
         [{"indices": INDICES}, {}],
         ["rank 1 computes something else than rank 0, which has TripletLoss", "of Tensor without indices"],
     ),
+    "a normalizer on one rank": (
+        "circle",
+        [{"normalizer": 3.0}, {}],
+        ["rank 1 computes something else than rank 0", "rank 0 computes something else than rank 1"],
+    ),
+    "a normalizer of a sum": (
+        "mse",
+        [{"parameters": {"reduction": "sum"}, "normalizer": 3.0, "target": EMBEDDINGS}] * 2,
+        ["normalizer replaces the denominator of a mean"] * 2,
+    ),
     "no tensor": ("mse", [{"output": None}, {"target": EMBEDDINGS}], ["mse takes", "rank 0 of the group refused"]),
     "items of another dtype": (
         "mse",
@@ -133,6 +143,14 @@ def test_the_same_indices_may_be_passed_on_all_ranks(ranks: Ranks) -> None:
     both = losses.create("triplet")(EMBEDDINGS.repeat(2, 1), LABELS.repeat(2), indices)
     values = outcomes(ranks, "triplet", {"indices": indices}, {"indices": indices})
     assert values == pytest.approx([float(both)] * 2)
+
+
+@pytest.mark.parametrize("name", ["triplet", "mse"])
+def test_a_normalizer_is_that_of_all_ranks(name: str, ranks: Ranks) -> None:
+    target = LABELS if name == "triplet" else EMBEDDINGS.flip(0)
+    given = {"target": target, "normalizer": 7.0}
+    expected = losses.create(name)(EMBEDDINGS.repeat(2, 1), target.repeat(2, *[1] * (target.ndim - 1)), normalizer=7)
+    assert outcomes(ranks, name, given, given) == pytest.approx([float(expected)] * 2)
 
 
 def test_nothing_is_made_of_a_loss_without_reduction() -> None:
