@@ -133,8 +133,8 @@ class EmbeddingLoss(Loss):
                 whole where each pair or triplet is an item (contrastive, triplet), but not parts of a labelled batch,
                 of the views of InfoNCE or of the pairs of circle: there everything is compared with everything, and
                 what lies across two parts is in neither (parts of the anchors against one and the same ``reference``
-                do add up). A batch whose network does not fit into memory is accumulated exactly by embedding it part
-                by part, as the README shows.
+                do add up). A batch whose network does not fit into memory is accumulated exactly by gradient caching,
+                :class:`losses.distributed.GradientCaching`.
             reference: of a labelled batch, another set (embeddings ``(M, D)``, labels ``(M,)``) to compare with.
 
         Raises:
