@@ -53,6 +53,7 @@ class EmbeddingLoss(Loss):
     the same over what a miner's indices say              :meth:`index_sums`
     items that are unordered pairs of a batch             :attr:`each_pair_once`
     an input whose samples are compared with one another  :meth:`compares`, :meth:`part_total`
+    something of a batch that later calls see             :meth:`remember`
     a plain sum that is shorter than the sum of items     :meth:`plain_total`
     ====================================================  =============================================================
 
@@ -191,6 +192,15 @@ class EmbeddingLoss(Loss):
         if self.each_pair_once and indices is None:  # here every pair has come from both its ends
             return Total(total.sum / 2, torch.as_tensor(total.denominator) / 2)
         return total
+
+    def remember(self, own: tuple[Tensor, Tensor], everyone: tuple[Tensor, Tensor]) -> None:
+        """Keep of a batch what later calls see; by default nothing. :class:`losses.distributed.GlobalBatch` calls it
+        after a batch.
+
+        Args:
+            own: embeddings and labels that this rank compares with.
+            everyone: those of all ranks.
+        """
 
     @torch.no_grad()
     def readings(

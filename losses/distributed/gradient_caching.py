@@ -50,6 +50,7 @@ class GradientCaching(nn.Module):
         ConfigError: the encoder is no module or is distributed already, or the size is no positive integer.
         InputError: the tensors differ in length, or the encoder makes other rows than it was given.
 
+    >>> import losses
     >>> encoder = GradientCaching(torch.nn.Linear(3, 2), chunk_size=4)
     >>> embeddings = encoder(torch.randn(10, 3))  # 4, 4 and 2 samples
     >>> losses.create("triplet")(embeddings, torch.arange(10) // 2).backward()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from losses.core.collectives import Group
 
 Way = Literal["items", "parts", "repeated"]
+ROWS_OF_BATCH, ROWS_OF_REFERENCE = ("embeddings", "labels"), ("reference embeddings", "reference labels")
 
 
 class Given(NamedTuple):
@@ -82,6 +83,9 @@ def over_parts(loss: EmbeddingLoss, output: Any, target: Any, given: Given) -> T
         if part is not None and role != "weight" and (given.reference is None or role.startswith("reference"))
     }
     total = total_of_anchors(loss, output, inputs.get("labels"), given, sizes, rows).all_reduce(given.group)
+    if isinstance(output, Tensor):
+        roles = ROWS_OF_REFERENCE if given.reference is not None else ROWS_OF_BATCH
+        loss.remember(*(tuple(of[role] for role in roles) for of in (inputs, rows)))
     return Total(tied(total.sum, [part for part in rows.values() if part.requires_grad]), total.denominator)
 
 
