@@ -2,7 +2,16 @@
 
 import sys
 
-from benchmarks.cases import classification, divergence, generative, metric, overhead, regression, training
+from benchmarks.cases import (
+    classification,
+    divergence,
+    generative,
+    gradient_caching,
+    metric,
+    overhead,
+    regression,
+    training,
+)
 from benchmarks.harness import command_line
 from benchmarks.harness.comparison.command import Family
 
@@ -10,7 +19,12 @@ FAMILIES = {
     cases.__name__.rpartition(".")[2]: Family(cases)
     for cases in (regression, classification, divergence, generative, metric)
 }
-BENCHMARKS: dict[str, command_line.Benchmark] = {**FAMILIES, "overhead": overhead, "training": training}
+BENCHMARKS: dict[str, command_line.Benchmark] = {
+    **FAMILIES,
+    "overhead": overhead,
+    "training": training,
+    "gradient_caching": gradient_caching,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

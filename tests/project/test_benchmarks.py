@@ -382,3 +382,10 @@ def test_the_command_line_names_every_case() -> None:
         names = [case.name for case in family.cases]
         assert len(set(names)) == len(names)
         assert parser.parse_args(["--case", *names]).case == names
+
+
+def test_gradient_caching_is_equal_and_takes_less_memory(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["gradient_caching", "--quick", "--json", str(tmp_path / "numbers.json")]) == 0
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers["peak_bytes"]["GradientCaching"] < numbers["peak_bytes"]["whole batch"] / 2
+    assert "GradientCaching" in capsys.readouterr().out

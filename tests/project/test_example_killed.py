@@ -12,7 +12,12 @@ from tests.project.example_runs import EXAMPLES, SMALL, TINY_GLYPHS, assert_equa
 STEPS = 60
 RUNS = {
     "memory bank": ["glyphs", *TINY_GLYPHS, "--loss", "{name: memory_bank, loss: triplet, capacity: 40}"],
-    "memory bank with warm-up": ["glyphs", *TINY_GLYPHS, "--loss", "{name: memory_bank, loss: supcon, warmup_steps: 8}"],
+    "memory bank with warm-up": [
+        "glyphs",
+        *TINY_GLYPHS,
+        "--loss",
+        "{name: memory_bank, loss: supcon, warmup_steps: 8}",
+    ],
     "warm-up of beta": ["vae", "--set", "loss.warmup_steps=50"],
 }
 
