@@ -10,6 +10,7 @@ from torch import Tensor
 
 from losses.extend import (
     EMBEDDINGS,
+    NON_NEGATIVE,
     ConfigError,
     Count,
     EmbeddingLoss,
@@ -30,11 +31,12 @@ Rows = tuple[Tensor, Tensor]
     "memory_bank",
     inputs=EMBEDDINGS,
     aliases=("xbm",),
+    laws=(NON_NEGATIVE,),
     suits="batches too small for their classes: past embeddings are further positives and negatives, and cost little",
     source="X. Wang, H. Zhang, W. Huang, M. R. Scott, Cross-Batch Memory for Embedding Learning, 2020, "
     "arXiv:1912.06798",
 )
-class MemoryBank(EmbeddingLoss):
+class MemoryBankLoss(EmbeddingLoss):
     r"""Another loss of labelled embeddings, whose anchors are compared with their batch and with past embeddings.
 
     .. math::
@@ -80,7 +82,7 @@ class MemoryBank(EmbeddingLoss):
             another capacity or dimension.
         InputError: the tensors do not fit together, or the memory holds embeddings of another dimension.
 
-    >>> loss = MemoryBank(loss={"name": "contrastive", "margin": 2.0}, capacity=8)
+    >>> loss = MemoryBankLoss(loss={"name": "contrastive", "margin": 2.0}, capacity=8)
     >>> loss(tensor([[0.0], [1.0]]), tensor([0, 1]))  # one pair: (2 - 1)**2 / 2
     tensor(0.5000)
     >>> loss(tensor([[0.0], [0.0]]), tensor([0, 0]))  # 5 pairs, of which those with the 1 cost as much
@@ -329,7 +331,7 @@ def accepted_loss(loss: Any) -> EmbeddingLoss:
         ConfigError: it is not of labelled embeddings, is a memory bank itself, or does not leave the reduction to it.
     """
     name = loss.spec.name
-    if not isinstance(loss, EmbeddingLoss) or EMBEDDINGS not in loss.spec.inputs or isinstance(loss, MemoryBank):
+    if not isinstance(loss, EmbeddingLoss) or EMBEDDINGS not in loss.spec.inputs or isinstance(loss, MemoryBankLoss):
         message = f"got {name!r}, expected a loss of labelled embeddings such as 'contrastive' or 'triplet'"
         raise ConfigError(Problem(("loss",), message))
     if loss.reduction != "mean":
