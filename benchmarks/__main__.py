@@ -4,6 +4,7 @@ import sys
 
 from benchmarks.cases import (
     classification,
+    distributed,
     divergence,
     generative,
     gradient_caching,
@@ -24,6 +25,7 @@ BENCHMARKS: dict[str, command_line.Benchmark] = {
     "overhead": overhead,
     "training": training,
     "gradient_caching": gradient_caching,
+    "distributed": distributed,
 }
 
 

@@ -11,7 +11,7 @@ from losses.configuration import available, create, describe, load, schema
 from losses.core.checks import checks
 from losses.core.errors import ConfigError, InputError
 from losses.core.loss import Loss
-from losses.core.outputs import Pairs, Samples, Triplets, VAEOutput
+from losses.core.outputs import LinearLogits, Pairs, Samples, Triplets, VAEOutput
 from losses.core.reduction import Total
 from losses.core.registry import SPECS, register, scan
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     # end exports
 
-for public in (ConfigError, InputError, Loss, Pairs, Samples, Total, Triplets, VAEOutput):
+for public in (ConfigError, InputError, LinearLogits, Loss, Pairs, Samples, Total, Triplets, VAEOutput):
     public.__module__ = __name__  # what tracebacks and pickles call it
 scan(__name__, __path__)
 globals().update({spec.cls.__name__: spec.cls for spec in SPECS.values()})
@@ -59,6 +59,7 @@ if not TYPE_CHECKING:
 __all__ = [
     "ConfigError",
     "InputError",
+    "LinearLogits",
     "Loss",
     "Pairs",
     "Samples",

@@ -25,6 +25,7 @@ from losses.core.inputs import (
     DISTRIBUTION_OBJECTS,
     DISTRIBUTIONS,
     EMBEDDINGS,
+    LINEAR_LOGITS,
     LOGITS,
     MATCHES,
     PAIRS,
@@ -51,7 +52,7 @@ from losses.core.laws import (
     scales,
 )
 from losses.core.loss import Loss
-from losses.core.outputs import Pairs, Samples, Triplets, VAEOutput
+from losses.core.outputs import LinearLogits, Pairs, Samples, Triplets, VAEOutput
 from losses.core.parameters import (
     AtLeastOne,
     Average,
@@ -83,6 +84,7 @@ __all__ = [
     "DISTRIBUTIONS",
     "DISTRIBUTION_OBJECTS",
     "EMBEDDINGS",
+    "LINEAR_LOGITS",
     "LOGITS",
     "MATCHES",
     "NON_NEGATIVE",
@@ -116,6 +118,7 @@ __all__ = [
     "Kind",
     "LabelledBatch",
     "Law",
+    "LinearLogits",
     "ListedPairs",
     "Loss",
     "NestedLoss",

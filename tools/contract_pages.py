@@ -52,7 +52,8 @@ def support_of(reports: Mapping[str, Report]) -> str:
             "",
             "Made by `make pages` from `losses.check_loss`, which runs on your own losses too; "
             "a test fails when this page is stale.",
-            "A class is checked with every option of every parameter, so one mark stands for many cases. "
+            "A class is checked on every kind of input that it takes (`cross_entropy` on logits and on `LinearLogits`) "
+            "with every option of every parameter, so one mark stands for many cases. "
             "Where a clause applies to some only of the kinds of input that a loss takes, the mark names those it was "
             "kept on: that two halves make the whole is said of pairs and triplets that are given, never of a labelled "
             "batch, for which exact accumulation is gradient caching (`losses.distributed.GradientCaching`).",

@@ -6,7 +6,7 @@ float32, forward and backward. Nothing is timed before its value and gradient we
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import losses
 from benchmarks.cases.elementwise import leaf, of_lines, of_torch, probabilities, rows, seeded, weighted
-from benchmarks.harness.comparison.case import Batch, Case, Peer, with_weight
+from benchmarks.harness.comparison.case import Batch, Case, Peer, itself, with_weight
 from benchmarks.peers import lines
 
 WHAT = "float32, one weight for each sample where there are weights"
@@ -60,6 +60,39 @@ def with_class_weight(size: int, count: int, device: str = "cpu") -> Batch:
 def class_weight(count: int) -> list[float]:
     """Return weights of classes between 1/2 and 2, exact in every precision."""
     return [0.5 * (1 + label % 4) for label in range(count)]
+
+
+def layers(size: int, features: int, count: int, device: str = "cpu") -> Batch:
+    """Return the features of a linear layer, its weight and bias, and class indices."""
+    generator = seeded()
+    linear = (
+        torch.randn(size, features, generator=generator),
+        torch.randn(count, features, generator=generator) / features**0.5,
+        torch.randn(count, generator=generator),
+    )
+    labels = torch.randint(count, (size,), generator=generator)
+    return Batch(tuple(leaf(part, device) for part in linear), (labels.to(device),))
+
+
+def with_ignored_half(*shape: int | str) -> Batch:
+    """Return the same with every second position ignored, as prompts are where answers are learnt."""
+    leaves, (labels,) = layers(*shape)  # type: ignore[arg-type]  # as the shape's numbers come
+    return Batch(leaves, (labels.masked_fill((torch.arange(len(labels)) % 2 == 1).to(labels.device), -100),))
+
+
+def on_layer(loss: losses.Loss, features: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
+    """Call a loss with a linear layer in place of its logits."""
+    return loss(losses.LinearLogits(features, weight, bias), labels)
+
+
+def bytes_of_logits(size: int, features: int, count: int) -> float:
+    return 16.0 * size * count
+
+
+def of_layer(name: str, batch: Callable[..., Batch], *shape: int, **reach: float) -> Case:
+    """Return the case of a cross-entropy on a linear layer at a shape."""
+    peer = Peer("lines", partial(itself, lines.linear_cross_entropy), bytes_of_logits, formula=True)
+    return Case(f"{name}-{'x'.join(map(str, shape))}", shape, "cross_entropy", batch, call=on_layer, peer=peer, **reach)
 
 
 def without_last(loss: losses.Loss, *batch: Any) -> Tensor:
@@ -126,4 +159,8 @@ CASES = (
     cross_entropy("ce-ignored", (8, 21, 16, 16)),
     cross_entropy("ce-ignored", (8, 21, 128, 128), 1.2),
     cross_entropy("ce-ignored", (32, 21, 128, 128)),
+    of_layer("ce-linear", layers, 64, 64, 100),
+    of_layer("ce-linear", layers, 512, 128, 4096),
+    of_layer("ce-linear", layers, 1024, 256, 32768, faster=1.0, lighter=1 / 6),
+    of_layer("ce-linear-ignored", with_ignored_half, 1024, 256, 32768),
 )

@@ -49,6 +49,10 @@ def cross_entropy_with_z_loss(logits: Tensor, target: Tensor, z_loss: float = 1e
     return F.cross_entropy(logits, target) + z_loss * logits.logsumexp(1).square().mean()
 
 
+def linear_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(F.linear(features, weight, bias), target)
+
+
 def kl_divergence(logits: Tensor, probs: Tensor) -> Tensor:
     return F.kl_div(logits.log_softmax(-1), probs, reduction="batchmean")
 

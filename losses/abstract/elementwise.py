@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -10,8 +11,9 @@ from torch import SymInt, Tensor
 
 from losses.core.inputs.kind import Kind, masked
 from losses.core.loss import Loss
-from losses.core.reduction import Total, expanded, hides_nothing, total_of
-from losses.ops.elementwise.blocks import suits_blocks, sum_in_blocks
+from losses.core.reduction import Total, expanded, hides_nothing, require_weight_fits, total_of
+from losses.core.torch_private import may_read
+from losses.ops.elementwise.blocks import mean_in_blocks, suits_blocks, sum_in_blocks
 from losses.ops.elementwise.formulas import Formula
 
 
@@ -25,6 +27,16 @@ class ElementwiseLoss(Loss):
       stay in a cache, weighted ones too.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        cls = type(self)
+        self._has_fused = cls.fused is not ElementwiseLoss.fused
+        self._has_formula = cls.block_formula is not ElementwiseLoss.block_formula
+        # a weight is of an element, and an element counts as 1 in the mean
+        self._counts_elements = cls.item_weights is Loss.item_weights and cls.denominators is Loss.denominators
+        # 0 stands for what has weight 0; a kind of input may have other numbers for it
+        self._hides_with_zeros = all(type(kind).mask is Kind.mask for kind in self.spec.inputs)
+
     @abstractmethod
     def items(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the value of every element, in the shape of the output."""
@@ -37,12 +49,13 @@ class ElementwiseLoss(Loss):
     def block_formula(self) -> Formula | None:
         """Return value and derivative of an element, written into buffers; ``None`` where there are only the items.
 
-        It is differentiated by the output alone: a loss that learns parameters of its own has none.
+        It is differentiated by the output alone: a loss that learns parameters of its own has none. Where an item is
+        finite its derivative has to be finite too, so that what has weight 0 need not be hidden there.
         """
         return None
 
     def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        if not self._counts_elements() or (weight is not None and not self._hides_with_zeros()):
+        if not self._counts_elements or (weight is not None and not self._hides_with_zeros):
             return None
         formula = self._formula_for(output, target, weight)
         if formula is not None:
@@ -57,39 +70,53 @@ class ElementwiseLoss(Loss):
         number = output.numel()
         if isinstance(number, SymInt) or not number:  # torch's mean of nothing is NaN
             return None
-        if not self._counts_elements() or self._formula_for(output, target, None) is not None:
+        if not self._counts_elements:
             return None
+        formula = self._formula_for(output, target, None)
+        if formula is not None:
+            return mean_in_blocks(formula, self.items, output, target)
         fused = self.fused(output, target, "mean")
         return self.items(output, target).mean() if fused is None else fused
 
-    def hides_by_itself(self, output: Any, target: Any, weight: Tensor) -> bool:
-        return self.reduction != "none" and self._counts_elements() and self._hides_with_zeros()
+    def fast_weighted_mean(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        if not (self._has_formula and self._counts_elements and self._hides_with_zeros and may_read(output)):
+            return None
+        formula = self._formula_for(output, target, weight)
+        if formula is not None:
+            return mean_in_blocks(formula, self.items, output, target, weight)
+        if weight.requires_grad:
+            return None
+        total, whole = self._plain_total(output, target, weight)
+        mean = total / whole
+        # then items and their derivatives are finite, and weights of 0 make 0 of them
+        return mean if math.isfinite(mean.item()) and whole.item() >= torch.finfo(whole.dtype).tiny else None
 
-    def _hides_with_zeros(self) -> bool:
-        """Return whether 0 stands for what has weight 0, as is usual; a kind of input may have other numbers for it."""
-        return all(type(kind).mask is Kind.mask for kind in self.spec.inputs)
+    def hides_by_itself(self, output: Any, target: Any, weight: Tensor) -> bool:
+        return self.reduction != "none" and self._counts_elements and self._hides_with_zeros
 
     def _formula_for(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Formula | None:
         """Return the formula to sum a batch by in blocks, if that is worth while."""
-        has_fused = type(self).fused is not ElementwiseLoss.fused
-        return self.block_formula() if suits_blocks(output, target, weight, fused=has_fused) else None
-
-    def _counts_elements(self) -> bool:
-        """Return whether a weight is of an element and an element counts as 1 in the mean, as is usual."""
-        cls = type(self)
-        return cls.item_weights is Loss.item_weights and cls.denominators is Loss.denominators
+        if not self._has_formula or not suits_blocks(output, target, weight, fused=self._has_fused):
+            return None
+        return self.block_formula()
 
     def _weighted_total(self, output: Tensor, target: Tensor, weight: Tensor) -> Total:
         """Return the total of a batch that was not masked yet."""
+        if hides_nothing(weight):
+            return Total(*self._plain_total(output, target, weight))
         weight = expanded(weight, output.shape)
-        all_count = hides_nothing(weight)
-        if not all_count:
-            output, target = masked(output, weight), masked(target, weight)
-        items = self.fused(output, target, "none")
-        if items is None:
-            items = self.items(output, target)
-        if not all_count:
-            return total_of(items, weight)
-        if items.ndim != 1:
-            items, weight = items.reshape(-1), weight.reshape(-1)
-        return Total(torch.dot(items, weight), weight.sum())
+        return total_of(self._fast_items(masked(output, weight), masked(target, weight)), weight)
+
+    def _plain_total(self, output: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weighted sum of items, of which none is hidden, and that of the weights."""
+        items = self._fast_items(output, target)
+        if weight.shape == items.shape:
+            whole = weight.sum()
+            return torch.dot(items, weight) if items.ndim == 1 else (items * weight).sum(), whole
+        require_weight_fits(weight, items.shape)
+        each = items.flatten(weight.ndim).sum(-1)
+        return (each * weight).sum(), weight.sum() * (items.numel() // max(1, weight.numel()))
+
+    def _fast_items(self, output: Tensor, target: Tensor) -> Tensor:
+        items = self.fused(output, target, "none") if self._has_fused else None
+        return self.items(output, target) if items is None else items

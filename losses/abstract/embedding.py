@@ -4,6 +4,7 @@ are."""
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Never, Self
 
 import torch
@@ -12,6 +13,7 @@ from torch.compiler import is_compiling
 
 from losses.abstract.readings import Readings, at_one_point, fraction, separation
 from losses.core.checks import require_nothing_more, shown
+from losses.core.collectives import in_a_group, warn_of_ranks_apart
 from losses.core.errors import InputError
 from losses.core.labelled import LabelledBatch, each_pair_once
 from losses.core.loss import Loss
@@ -25,7 +27,7 @@ from losses.ops.indexed.pairs import measured_at
 from losses.ops.indexed.rows import IndexRows
 from losses.ops.indexed.totals import indexable, mean_over_indices, over_indices
 from losses.ops.numerics.spectrum import effective_rank
-from losses.ops.rowwise import measured_side_by_side
+from losses.ops.rowwise import RowCosts, can_be_summed, mean_of_rows, measured_side_by_side, total_of_rows
 from losses.ops.tiles.whole_batch import Tiling, over_batch, tileable
 
 
@@ -51,6 +53,7 @@ class EmbeddingLoss(Loss):
     the same sums block by block, with their gradient     :meth:`tiling`
     the same sums of a small batch in one piece           :meth:`dense`
     the same over what a miner's indices say              :meth:`index_sums`
+    the same over pairs or triplets that are given        :meth:`row_costs`
     items that are unordered pairs of a batch             :attr:`each_pair_once`
     an input whose samples are compared with one another  :meth:`compares`, :meth:`part_total`
     something of a batch that later calls see             :meth:`remember`
@@ -95,6 +98,10 @@ class EmbeddingLoss(Loss):
 
     def index_sums(self, batch: LabelledBatch) -> IndexLists | IndexRows | None:
         """Return how to sum what the indices of a batch say; ``None`` where the plain composition does as well."""
+        return None
+
+    def row_costs(self, output: Any, target: Any) -> RowCosts | None:
+        """Return what pairs or triplets cost that are given; ``None`` where the plain composition does as well."""
         return None
 
     def plain_total(self, output: Any, target: Any, weight: Tensor | None) -> Total:
@@ -145,6 +152,8 @@ class EmbeddingLoss(Loss):
         context = given(indices, reference)
         if is_compiling():  # somebody's function, and this as a part of it
             return self._reduced(output, target, weight, normalizer, context)
+        if self.training and in_a_group() and self.compares(output):
+            warn_of_ranks_apart(self.spec.name)
         value: Tensor = self._own_code.call(self, output, target, weight, normalizer, context)
         return value
 
@@ -266,7 +275,10 @@ class EmbeddingLoss(Loss):
 
     def fast_total(self, output: Any, target: Any, weight: Tensor | None) -> Total | None:
         if not isinstance(output, LabelledBatch):
-            return None
+            rows = self.row_costs(output, target)
+            if rows is None or not can_be_summed(rows, output, weight):
+                return None
+            return total_of_rows(rows, self._of_points(output, target, weight), output, weight)
 
         def plain_total(batch: LabelledBatch) -> Total:
             return self.plain_total(batch, target, weight)
@@ -291,7 +303,10 @@ class EmbeddingLoss(Loss):
 
     def fast_mean(self, output: Any, target: Any) -> Tensor | None:
         if not isinstance(output, LabelledBatch):
-            return None
+            rows = self.row_costs(output, target)
+            if rows is None or not can_be_summed(rows, output):
+                return None
+            return mean_of_rows(rows, self._of_points(output, target, None), output)
 
         def plain_total(batch: LabelledBatch) -> Total:
             return self.plain_total(batch, target, None)
@@ -317,6 +332,10 @@ class EmbeddingLoss(Loss):
 
     def _dense(self, batch: LabelledBatch) -> Dense | None:
         return None if batch.place is not None else self.dense(batch)  # a part of a large set is large
+
+    def _of_points(self, output: Pairs | Triplets, target: Any, weight: Tensor | None) -> Callable[..., Total]:
+        """Return the total of given rows as a plain composition of their points."""
+        return lambda *points: self.definition_total(type(output)(*points), target, weight)
 
     def _averaged(self, average: str) -> Self:
         """Return the same loss with another average."""

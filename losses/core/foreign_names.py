@@ -162,8 +162,13 @@ LOSSES: tuple[ForeignLoss, ...] = (
     *absent(TORCH, "there is no loss of sequences without alignment", "CTCLoss"),
     *absent(
         TORCH,
-        "it holds the last layer; keep that in the model, and use 'cross_entropy' on its logits",
+        "it holds the last layer; keep that in the model, and use 'cross_entropy' on losses.LinearLogits(features, "
+        "layer.weight, layer.bias), which makes no more logits at once",
         "LinearCrossEntropyLoss",
+    ),
+    *absent(
+        TORCH,
+        "it holds the last layer; keep that in the model, and use 'cross_entropy' on its logits",
         "AdaptiveLogSoftmaxWithLoss",
     ),
     ForeignLoss(

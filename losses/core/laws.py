@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from losses.core.outputs import Pairs, map_floating
+from losses.core.outputs import LinearLogits, Pairs, map_floating
 
 if TYPE_CHECKING:
     from losses.core.inputs import Batch
@@ -78,7 +78,14 @@ def _translation_invariant(loss: Loss, batch: Batch) -> None:
 
 
 def _shift_of_output(loss: Loss, batch: Batch) -> None:
-    equal("logits + 3", loss(batch.output + 3, batch.target), loss(*batch))
+    output = batch.output
+    if isinstance(output, LinearLogits):
+        shifted: Any = output._replace(
+            bias=output.weight.new_full((output.classes,), 3) if output.bias is None else output.bias + 3
+        )
+    else:
+        shifted = output + 3
+    equal("logits + 3", loss(shifted, batch.target), loss(*batch))
 
 
 def _scale_of_output(loss: Loss, batch: Batch) -> None:

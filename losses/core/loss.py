@@ -27,7 +27,7 @@ from losses.core.inputs.kind import Kind
 from losses.core.outputs import tensors_in
 from losses.core.own_code import OwnCode
 from losses.core.parameters import as_configuration, declared_parameters
-from losses.core.precision import matched, widened
+from losses.core.precision import COMPUTED_IN, matched, widened
 from losses.core.reduction import Total, accepted_normalizer, total_of, weighted
 from losses.core.torch_private import any_autocast, stepped_over
 
@@ -143,7 +143,8 @@ class Loss(nn.Module, ABC):
         Raises:
             InputError: the batch is not what the loss takes.
         """
-        require_nothing_more(surplus)
+        if surplus:
+            require_nothing_more(surplus)
         if is_compiling():  # somebody's function, and this as a part of it
             return self._reduced(output, target, weight, normalizer)
         value: Tensor = self._own_code.call(self, output, target, weight, normalizer)
@@ -296,8 +297,10 @@ class Loss(nn.Module, ABC):
         if due and isinstance(output, tuple) and hasattr(output, "_asdict"):
             require_same_device(**output._asdict())
         if weight is not None:
-            require_tensor(weight=weight)
-            require_real(weight=weight)
+            if not isinstance(weight, Tensor):
+                require_tensor(weight=weight)
+            if weight.dtype.is_complex:
+                require_real(weight=weight)
             if due:
                 require_same_device(output=first_of(output), weight=weight)
             weight = beside_items(weight, output)
@@ -319,6 +322,8 @@ class Loss(nn.Module, ABC):
 def beside_items(weight: Tensor, output: Any) -> Tensor:
     """Return a weight in the dtype of an accepted output: no result is wider for its weights. Beside distributions,
     which do not tell theirs, it is the weight's own, or float32."""
+    if isinstance(output, Tensor) and output.dtype is weight.dtype and weight.dtype in COMPUTED_IN:
+        return weight
     first = first_of(output)
     if first is None:
         return widened(weight) if weight.dtype.is_floating_point else weight.float()

@@ -17,6 +17,10 @@ BUFFER_DTYPE = torch.get_default_dtype() if torch.backends.mps.is_available() el
 """Dtype of buffers made from lists: what was written, for losses in float64 too; Apple's GPUs have no float64."""
 
 
+COMPUTED_IN = (torch.float32, torch.float64)
+"""Dtypes in which losses take tensors as they are."""
+
+
 def widened(tensor: Tensor) -> Tensor:
     """Return half precision (and narrower) as float32; the cast is differentiable, so gradients keep the caller's
     dtype."""

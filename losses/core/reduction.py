@@ -71,8 +71,10 @@ class Total(NamedTuple):
         """
         if not in_a_group(group):
             return self
-        denominator = torch.as_tensor(self.denominator, dtype=torch.float64, device=self.sum.device)
-        return Total(sum_over_ranks(self.sum, group), sum_over_ranks(denominator.detach(), group))
+        denominator = torch.as_tensor(self.denominator, dtype=torch.float64, device=self.sum.device).detach()
+        both = torch.cat([self.sum.double().reshape(-1), denominator.reshape(-1)])  # on their way together
+        sums, denominators = torch.split(sum_over_ranks(both, group), [self.sum.numel(), denominator.numel()])
+        return Total(sums.reshape(self.sum.shape).to(self.sum.dtype), denominators.reshape(denominator.shape).detach())
 
     def mean(self, normalizer: Tensor | float | None = None) -> Tensor:
         """Return sum / denominator, or sum / normalizer; several means are added; nothing to divide by gives 0 with a
@@ -143,9 +145,9 @@ def read(number: Tensor) -> float:
 
 def expanded(weight: Tensor, shape: Sequence[int]) -> Tensor:
     """Return ``weight`` in the shape of the items: the same shape already, or one weight for each leading index."""
-    require_weight_fits(weight, shape)
-    if weight.ndim == len(shape):
+    if weight.shape == shape:
         return weight
+    require_weight_fits(weight, shape)
     return weight.reshape(weight.shape + (1,) * (len(shape) - weight.ndim)).expand(shape)
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -63,7 +64,7 @@ def is_dispatched_to_python() -> bool:
 
 def may_read(tensor: Tensor) -> bool:
     """Return whether looking at values costs nothing: on a CPU where nobody traces or transforms what is done."""
-    if tensor.device.type != "cpu" or is_compiling():
+    if not tensor.is_cpu or is_compiling():
         return False
     return not (is_dispatched_to_python() or transforms_are_active())
 
@@ -86,6 +87,17 @@ def operation(name: str) -> Callable[..., Any] | None:
     """Return the operation behind a function of ``torch.nn.functional``, without what that does before: it broadcasts,
     and hides what the operation tells beside its result."""
     return getattr(getattr(torch.ops.aten, name, None), "default", None)
+
+
+def function_of_elements(name: str) -> Callable[..., Any] | None:
+    """Return the function that ``torch.nn.functional`` calls after it broadcast, if torch has it: a call of
+    :func:`operation` costs a little more."""
+    return getattr(torch._C._nn, name, None)
+
+
+def tangents_may_exist() -> bool:
+    """Return whether a tensor may carry a tangent of forward-mode differentiation, or torch does not tell."""
+    return bool(getattr(forward_ad, "_current_level", 0) >= 0)
 
 
 def dispatch_mode() -> type[Any] | None:

@@ -37,8 +37,9 @@ class GlobalBatch(nn.Module):
         ConfigError: the loss does not reduce its items.
         InputError: the batch is not what the loss takes, on this rank or on another one, or ranks differ in what they
             have. It is raised on all ranks.
-        RuntimeError: a rank does not answer.
+        RuntimeError: a rank does not answer in the time limit of the group, or the group is gone in a training.
 
+    >>> import losses
     >>> loss = GlobalBatch(losses.create("supervised_contrastive"))
     >>> loss(tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), tensor([0, 1, 0, 1]))
     tensor(9.0796e-05)
@@ -52,6 +53,7 @@ class GlobalBatch(nn.Module):
             raise ConfigError("reduction is 'none': there is nothing to add up over ranks; use 'mean' or 'sum'")
         self.loss = loss
         self.group = group
+        self._over_several = False
 
     def forward(
         self,
@@ -76,11 +78,17 @@ class GlobalBatch(nn.Module):
         """
         given = Given(indices, weight, reference, self.group)
         if not in_a_group(self.group):
+            if self._over_several and self.training and torch.is_grad_enabled():
+                raise RuntimeError(
+                    "the process group that GlobalBatch has worked with is gone, and this rank would go on alone; end "
+                    "the training before dist.destroy_process_group(), or build GlobalBatch anew"
+                )
             names = given.names() | ({} if normalizer is None else {"normalizer": normalizer})
             value: Tensor = self.loss(output, target, **names)
             return value
         if dist.get_rank(self.group) < 0:
             raise InputError("this process is not in the group of GlobalBatch; call it on the ranks of the group only")
+        self._over_several = True
         result: Tensor = self._over_ranks(output, target, given, normalizer)
         return result
 

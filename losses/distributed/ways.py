@@ -23,6 +23,7 @@ from losses.distributed.indices import gathered_indices, of_own_anchors
 if TYPE_CHECKING:
     from losses.core.collectives import Group
 
+REFERENCE = ("reference embeddings", "reference labels")
 Way = Literal["items", "parts", "repeated"]
 
 
@@ -77,11 +78,10 @@ def over_parts(loss: EmbeddingLoss, output: Any, target: Any, given: Given) -> T
     except Exception as error:
         refusal = error
     sizes = agreed(inputs, called(loss, "parts", output), device_of(output, given.group), given.group, refusal)
-    rows = {
-        role: gathered(part, sizes.of(role), given.group)
-        for role, part in inputs.items()
-        if part is not None and role != "weight" and (given.reference is None or role.startswith("reference"))
-    }
+    roles = ("embeddings", "second", "labels") if given.reference is None else REFERENCE
+    present = {role: part for role in roles if (part := inputs.get(role)) is not None}
+    everyone = gathered(list(present.values()), sizes.of(next(iter(present))), given.group)
+    rows = dict(zip(present, everyone, strict=True))
     total = total_of_anchors(loss, output, inputs.get("labels"), given, sizes, rows).all_reduce(given.group)
     if isinstance(output, Tensor):
         loss.remember(compared_with(inputs, given), compared_with(rows, given))

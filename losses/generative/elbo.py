@@ -28,6 +28,7 @@ from losses.extend import (
     total_of,
     widened,
 )
+from losses.ops.elementwise.gaussian import gaussian_kl_sum
 
 STEEPEST = 0.8
 """Fraction of the exponent range of a dtype above which exp goes on as its tangent."""
@@ -133,8 +134,20 @@ class ELBOLoss(Loss):
     def fast_total(self, output: VAEOutput, target: Tensor, weight: Tensor | None) -> Total:
         """Return the total without an item of the reconstruction for every element."""
         reconstruction = self.reconstruction._total(output.reconstruction, target, weight).sum
-        divergence = total_of(self._divergence(output), weight)
-        return Total(reconstruction + self._beta() * divergence.sum, divergence.denominator)
+        divergence = None if weight is not None else self._plain_divergence(output)
+        if divergence is None:
+            divergence = total_of(self._divergence(output), weight)
+        beta = self._beta()
+        if isinstance(beta, float):
+            return Total(torch.add(reconstruction, divergence.sum, alpha=beta), divergence.denominator)
+        return Total(reconstruction + beta * divergence.sum, divergence.denominator)
+
+    def _plain_divergence(self, output: VAEOutput) -> Total | None:
+        """Return the divergence of a batch, before beta, where it is just the sum over all dimensions."""
+        if self.free_bits or self.capacity is not None:
+            return None
+        total = gaussian_kl_sum(gaussian_kl, output.mean, output.log_variance)
+        return None if total is None else Total(total, len(output.mean))
 
     @torch.no_grad()
     def terms(self, output: VAEOutput, target: Tensor) -> Mapping[str, Tensor]:

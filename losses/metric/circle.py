@@ -27,8 +27,10 @@ from losses.extend import (
 )
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.log_sums import dense_circle
+from losses.ops.indexed.rows import NamedRows
 from losses.ops.numerics.log_space import masked_log_sum, softplus
-from losses.ops.pairs.circle import tiled_circle
+from losses.ops.pairs.circle import circle_of_named, tiled_circle
+from losses.ops.tiles.rows import Costs
 
 
 def circle(
@@ -125,3 +127,6 @@ class CircleLoss(AnchorLoss):
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         return Tiling(partial(tiled_circle, margin=self.margin, scale=self.scale))
+
+    def costs_of_named(self, rows: NamedRows) -> Costs:
+        return circle_of_named(rows, margin=self.margin, scale=self.scale)

@@ -240,19 +240,24 @@ class InfoNCELoss(EmbeddingLoss):
 
     def _small_matches(self, pairs: Pairs, weight: Tensor | None, *, mean: bool = False) -> Tensor | None:
         """Return the sum over matching rows, or their mean, in one piece; ``None`` where they are many."""
-        first, second = pairs if self.negatives == "second" else (torch.cat(pairs), None)
+        stacked = self.negatives == "both"
+        first, second = (torch.cat(pairs), None) if stacked else pairs
         if not is_small(first, first if second is None else second):
             return None
 
         def definition(*points: Tensor) -> Tensor:
-            given = points if len(points) == 2 else points[0].chunk(2)
-            total = self.definition_total(Pairs(*given), None, weight)
+            total = self.definition_total(Pairs(*points), None, weight)
             return total.mean() if mean else total.sum
 
-        matrix, dense = DenseMatrix(first, second, "similarity"), dense_views if second is None else dense_matches
+        wanted = [torch.is_grad_enabled() and side.requires_grad for side in pairs]
+        follows = (any(wanted), False) if stacked else wanted
+        matrix, dense = (
+            DenseMatrix(first, second, "similarity", follows=follows),
+            dense_views if stacked else dense_matches,
+        )
         both, each = self.direction == "both", None if weight is None else weight.unsqueeze(1)
         sums = dense(matrix, each, temperature=self.temperature, both=both)
-        return differentiable(matrix, sums, definition, first, second, mean=mean)
+        return differentiable(matrix, sums, definition, *pairs, mean=mean, stacked=stacked)
 
     def _total_of_matches(self, pairs: Pairs, weight: Tensor | None) -> Total:
         """Return the total of matching rows in blocks: of two views on top of each other, or of one set against the

@@ -32,7 +32,7 @@ from losses.ops.distances import just_beyond, pairwise_distance, squares_of_anch
 from losses.ops.eager import may_read
 from losses.ops.indexed.lists import IndexLists, Listed, Strip, are_many, triplet_strips, with_slopes
 from losses.ops.indexed.pairs import measured_at
-from losses.ops.rowwise import measured_side_by_side
+from losses.ops.rowwise import RowCosts, listed_costs, measured_side_by_side
 from losses.ops.tiles.whole_batch import tileable, tiles_of
 from losses.ops.triplets.definitions import (
     Compared,
@@ -45,7 +45,7 @@ from losses.ops.triplets.definitions import (
     sums_of_mined,
 )
 from losses.ops.triplets.hardest import tiled_hardest
-from losses.ops.triplets.hinge import hinge_costs, tiled_hinge
+from losses.ops.triplets.hinge import hinge_costs, row_hinges, tiled_hinge
 from losses.ops.triplets.semi_hard import tiled_semi_hard
 from losses.ops.triplets.soft import tiled_soft
 from losses.ops.triplets.swapped import tiled_swapped
@@ -220,6 +220,14 @@ class TripletLoss(EmbeddingLoss):
             costs = partial(hinge_costs, margin=self._limit)
         strips = map(self._compared_pairs, triplet_strips(batch))
         return IndexLists([[Listed(strips, costs, counts_free=self.average == "all" or self._limit is None)]])
+
+    def row_costs(self, output: Triplets, target: Tensor | None) -> RowCosts:
+        if self.swap or self._limit is None:
+            costs = listed_costs(self._of_distances)
+        else:
+            costs = partial(row_hinges, margin=self._limit)
+        sides = ((1, 0), (2, 0), (1, 2)) if self.swap else ((1, 0), (2, 0))
+        return RowCosts(sides, self.distance, costs, counts_free=self.average == "all" or self._limit is None)
 
     @property
     def _limit(self) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from losses.core.torch_private import is_batched_gradient
+from losses.core.torch_private import graph_is_kept, is_batched_gradient, may_read, transforms_are_active
 
 
 def is_asked_again(gradient: Tensor) -> bool:
@@ -31,3 +31,12 @@ def plain_gradients(
         wanted = [point for point in own if point is not None and point.requires_grad]
         found = iter(torch.autograd.grad(value, wanted, gradient, create_graph=True))
     return tuple(next(found) if point is not None and point.requires_grad else None for point in own)
+
+
+def chained(gradient: Tensor, part: Tensor) -> Tensor:
+    """Return a gradient that was written in forward, times what comes from above; in the same memory where nobody will
+    ask for it again, and nobody was given it before."""
+    if graph_is_kept() or transforms_are_active() or is_batched_gradient(gradient) or not may_read(gradient):
+        return part * gradient
+    factor = gradient.item()
+    return part if factor == 1 else part.mul_(factor)

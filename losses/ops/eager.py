@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
-from losses.core.torch_private import may_read, transforms_are_active
+from losses.core.torch_private import may_read, tangents_may_exist, transforms_are_active
 
 __all__ = ["is_dual", "is_eager", "may_read"]
 
@@ -19,11 +19,12 @@ def is_eager(*tensors: Tensor | None) -> bool:
     """
     if is_compiling() or transforms_are_active():
         return False
-    return not any(
-        tensor is not None and (tensor.device.type in ("meta", "mps") or is_dual(tensor)) for tensor in tensors
-    )
+    for tensor in tensors:
+        if tensor is not None and (tensor.device.type in ("meta", "mps") or is_dual(tensor)):
+            return False
+    return True
 
 
 def is_dual(tensor: Tensor) -> bool:
     """Return whether a tensor carries a tangent of forward-mode differentiation."""
-    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return tangents_may_exist() and forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -1,17 +1,50 @@
-"""What matching rows measure, in few operations: the readable definition is in :mod:`losses.ops.distances`."""
+"""What matching rows measure and cost, in few operations: the readable definitions are in :mod:`losses.ops.distances`
+and beside the losses."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from losses.core.precision import accumulation_dtype
+from losses.core.precision import accumulation_dtype, matched
+from losses.core.reduction import Total
+from losses.core.torch_private import graph_is_kept, may_read
 from losses.ops.derivatives import is_asked_again, plain_gradients
 from losses.ops.distances import measured_rowwise
 from losses.ops.eager import is_eager
+from losses.ops.tiles.rows import by_autograd
+
+FEW = 1 << 12  # squares that float32 adds up to within a few of its last digits
+
+
+class RowCosts(NamedTuple):
+    """What given rows cost: pairs or triplets of embeddings.
+
+    Args:
+        sides: which two of the sets of points are compared, for each of K distances.
+        measure: ``"euclidean"`` or ``"squared_euclidean"``.
+        cost: from distances ``(K, N)`` to the values of the items and their derivatives ``(K, N)``.
+        counts_free: whether items that cost nothing count too.
+    """
+
+    sides: Sequence[tuple[int, int]]
+    measure: str
+    cost: Callable[[Tensor], tuple[Tensor, Tensor]]
+    counts_free: bool
+
+
+def listed_costs(formula: Callable[..., Tensor]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Return a formula of the K distances of an item that tells its derivatives too, found by autograd."""
+
+    def cost(distances: Tensor) -> tuple[Tensor, Tensor]:
+        items, slopes = by_autograd(formula, distances.unbind(), None)
+        return items, torch.stack(list(slopes))
+
+    return cost
 
 
 def measured_side_by_side(first: Tensor, second: Tensor, measure: str) -> Tensor:
@@ -22,27 +55,126 @@ def measured_side_by_side(first: Tensor, second: Tensor, measure: str) -> Tensor
     return measured_rowwise(first, second, measure)
 
 
+def can_be_summed(rows: RowCosts, points: Sequence[Tensor], weight: Tensor | None = None) -> bool:
+    """Return whether rows can be summed in one operation of autograd, and anybody asks for its gradient."""
+    if not torch.is_grad_enabled() or not any(part.requires_grad for part in points):
+        return False
+    if not rows.measure.endswith("euclidean") or points[0].device.type != "cpu":
+        return False
+    return is_eager(*points, weight) and not (weight is not None and weight.requires_grad)
+
+
+def mean_of_rows(rows: RowCosts, definition: Callable[..., Total], points: Sequence[Tensor]) -> Tensor:
+    """Return the mean of what rows cost, differentiable.
+
+    Args:
+        rows: what they cost.
+        definition: the total as a plain composition of the points.
+        points: the sets that are compared, each ``(N, D)``.
+    """
+    mean: Tensor = SumOfRows.apply(rows, lambda *points: definition(*points).mean(), None, True, *points)[0]  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    return mean
+
+
+def total_of_rows(
+    rows: RowCosts, definition: Callable[..., Total], points: Sequence[Tensor], weight: Tensor | None
+) -> Total:
+    """Return the total likewise, with a weight of every item ``(N,)`` or none."""
+    return Total(*SumOfRows.apply(rows, lambda *points: definition(*points).sum, weight, False, *points))  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+
+
+class SumOfRows(torch.autograd.Function):
+    """The sum of what rows cost, or its mean, and the number of items that count, with the gradient by hand."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: RowCosts,
+        definition: Callable[..., Tensor],
+        weight: Tensor | None,
+        mean: bool,
+        *points: Tensor,
+    ) -> tuple[Tensor, Tensor | int]:
+        differences = differences_of(points, rows.sides)
+        lengths, divisors = lengths_of(differences)
+        is_root = rows.measure == "euclidean"
+        items, slopes = rows.cost(matched(lengths if is_root else lengths.square(), points[0]))
+        factors = slopes / divisors if is_root else 2 * slopes
+        number: Tensor | int = items.numel()
+        if weight is not None:
+            items, factors = items * weight, factors.mul_(weight)
+            number = (weight if rows.counts_free else weight.masked_fill(items == 0, 0)).sum()
+        elif not rows.counts_free:
+            number = (items != 0).sum()
+        value, ctx.divisor = items.sum(), 1
+        if mean:
+            ctx.divisor = max(1, number) if isinstance(number, int) else number.clamp_(min=1)
+            value = value / ctx.divisor
+        if isinstance(number, Tensor):
+            ctx.mark_non_differentiable(number)
+        ctx.sides, ctx.definition = rows.sides, definition
+        ctx.save_for_backward(differences, factors, *points)
+        return matched(value, points[0]), number
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
+        differences, factors, *points = ctx.saved_tensors
+        if is_asked_again(gradient):
+            return None, None, None, None, *plain_gradients(ctx.definition, gradient, *points)
+        factors = matched(factors * (gradient / ctx.divisor), differences).unsqueeze(-1)
+        moves = differences * factors if graph_is_kept() else differences.mul_(factors)
+        found: list[Tensor | None] = [None] * len(points)
+        for (one, other), move in zip(ctx.sides, moves.unbind(), strict=True):
+            if ctx.needs_input_grad[4 + other]:
+                found[other] = move.neg() if (former := found[other]) is None else former.sub_(move)
+            if ctx.needs_input_grad[4 + one]:
+                found[one] = move if (former := found[one]) is None else former.add_(move)
+        return None, None, None, None, *found
+
+
+def differences_of(points: Sequence[Tensor], sides: Sequence[tuple[int, int]]) -> Tensor:
+    """Return the differences of the sets that are compared ``(K, N, D)``."""
+    if len(sides) == 1:
+        ((one, other),) = sides
+        return (points[one] - points[other]).unsqueeze(0)
+    differences = points[0].new_empty(len(sides), *points[0].shape)
+    for part, (one, other) in zip(differences.unbind(), sides, strict=True):
+        torch.sub(points[one], points[other], out=part)
+    return differences
+
+
+def lengths_of(differences: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the lengths of rows, and the same to divide by: infinity in the place of 0, which has no direction.
+
+    They are in the precision of the accumulation, but where sums of a few squares do not need it.
+    """
+    range_, can_do = torch.finfo(differences.dtype), differences.shape[-1] <= FEW and differences.numel() > 0
+    if can_do and may_read(differences):
+        lengths: Tensor = torch.linalg.vector_norm(differences, dim=-1)
+        least, most = lengths.aminmax()
+        if float(least) > range_.tiny**0.25 and float(most) < range_.max**0.25:
+            return lengths, lengths
+    lengths = torch.linalg.vector_norm(differences, dim=-1, dtype=accumulation_dtype(differences))
+    return lengths, lengths.masked_fill(lengths == 0, torch.inf)
+
+
 class SideBySide(torch.autograd.Function):
     """Euclidean distances of matching rows, or their squares, with the gradient by hand."""
 
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor, measure: str) -> Tensor:
         differences = first - second
-        lengths = torch.linalg.vector_norm(differences, dim=-1, dtype=accumulation_dtype(first))
+        lengths, divisors = lengths_of(differences)
         ctx.measure = measure
-        ctx.save_for_backward(first, second, differences, lengths)
-        values: Tensor = lengths if measure == "euclidean" else lengths.square()
-        return values.to(first.dtype)
+        ctx.save_for_backward(first, second, differences, divisors)
+        return matched(lengths if measure == "euclidean" else lengths.square(), first)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        first, second, differences, lengths = ctx.saved_tensors
+        first, second, differences, divisors = ctx.saved_tensors
         if is_asked_again(gradient):
             definition = partial(measured_rowwise, measure=ctx.measure)
             return *plain_gradients(definition, gradient, first, second), None
-        if ctx.measure == "euclidean":
-            slopes = (gradient / lengths.masked_fill(lengths == 0, torch.inf)).to(first.dtype)
-        else:
-            slopes = 2 * gradient
+        slopes = matched(gradient / divisors, first) if ctx.measure == "euclidean" else 2 * gradient
         moves = differences * slopes.unsqueeze(-1)
         return moves if ctx.needs_input_grad[0] else None, -moves if ctx.needs_input_grad[1] else None, None

@@ -14,7 +14,7 @@ from torch import Tensor
 import losses
 from losses.checking.case import SINGLE, Case, cases_of, in_precision, require_same
 from losses.core.inputs import EMBEDDINGS, Batch
-from losses.core.outputs import map_tensors, tensors_in
+from losses.core.outputs import map_samples, tensors_in
 from losses.core.registry import find
 
 PAGE = Path(__file__).parents[2] / "docs" / "exporting.md"
@@ -57,7 +57,7 @@ def program_of(loss: Any, batch: Batch) -> torch.export.ExportedProgram:
     def of_any_size(tensor: Tensor) -> Any:
         return {0: size}
 
-    dynamic = tuple(map_tensors(part, of_any_size) for part in batch)
+    dynamic = tuple(map_samples(part, of_any_size, lambda _: {}) for part in batch)
     return torch.export.export(loss, tuple(batch), dynamic_shapes=dynamic)
 
 

@@ -14,7 +14,7 @@ import losses
 from losses import ConfigError, InputError
 from losses.core.inputs import Pointwise
 from losses.core.inputs import kind as kinds_of
-from losses.core.outputs import map_tensors
+from losses.core.outputs import map_samples
 from losses.core.registry import SPECS
 from losses.extend import DISTRIBUTION_OBJECTS, Batch, ElementwiseLoss, Kind, Loss, Samples, VAEOutput, register
 from tests.core import third_party
@@ -91,8 +91,8 @@ def test_what_is_nan_under_a_weight_of_0_changes_nothing(cls: type[Loss]) -> Non
     def spoilt(tensor: Tensor) -> Tensor:
         return tensor.index_fill(0, torch.tensor([2]), torch.nan) if tensor.dtype.is_floating_point else tensor
 
-    expected = loss(*(map_tensors(part, lambda tensor: tensor[rest]) for part in (output, target)))
-    got = loss(map_tensors(output, spoilt), map_tensors(target, spoilt), weight=rest.float())
+    expected = loss(*(map_samples(part, lambda tensor: tensor[rest]) for part in (output, target)))
+    got = loss(map_samples(output, spoilt), map_samples(target, spoilt), weight=rest.float())
     assert got.item() == pytest.approx(expected.item())
 
 

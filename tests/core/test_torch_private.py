@@ -25,7 +25,7 @@ HIDE = {
     "operations": """
 namespace = type(torch.ops.aten)
 find = namespace.__getattr__
-names = ("nll_loss_forward", "mse_loss", "huber_loss", "binary_cross_entropy_with_logits")
+names = ("nll_loss_forward",)
 def hidden(self, name):
     if name in names:
         raise AttributeError(name)
@@ -35,6 +35,13 @@ for name in names:
     vars(torch.ops.aten).pop(name, None)
 """,
     "dispatch_mode": "import torch.utils._python_dispatch\ndel torch.utils._python_dispatch.TorchDispatchMode",
+    "functions of elements": """
+import types
+functions, torch._C._nn = torch._C._nn, types.SimpleNamespace()
+import losses.core.torch_private  # which asks for them when it is imported
+losses.core.torch_private.function_of_elements = lambda name: None
+torch._C._nn = functions
+""",
 }
 MEASURE = """
 import json, sys, warnings
@@ -70,7 +77,8 @@ for name in losses.available():
                     seen[key] = [number for tensor in numbers for number in tensor.detach().flatten().tolist()]
 there = [torch_private._set_execution, torch_private._reset_code]
 there += [torch_private._any_autocast, torch_private._transforms_are_active, torch_private._modes]
-there += [torch_private.operation("mse_loss"), torch_private.dispatch_mode()]
+there += [torch_private.operation("nll_loss_forward"), torch_private.dispatch_mode()]
+there += [torch_private.function_of_elements("mse_loss")]
 print(json.dumps([[part is not None for part in there], seen]))
 """
 
@@ -207,3 +215,12 @@ def test_the_search_does_not_mind_what_is_public_or_documented(tmp_path: Path) -
     code = '"""Without torch._C."""\nimport torch\ntorch.compiler.is_compiling()\n# torch._C\n'
     (tmp_path / "module.py").write_text(code, encoding="utf-8")
     assert not private_names_in(tmp_path / "module.py")
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script.")  # of torch, where it is first asked for tangents
+def test_a_tangent_may_be_there_where_torch_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not torch_private.tangents_may_exist()
+    with torch.autograd.forward_ad.dual_level():
+        assert torch_private.tangents_may_exist()
+    monkeypatch.delattr(torch.autograd.forward_ad, "_current_level")
+    assert torch_private.tangents_may_exist()

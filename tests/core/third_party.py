@@ -15,6 +15,7 @@ from losses.extend import (
     DISTRIBUTION_OBJECTS,
     DISTRIBUTIONS,
     EMBEDDINGS,
+    LINEAR_LOGITS,
     LOGITS,
     MATCHES,
     NON_NEGATIVE,
@@ -26,6 +27,7 @@ from losses.extend import (
     VAE_OUTPUT,
     Kind,
     LabelledBatch,
+    LinearLogits,
     Loss,
     NestedLoss,
     Pairs,
@@ -96,6 +98,16 @@ class BrierOfClasses(Plain):
             classes = torch.arange(logits.shape[1]).reshape(-1, *[1] * (logits.ndim - 2))
             target = (target.unsqueeze(1) == classes).to(logits.dtype)  # F.one_hot reads values
         return (logits.softmax(1) - target).square().sum(1)
+
+
+@of_another_author(LINEAR_LOGITS)
+class LeastSquares(Plain):
+    """Squared difference of angles and one-hot classes."""
+
+    def items(self, linear: LinearLogits, target: Tensor) -> Tensor:
+        if not target.dtype.is_floating_point:
+            target = (target.unsqueeze(-1) == torch.arange(linear.classes)).to(linear.features.dtype)
+        return (F.linear(*linear).atan() - target).square().sum(-1)
 
 
 @of_another_author(CLASS_INDICES)

@@ -23,13 +23,13 @@ class RankError(Exception):
 class Ranks:
     """Processes of one group, and in it a group of the first 1, 2, 3 and 4 of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, size: int = MOST) -> None:
         context = multiprocessing.get_context("spawn")
         self._processes: list[BaseProcess] = []
         self._pipes: list[Connection] = []
-        for rank in range(MOST):
+        for rank in range(size):
             ours, theirs = context.Pipe()
-            process = context.Process(target=work, args=(rank, str(folder / "meeting"), theirs), daemon=True)
+            process = context.Process(target=work, args=(rank, size, str(folder / "meeting"), theirs), daemon=True)
             process.start()
             self._processes.append(process)
             self._pipes.append(ours)
@@ -44,7 +44,10 @@ class Ranks:
             if not pipe.poll(SECONDS):
                 self.stop()
                 raise TimeoutError(f"rank {rank} of {size} did not finish {task.__name__} in {SECONDS} s")
-            answers.append(pipe.recv())
+            try:
+                answers.append(pipe.recv())
+            except EOFError:
+                answers.append(RankError("the process has ended"))
         return answers
 
     def stop(self) -> None:
@@ -54,14 +57,14 @@ class Ranks:
             process.join()
 
 
-def work(rank: int, meeting: str, pipe: Connection) -> None:
+def work(rank: int, ranks: int, meeting: str, pipe: Connection) -> None:
     """Do what is asked until nobody asks any more."""
     import torch
     import torch.distributed as dist
 
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=MOST, timeout=PATIENCE)
-    groups = {size: dist.new_group(list(range(size)), timeout=PATIENCE) for size in range(1, MOST + 1)}
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks, timeout=PATIENCE)
+    groups = {size: dist.new_group(list(range(size)), timeout=PATIENCE) for size in range(1, ranks + 1)}
     while True:
         size, task, arguments = pipe.recv()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -116,7 +117,7 @@ def mined(step: Step, rows: slice) -> tuple[Tensor, ...]:
 def parts(count: int, cuts: list[int]) -> list[slice]:
     """Rows of every rank, of so many rows, by the cuts of the batch."""
     edges = [cut * count // ROWS for cut in cuts]
-    return [slice(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def one_process(step: Step) -> Outcome:

@@ -50,8 +50,7 @@ def both(encoder: nn.Module, step: Callable[[nn.Module], Tensor], chunk_size: in
 @pytest.mark.parametrize("name", METRIC)
 @pytest.mark.parametrize("chunk_size", [1, 5, 11, ROWS, 1000])
 def test_value_and_gradient_are_those_of_the_whole_batch(name: str, chunk_size: int) -> None:
-    loss = losses.create(name)
-    both(network(), lambda encoder: loss(encoder(samples()), LABELS), chunk_size)
+    both(network(), lambda encoder: losses.create(name)(encoder(samples()), LABELS), chunk_size)
 
 
 class TwoTowers(nn.Module):

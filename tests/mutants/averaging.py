@@ -23,6 +23,8 @@ class MeanOverColumns(losses.MSELoss):
 class WeightsUncounted(losses.MSELoss):
     """Divides by the number of items where their weights should be summed."""
 
+    fast_weighted_mean = Loss.fast_weighted_mean
+
     def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total:
         return self.definition_total(output, target, weight)._replace(denominator=output.numel())
 

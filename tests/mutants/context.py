@@ -197,6 +197,33 @@ class ReferenceOfOneBlock(InBlocks):
             tiles.blocks = tiles.blocks[:1]
 
 
+class PartsMeetThemselves(losses.SupervisedContrastiveLoss):
+    """Takes the anchors of a part for points of a reference, and their own selves for positives."""
+
+    def part_total(self, output: Any, target: Any, weight: Tensor | None, everyone: Any, *place: Any) -> losses.Total:
+        return self._on_accepted(self._total, output, target, weight, {"reference": everyone})
+
+
+class PartsAlone(losses.CircleLoss):
+    """Compares a part with itself only."""
+
+    def part_total(self, output: Any, target: Any, weight: Tensor | None, *everyone: Any) -> losses.Total:
+        return self.total(output, target, weight=weight)
+
+
+class PairsOfPartsTwice(losses.ContrastiveLoss):
+    """Does not say that a pair is met from both its ends."""
+
+    each_pair_once = False
+
+
+class OthersOfPartsDetached(losses.TripletLoss):
+    """Lets no gradient flow to those that a part is compared with."""
+
+    def part_total(self, output: Any, target: Any, weight: Tensor | None, everyone: Any, *place: Any) -> losses.Total:
+        return super().part_total(output, target, weight, (everyone[0].detach(), everyone[1]), *place)
+
+
 MUTANTS = [
     Mutant("definition_equals_fast_path", LastBlockDropped(), "sum with usual numbers, in several blocks"),
     Mutant("definition_equals_fast_path", GradientOfManyBlocks(), "gradient with usual numbers, in several blocks"),
@@ -218,4 +245,8 @@ MUTANTS = [
     Mutant("reference_is_compared_with", ReferenceLabelsByPlace(), "another order"),
     Mutant("reference_in_blocks", ReferenceOfOneBlock(), "sum beside 10 others, in several blocks"),
     Mutant("reference_in_blocks", ReferenceDetached(), "a reference of"),
+    Mutant("parts_in_their_place_add_up", PartsMeetThemselves(), "sum of parts of 10"),
+    Mutant("parts_in_their_place_add_up", PartsAlone(), "of parts of 10"),
+    Mutant("parts_in_their_place_add_up", PairsOfPartsTwice(), "sum of parts of 10"),
+    Mutant("parts_in_their_place_add_up", OthersOfPartsDetached(), "gradient of parts of 10"),
 ]

@@ -133,11 +133,12 @@ def test_who_wants_another_derivative_gets_it_from_the_definition(name: str, mon
 
 
 def test_nothing_is_computed_for_what_needs_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks.BlockSum, "backward", lambda *_: pytest.fail("backward"))
+    monkeypatch.setattr(blocks.Block, "scale_", lambda *_: pytest.fail("a derivative"))
     output, target = drawn(20)
     assert not losses.create("mse")(output.detach(), target).requires_grad
     with torch.inference_mode():
         losses.create("mse")(output, target)
+    monkeypatch.undo()
     assert losses.create("mse")(output, target).requires_grad  # the buffers of inference are no others'
 
 
@@ -186,3 +187,48 @@ def test_single_precision_of_a_million_is_as_near_as_torch_is(name: str) -> None
         value = losses.create(name)(output, target)
         exact = losses.create(name)(output.double(), target.double())
     assert value.item() == pytest.approx(exact.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(30,), (30, 4), (5, 6, 2)])
+@every_loss
+def test_weighted_means_without_blocks_equal_the_definition_and_hide_what_has_weight_0(
+    name: str, shape: tuple[int, ...]
+) -> None:
+    output, target = drawn(*shape)
+    loss = made(name)
+    with block_sizes(in_blocks=1 << 40, in_blocks_fused=1 << 40, in_blocks_fused_weighted=1 << 40):
+        loss(output, target)  # the first batch is inspected
+        for weight in (
+            torch.linspace(0, 2, len(output), dtype=torch.float64),
+            torch.rand_like(target) * (target > 0.3),
+        ):
+            absent = (weight == 0).reshape(weight.shape + (1,) * (output.ndim - weight.ndim))
+            right = loss.definition_total(output.masked_fill(absent, 0), target, weight).mean()
+            (expected,) = torch.autograd.grad(right, output)
+            for value in (0.0, torch.nan, torch.inf):
+                hidden = output.detach().masked_fill(absent, value).requires_grad_()
+                mean = loss(hidden, target.masked_fill(absent, value), weight=weight)
+                torch.testing.assert_close(mean, right, rtol=1e-12, atol=1e-12)
+                (gradient,) = torch.autograd.grad(mean, hidden)
+                torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("large", [False, True])
+@every_loss
+def test_weights_may_be_tiny_all_0_or_want_a_gradient(name: str, large: bool) -> None:
+    output, target = (part.float() for part in drawn(30))
+    output = output.detach().requires_grad_()
+    loss = made(name)
+    least = 0 if large else 1 << 40
+    with block_sizes(in_blocks=least, in_blocks_fused=least, in_blocks_fused_weighted=least):
+        right = loss(output, target)
+        tiny = loss(output, target, weight=torch.full((30,), 1e-37))
+        torch.testing.assert_close(tiny, right)
+        slopes = [torch.autograd.grad(mean, output)[0] for mean in (tiny, right)]
+        torch.testing.assert_close(*slopes)
+        nothing = loss(output, target, weight=torch.zeros(30))
+        assert nothing.item() == 0
+        assert not torch.autograd.grad(nothing, output)[0].any()
+        weight = torch.arange(30).float().requires_grad_()
+        means = loss(output, target, weight=weight), loss.definition_total(output, target, weight).mean()
+        torch.testing.assert_close(*(torch.autograd.grad(mean, weight)[0] for mean in means))

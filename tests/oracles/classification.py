@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import scipy.integrate
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from losses import LinearLogits
 from tests.oracles.case import Answer, OracleBatch, OracleCase, coin, normal, numpied, probabilities, uniform
 
 WEIGHTS = [0.5, 2.0, 0.25, 1.5, 1.0]
@@ -96,6 +98,37 @@ def cross_entropy_loop(
         return sum(cost for cost, _ in parts) / sum(denominator for _, denominator in parts)
 
     return {"items": items, "value": value}
+
+
+def linear_classes(*dims: int, share_ignored: float = 0.0, bias: bool = True) -> Callable[[Generator], OracleBatch]:
+    """Return a drawer of features and the linear layer that makes logits of them, against class indices."""
+
+    def draw(random: Generator) -> OracleBatch:
+        _, target, *_ = classes(*dims, share_ignored=share_ignored)(random)
+        layer = normal(random, 5, 3), normal(random, 5) if bias else None
+        return OracleBatch(LinearLogits(normal(random, 6, *dims, 3), *layer), target)
+
+    return draw
+
+
+def linear_probabilities(random: Generator) -> OracleBatch:
+    layer = LinearLogits(normal(random, 2, 3, 3), normal(random, 5, 3), normal(random, 5))
+    return OracleBatch(layer, probabilities(random, 2, 3, 5))
+
+
+def on_layer(**answers: Answer) -> dict[str, Answer]:
+    """Return answers on the logits that a linear layer makes, classes where they are elsewhere."""
+
+    def of_layer(answer: Answer) -> Answer:
+        def call(output: LinearLogits, target: Tensor) -> Any:
+            logits = torch.einsum("...d,cd->...c", output.features, output.weight)
+            logits = logits if output.bias is None else logits + output.bias
+            target = target.movedim(-1, 1) if target.dtype.is_floating_point else target
+            return answer(logits.movedim(-1, 1), target)
+
+        return call
+
+    return {name: of_layer(answer) for name, answer in answers.items()}
 
 
 def sklearn_log_loss(weight: list[float] | None = None) -> Answer:
@@ -180,6 +213,16 @@ CROSS_ENTROPY = [
         {"z_loss": 0.1, "class_weight": WEIGHTS, "label_smoothing": 0.2},
         **cross_entropy_loop(WEIGHTS, 0.2, z_loss=0.1),
     ),
+    OracleCase("linear", linear_classes(), **on_layer(**torch_cross_entropy())),
+    OracleCase("linear_no_bias", linear_classes(bias=False), **on_layer(**torch_cross_entropy())),
+    OracleCase("linear_sequences", linear_classes(4, share_ignored=0.3), **on_layer(**torch_cross_entropy())),
+    OracleCase(
+        "linear_everything",
+        linear_classes(2, share_ignored=0.3),
+        {"z_loss": 0.1, "class_weight": WEIGHTS, "label_smoothing": 0.2},
+        **on_layer(**cross_entropy_loop(WEIGHTS, 0.2, z_loss=0.1)),
+    ),
+    OracleCase("linear_probabilities", linear_probabilities, **on_layer(**torch_cross_entropy())),
 ]
 
 

@@ -389,3 +389,13 @@ def test_gradient_caching_is_equal_and_takes_less_memory(capsys: pytest.CaptureF
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert numbers["peak_bytes"]["GradientCaching"] < numbers["peak_bytes"]["whole batch"] / 2
     assert "GradientCaching" in capsys.readouterr().out
+
+
+def test_ranks_are_measured_and_agree_with_one_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "distributed.json"
+    assert main(["distributed", "--quick", "--json", str(file)]) == 0
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    assert {row["ranks"] for row in rows} == {1, 2}
+    assert {row["side"] for row in rows} == {"ours", "PML", "lines"}
+    assert all(row["difference"] < 1e-4 for row in rows if row["side"] == "ours")
+    assert "distributed: forward and backward" in capsys.readouterr().out

@@ -20,7 +20,9 @@ from losses.checking.case import (
     Case,
     NotApplicable,
     Precision,
+    from_parts,
     gradients_of,
+    gradients_of_samples,
     in_precision,
     leaves_of,
     require_finite,
@@ -30,7 +32,7 @@ from losses.checking.case import (
 from losses.checking.contract import clause
 from losses.core.errors import InputError
 from losses.core.inputs import CLASS_INDICES, LOGITS, Batch
-from losses.core.outputs import map_floating, tensors_in
+from losses.core.outputs import map_samples, tensors_in
 
 MANY, MANY_PAIRS, MANY_TRIPLETS = 66_000, 368, 128
 """Samples, or samples with so many pairs or triplets, that float16 cannot count them: it ends at 65,504."""
@@ -80,9 +82,7 @@ def zero_weight_hides(case: Case) -> None:
     if case.kind in TOGETHER:
         raise NotApplicable("a sample is also its neighbours' positive or negative")
     batch = case.batch()
-    poisoned = Batch(
-        *(map_floating(part, lambda t: t.detach().index_fill(0, torch.tensor([2]), math.nan)) for part in batch)
-    )
+    poisoned = Batch(*(map_samples(part, with_missing) for part in batch))
     value, gradients = case.run(batch, weight=weight)
     other, others = case.run(poisoned, weight=weight)
     require_same("value with NaN at weight 0", other, value)
@@ -90,7 +90,13 @@ def zero_weight_hides(case: Case) -> None:
     require_same("value without it", case.loss(*rows_of(batch, without)), value)
     for gradient, expected in zip(others, gradients, strict=True):
         require_same("gradient with NaN at weight 0", gradient, expected)
+    for gradient in gradients_of_samples(batch, others):
         require_same("gradient of what has weight 0", gradient[2], torch.zeros_like(gradient[2]))
+
+
+def with_missing(tensor: Tensor) -> Tensor:
+    """Return a tensor of real numbers with NaN as one of its samples."""
+    return tensor.detach().index_fill(0, torch.tensor([2]), math.nan) if tensor.dtype.is_floating_point else tensor
 
 
 @clause(of_the_call=True)
@@ -151,8 +157,8 @@ def halves_make_the_whole(case: Case) -> None:
     weight = case.loss.total(*batch).denominator
     halves = [case.run(rows_of(batch, rows), normalizer=weight) for rows in (slice(0, 3), slice(3, None))]
     require_same("sum over halves", halves[0][0] + halves[1][0], whole)
-    for first, second, expected in zip(halves[0][1], halves[1][1], gradients, strict=True):
-        require_same("gradients of halves", torch.cat([first, second]), expected)
+    for of_halves, expected in zip(from_parts(batch, [of_half for _, of_half in halves]), gradients, strict=True):
+        require_same("gradients of halves", of_halves, expected)
 
 
 @clause(precisions=HALVES)
@@ -201,6 +207,5 @@ def in_parts(case: Case, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         case.loss.total(rebuild(leaves), part.target) for part, (leaves, rebuild) in zip(parts, split, strict=True)
     )
     value = reduce(add, totals).mean()
-    gradients = gradients_of(value, [leaf for leaves, _ in split for leaf in leaves])
-    columns = len(split[0][0])
-    return value, [torch.cat(gradients[column::columns]) for column in range(columns)]
+    gradients = iter(gradients_of(value, [leaf for leaves, _ in split for leaf in leaves]))
+    return value, from_parts(batch, [[next(gradients) for _ in leaves] for leaves, _ in split])

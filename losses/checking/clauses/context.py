@@ -9,10 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from losses.checking.case import LARGE, SIZE, Case, NotApplicable, leaves_of, require_near, rows_of, several_blocks
+from losses.checking.case import (
+    LARGE,
+    SIZE,
+    Case,
+    NotApplicable,
+    gradients_of,
+    leaves_of,
+    require_near,
+    rows_of,
+    several_blocks,
+)
 from losses.checking.contract import clause
 from losses.checking.slopes import require_between_slopes
-from losses.core.inputs import EMBEDDINGS, Batch
+from losses.core.inputs import EMBEDDINGS, MATCHES, Batch
+from losses.core.outputs import tensors_in
 
 Indices = tuple[Tensor, ...]
 
@@ -124,6 +135,37 @@ def beside_a_reference(case: Case, batch: Batch, other: Batch) -> None:
 
     if "gradient_everywhere" not in case.loss.exemptions:
         require_between_slopes(f"a reference of {len(other.target)}", function, leaves)
+
+
+@clause(of_the_call=True)
+def parts_in_their_place_add_up(case: Case) -> None:
+    """a batch that several processes hold in parts, each compared with all of it, has the sum, the denominator and the
+    gradient of the batch, with weights and in several blocks"""
+    part_total = getattr(case.loss, "part_total", None)
+    if case.kind not in (EMBEDDINGS, MATCHES) or part_total is None:
+        raise NotApplicable("its samples are not compared with one another, or nobody asks it for parts")
+    for size in (SIZE, LARGE) if case.is_default else (SIZE,):
+        batch = case.batch(size)
+        leaves, rebuild = leaves_of(batch.output)
+        weight = torch.linspace(0, 2, size, dtype=torch.float64)
+        for each in (None, weight):
+            expected = case.loss.total(batch.output, batch.target, weight=each)
+            gradients = gradients_of(expected.sum, [part for part in tensors_in(batch.output) if part.requires_grad])
+            for blocks in (contextlib.nullcontext, several_blocks):
+                with blocks():
+                    whole, parts = rebuild(leaves), []
+                    for rows in (slice(0, 3), slice(3, 3), slice(3, size)):
+                        own = rows_of(Batch(whole, batch.target), rows)
+                        own_weight = None if each is None else each[rows]
+                        parts.append(part_total(*own, own_weight, (whole, batch.target), rows.start))
+                    total = sum(parts[1:], parts[0])
+                what = f"{size} samples{', weighted' if each is not None else ''}"
+                what += ", in several blocks" if blocks is several_blocks else ""
+                require_near(f"sum of parts of {what}", total.sum, expected.sum)
+                found, wanted = (torch.as_tensor(one.denominator).double() for one in (total, expected))
+                require_near(f"denominator of parts of {what}", found, wanted)
+                for got, gradient in zip(gradients_of(total.sum, leaves), gradients, strict=True):
+                    require_near(f"gradient of parts of {what}", got, gradient, 1e-7)
 
 
 def require_alike(what: str, case: Case, batch: Batch, context: dict[str, Any], same: dict[str, Any]) -> None:

@@ -20,7 +20,9 @@ from losses.checking.case import (
     Case,
     NotApplicable,
     Precision,
+    gradients_of_samples,
     in_precision,
+    on_samples,
     require_finite,
     require_same,
     rows_of,
@@ -141,8 +143,9 @@ def ignored_targets_do_not_count(case: Case) -> None:
     value, gradients = case.run(Batch(batch.output, target))
     expected, others = case.run(rows_of(batch, kept))
     require_same("value", value, expected)
-    for gradient, other in zip(gradients, others, strict=True):
-        require_same("gradient of what counts", gradient[kept], other)
+    for gradient, other in zip(on_samples(batch, gradients, lambda part: part[kept]), others, strict=True):
+        require_same("gradient of what counts", gradient, other)
+    for gradient in gradients_of_samples(batch, gradients):
         require_same("gradient of what is ignored", gradient[2], torch.zeros_like(gradient[2]))
 
 

@@ -25,7 +25,7 @@ from losses.checking.case import (
 )
 from losses.checking.contract import clause
 from losses.core.inputs import EMBEDDINGS, Batch
-from losses.core.outputs import map_tensors, tensors_in
+from losses.core.outputs import map_samples, map_tensors, tensors_in
 from losses.core.torch_private import dispatch_mode
 
 DISPATCH_MODE = dispatch_mode()
@@ -83,7 +83,7 @@ def memory_layout(case: Case) -> None:
         for gradient, other in zip(gradients, others, strict=True):
             require_same(f"gradient, {which}", gradient, other)
     first = rows_of(batch, slice(0, 1))
-    expanded = Batch(*(map_tensors(part, lambda t: t.detach().expand(3, *t.shape[1:])) for part in first))
+    expanded = Batch(*(map_samples(part, lambda t: t.detach().expand(3, *t.shape[1:])) for part in first))
     copied = Batch(*(map_tensors(part, lambda t: t.detach().clone()) for part in expanded))
     require_same("expanded", case.loss(*expanded), case.loss(*copied))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 
@@ -21,9 +22,9 @@ from losses.checking.case import (
     several_blocks,
 )
 from losses.checking.contract import clause
-from losses.core.inputs import CLASS_INDICES, LOGITS, Batch
+from losses.core.inputs import CLASS_INDICES, LINEAR_LOGITS, LOGITS, Batch
 from losses.core.inputs.kind import TIES
-from losses.core.outputs import map_floating
+from losses.core.outputs import LinearLogits, map_floating
 
 WIDTH = 300  # dimensions or classes
 
@@ -83,13 +84,15 @@ def width_does_not_matter(case: Case) -> None:
                 first = int((~reached).nonzero()[0])
                 raise Broken(f"with {WIDTH} dimensions dimension {first} has no gradient")
         return
-    if case.kind not in (LOGITS, CLASS_INDICES):
+    if case.kind not in (LOGITS, CLASS_INDICES, LINEAR_LOGITS):
         raise NotApplicable("it has neither embeddings nor class indices")
-    logits = torch.linspace(-1, 1, WIDTH, dtype=torch.float64).repeat(2, 1).requires_grad_()
+    logits: Any = torch.linspace(-1, 1, WIDTH, dtype=torch.float64).repeat(2, 1)
+    if case.kind is LINEAR_LOGITS:
+        logits = LinearLogits(torch.ones_like(logits[:, :1]), logits[0].unsqueeze(1), None)
     results = {}
     for index in (WIDTH - 1, WIDTH - 1 - 256, WIDTH - 1 - 128, WIDTH - 1 - 200):
         try:
-            results[index] = case.run(Batch(logits, torch.tensor([index, 7])))[1][0]
+            results[index] = case.run(Batch(logits, torch.tensor([index, 7])))[1][-1]
         except Exception as error:
             raise NotApplicable(f"it takes no {WIDTH} classes: {type(error).__name__}") from None
     for index, gradient in list(results.items())[1:]:

@@ -15,7 +15,7 @@ from losses.checking.case import SIZE, Broken, Case, rows_of
 from losses.checking.contract import clause
 from losses.core.checks import checks
 from losses.core.errors import ConfigError, InputError
-from losses.core.inputs import CLASS_INDICES, EMBEDDINGS, LOGITS, Batch
+from losses.core.inputs import CLASS_INDICES, EMBEDDINGS, LINEAR_LOGITS, LOGITS, Batch
 from losses.core.outputs import map_floating, map_tensors, tensors_in
 from losses.core.parameters import declared_parameters
 
@@ -144,9 +144,9 @@ def wrong_labels(case: Case) -> dict[str, Batch]:
         return {}
     if case.kind is EMBEDDINGS:
         return {"labels of floating point": Batch(output, target + 0.25)}
-    if case.kind not in (LOGITS, CLASS_INDICES) or target.dtype.is_floating_point:
+    if case.kind not in (LOGITS, CLASS_INDICES, LINEAR_LOGITS) or target.dtype.is_floating_point:
         return {}
-    classes = output.shape[1]
+    classes = output.classes if case.kind is LINEAR_LOGITS else output.shape[1]
     return {
         "a class beyond the logits": Batch(output, target.index_fill(0, torch.tensor([2]), classes)),
         "a class below 0": Batch(output, target.index_fill(0, torch.tensor([2]), -classes - 1)),

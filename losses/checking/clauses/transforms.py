@@ -13,7 +13,7 @@ from torch import Tensor
 from losses.checking.case import SINGLE, Broken, Case, NotApplicable, leaves_of, require_same
 from losses.checking.contract import clause
 from losses.core.inputs import Batch
-from losses.core.outputs import map_tensors, tensors_in
+from losses.core.outputs import map_samples, tensors_in
 from losses.core.own_code import OwnCode
 
 SIZES = (6, 9, 14)
@@ -80,7 +80,7 @@ def exports_any_batch_size(case: Case) -> None:
     if not case.is_default:
         return
     batch = case.batch(precision=SINGLE)
-    dynamic = tuple(map_tensors(part, any_size) for part in batch)
+    dynamic = tuple(map_samples(part, any_size, lambda _: {}) for part in batch)
     program = torch.export.export(case.loss, tuple(batch), dynamic_shapes=dynamic)
     exported = replace(case, loss=program.module())
     for size in SIZES:

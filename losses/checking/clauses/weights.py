@@ -23,6 +23,7 @@ from losses.checking.case import (
     Precision,
     in_precision,
     leaves_of,
+    on_samples,
     require_near,
     require_same,
     rows_of,
@@ -33,7 +34,7 @@ from losses.checking.contract import clause
 from losses.core.checks import checks
 from losses.core.errors import InputError
 from losses.core.inputs import Batch
-from losses.core.outputs import map_floating
+from losses.core.outputs import map_floating, map_samples
 
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 """How far a result may be off by its own rounding, relative to the largest of its kind."""
@@ -94,8 +95,11 @@ def weight_counts_copies(case: Case) -> None:
     require_same("value", weighted.value, copied.value)
     require_same("sum", weighted.sum, copied.sum)
     require_same("denominator", weighted.denominator, copied.denominator)
-    for gradient, of_copies in zip(weighted.gradients, copied.gradients, strict=True):
-        require_same("gradient", gradient, torch.zeros_like(gradient).index_add(0, rows, of_copies))
+    added = on_samples(
+        batch, copied.gradients, lambda part: part.new_zeros(SIZE, *part.shape[1:]).index_add(0, rows, part)
+    )
+    for gradient, of_copies in zip(weighted.gradients, added, strict=True):
+        require_same("gradient", gradient, of_copies)
 
 
 @clause(of_the_call=True)
@@ -147,11 +151,11 @@ def weights_add_up(case: Case) -> None:
     permuted = outcome(summing, rows_of(batch, order), weight=second)
     require_same("sum, permuted", permuted.sum, one.sum)
     require_same("denominator, permuted", permuted.denominator, one.denominator)
-    for of_both, of_one, of_other, of_permuted in zip(
-        both.gradients, one.gradients, other.gradients, permuted.gradients, strict=True
-    ):
+    for of_both, of_one, of_other in zip(both.gradients, one.gradients, other.gradients, strict=True):
         require_same("gradient", of_both, of_one + of_other)
-        require_same("gradient, permuted", of_permuted, of_one[order])
+    reordered = on_samples(batch, one.gradients, lambda part: part[order])
+    for of_permuted, expected in zip(permuted.gradients, reordered, strict=True):
+        require_same("gradient, permuted", of_permuted, expected)
 
 
 @clause(of_the_call=True)
@@ -268,7 +272,7 @@ def without_item(batch: Batch, item: Tensor, leaves: Sequence[Tensor]) -> Batch:
     """Return a batch with NaN wherever one item depends on its output, and there in a target of the same shape."""
     needed = [part != 0 for part in torch.autograd.grad(item, leaves, materialize_grads=True)]
     places = iter(needed)
-    output = map_floating(batch.output, lambda tensor: tensor.detach().masked_fill(next(places), math.nan))
+    output = map_samples(batch.output, lambda tensor: tensor.detach().masked_fill(next(places), math.nan))
     target = map_floating(
         batch.target,
         lambda tensor: tensor.masked_fill(needed[0], math.nan) if tensor.shape == needed[0].shape else tensor,

@@ -8,12 +8,14 @@ from losses.core.inputs.distributions import DistributionObjects, Distributions,
 from losses.core.inputs.embeddings import Embeddings, MatchInput, PairInput, TripletInput
 from losses.core.inputs.generative import VAE
 from losses.core.inputs.kind import Asked, Batch, Form, Kind
+from losses.core.inputs.linear import LinearInput
 from losses.core.inputs.predictions import Binary, ClassIndices, Logits, Pointwise, Scores
 
 POINTWISE = Pointwise()
 BINARY = Binary()
 SCORES = Scores()
 LOGITS = Logits()
+LINEAR_LOGITS = LinearInput()
 CLASS_INDICES = ClassIndices()
 EMBEDDINGS = Embeddings()
 PAIRS = PairInput()
@@ -30,6 +32,7 @@ __all__ = [
     "DISTRIBUTIONS",
     "DISTRIBUTION_OBJECTS",
     "EMBEDDINGS",
+    "LINEAR_LOGITS",
     "LOGITS",
     "MATCHES",
     "PAIRS",

@@ -56,7 +56,8 @@ class Embeddings(Kind):
         check.require_floating(embeddings=embeddings)
         check.require_integer(labels=labels)
         check.require_same_length(embeddings=embeddings, labels=labels)
-        labels = check.beside(labels, embeddings, "labels").long()
+        labels = check.beside(labels, embeddings, "labels")
+        labels = labels if labels.dtype is torch.long else labels.long()
         return Batch(labelled_batch(widened(embeddings), labels, indices, reference, place), labels)
 
     def inspect(self, loss: Any, output: LabelledBatch, target: Tensor) -> None:

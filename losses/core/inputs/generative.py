@@ -26,7 +26,7 @@ from losses.core.inputs.kind import (
     uniform,
 )
 from losses.core.outputs import VAEOutput
-from losses.core.precision import matched, widened
+from losses.core.precision import COMPUTED_IN, matched, widened
 from losses.core.reduction import hides_nothing, require_weight_fits
 
 
@@ -42,6 +42,8 @@ class VAE(Kind):
 
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         vae = VAEOutput(*output)
+        if is_usual(vae, target):
+            return Batch(vae, target)
         check.require_tensor(**vae._asdict(), target=target)
         check.require_floating(**vae._asdict())
         check.require_real(target=target)
@@ -107,3 +109,16 @@ class VAE(Kind):
 
     def close_targets(self, loss: Any, batch: Batch) -> list[Batch]:
         return [batch, Batch(batch.output, 0.99 * batch.target + 0.003)]
+
+
+def is_usual(vae: VAEOutput, target: Any) -> bool:
+    """Return whether a batch is all that is asked of it, and in one precision in which losses compute: one look in
+    place of many."""
+    first, mean, log_variance = vae
+    if not (isinstance(first, Tensor) and isinstance(mean, Tensor) and isinstance(log_variance, Tensor)):
+        return False
+    if not isinstance(target, Tensor) or first.shape != target.shape or mean.shape != log_variance.shape:
+        return False
+    if not first.shape or first.shape[:1] != mean.shape[:1]:
+        return False
+    return first.dtype is target.dtype is mean.dtype is log_variance.dtype and first.dtype in COMPUTED_IN

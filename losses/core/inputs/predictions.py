@@ -26,7 +26,7 @@ from losses.core.inputs.kind import (
     uniform,
     yes_and_no,
 )
-from losses.core.precision import matched, widened
+from losses.core.precision import COMPUTED_IN, matched, widened
 from losses.core.reduction import expanded, hides_nothing
 
 
@@ -41,6 +41,8 @@ class Pointwise(Kind):
             check.require_tensor(prediction=output, target=target)
         if output.shape != target.shape:
             check.require_same_shape(prediction=output, target=target)
+        if output.dtype is target.dtype and output.dtype in COMPUTED_IN:
+            return output, target
         if not (output.dtype.is_floating_point and target.dtype.is_floating_point):
             check.require_floating(prediction=output, target=target)
         output = widened(output)
@@ -88,6 +90,8 @@ class Scores(Kind):
             check.require_tensor(**{self._word(): output, "target": target})
         if output.shape != target.shape:
             check.require_same_shape(**{self._word(): output, "target": target})
+        if output.dtype is target.dtype and output.dtype in COMPUTED_IN:
+            return output, target
         if not output.dtype.is_floating_point:
             check.require_floating(**{self._word(): output})
         if target.dtype.is_complex:
@@ -208,16 +212,7 @@ class Logits(Kind):
         if target.dtype.is_floating_point:
             check.require_distributions(1, target=target)
             return
-        wrong = (target < 0) | (target >= output.shape[1])
-        ignored = self.ask(loss, "ignore_index")
-        if ignored is not None:
-            wrong &= target != ignored
-        if bool(wrong.any()):
-            spared = "" if ignored is None else f" (or ignore_index={ignored})"
-            raise InputError(
-                f"target holds class {int(target[wrong][0])}, logits have {output.shape[1]} classes; "
-                f"indices run from 0 to {output.shape[1] - 1}{spared}"
-            )
+        require_classes(target, output.shape[1], self.ask(loss, "ignore_index"))
 
     def mask(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
         weight = expanded(weight, positions(output))
@@ -305,6 +300,19 @@ class ClassIndices(Logits):
 
     def _targets(self, labels: Tensor, one_hot: Tensor) -> tuple[Tensor, ...]:
         return (labels,)
+
+
+def require_classes(target: Tensor, classes: int, ignored: int | None) -> None:
+    """Raise unless class indices lie within the classes, or are those of positions that are ignored."""
+    wrong = (target < 0) | (target >= classes)
+    if ignored is not None:
+        wrong &= target != ignored
+    if bool(wrong.any()):
+        spared = "" if ignored is None else f" (or ignore_index={ignored})"
+        raise InputError(
+            f"target holds class {int(target[wrong][0])}, logits have {classes} classes; "
+            f"indices run from 0 to {classes - 1}{spared}"
+        )
 
 
 def positions(logits: Tensor) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from losses.core.labelled import LabelledBatch
@@ -71,6 +72,8 @@ def dense_total(
 
     sums = differentiable(*made, of_points, batch.anchors, batch.others if batch.has_reference else None)
     denominators = made[1].denominators
+    if isinstance(denominators, tuple):
+        denominators = torch.tensor(denominators, dtype=torch.float64)
     if not isinstance(denominators, Tensor):
         return Total(sums, round(denominators))
     return (

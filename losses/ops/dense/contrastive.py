@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from losses.core.reduction import read
 from losses.ops.dense.differentiable import DenseSums
 from losses.ops.dense.matrix import DenseMatrix
 
@@ -19,28 +20,32 @@ def dense_contrastive(
     power: int,
     average: str,
 ) -> DenseSums:
-    """Return the sums and counts of :func:`losses.ops.pairs.contrastive.tiled_contrastive`."""
-    excess = torch.where(positive, matrix.values - positive_margin, margin - matrix.values).clamp_(min=0)
+    """Return the sums and counts of :func:`losses.ops.pairs.contrastive.tiled_contrastive`.
+
+    What pairs of one class exceed their margin by is positive here, what others fall short of theirs by negative: so
+    both kinds stand in one matrix, and the sign is that of the derivative too.
+    """
+    excess = (matrix.values - positive_margin).clamp_(min=0) if positive_margin else matrix.values
+    signed = torch.where(positive, excess, (matrix.values - margin).clamp_(max=0))
     weights = entry_weights(matrix, weight)
     once = 0.5 if weights is None and matrix.itself else 1.0  # every pair stands in two places
-    sides = torch.stack([positive, ~positive]) if average == "balanced" else None
-    active = excess.sign() if weights is None else excess.sign() * weights
-    slopes = active if power == 1 else excess if weights is None else excess * weights
-    sums = total(slopes * excess, sides) * (once / power)  # weighted before it is squared, as a square can overflow
-    if average != "all":
-        counted: Tensor | float = total(active, sides) * once
+    active = signed.sign() if weights is None else signed.sign() * weights
+    weighted = signed if weights is None else signed * weights  # before it is squared, as a square can overflow
+    items, slopes = (weighted, active) if power == 1 else (weighted * signed.abs(), weighted)
+    slopes_or_none = slopes if matrix.differentiable else None
+    if average == "balanced":
+        return DenseSums(of_both(items, once / power), of_both(active, once), slopes_or_none, once)
+    if average == "active":
+        counted: Tensor | float = active.abs().sum() * once
     else:
         pairs_of_each = (len(positive) - 1) / 2 if matrix.itself else positive.shape[1]
         counted = pairs_of_each * (len(positive) if weight is None else weight.sum())
-    result = DenseSums(sums, counted, scale=once, is_first=positive if average == "balanced" else None)
-    if not matrix.differentiable:
-        return result
-    return result._replace(slopes=torch.where(positive, slopes, -slopes))
+    return DenseSums(items.abs().sum() * (once / power), counted, slopes_or_none, once)
 
 
-def total(values: Tensor, sides: Tensor | None) -> Tensor:
-    """Return the sum of a matrix, or the sums over its two sides ``(2, N, M)``."""
-    return values.sum() if sides is None else torch.where(sides, values, 0).sum((1, 2))  # 0 times infinity is NaN
+def of_both(signed: Tensor, scale: float) -> tuple[float, float]:
+    """Return the sum of what is positive and that of what is negative, without its sign."""
+    return read(signed.clamp(min=0).sum()) * scale, -read(signed.clamp(max=0).sum()) * scale
 
 
 def entry_weights(matrix: DenseMatrix, weight: Tensor | None) -> Tensor | None:

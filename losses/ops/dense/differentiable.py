@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from losses.core.precision import matched
 from losses.ops.dense.matrix import DenseMatrix
 from losses.ops.derivatives import plain_gradients
 
@@ -15,16 +17,15 @@ from losses.ops.derivatives import plain_gradients
 class DenseSums(NamedTuple):
     """One or two sums over a matrix, what their means are divided by, and their derivative by the matrix."""
 
-    sums: Tensor
-    """``()``, or ``(2,)``."""
-    denominators: Tensor | float
-    """``()``, or ``(2,)``; items count as 1 each, or as their weight."""
+    sums: Tensor | tuple[float, float]
+    """``()``, or two numbers."""
+    denominators: Tensor | float | tuple[float, float]
+    """``()``, or two numbers; items count as 1 each, or as their weight."""
     slopes: Tensor | None = None
-    """``(N, M)``, 0 where a point meets itself; ``None`` where nothing is differentiated."""
+    """``(N, M)``, 0 where a point meets itself; ``None`` where nothing is differentiated. Of two sums those of the
+    first are positive, and those of the second negative."""
     scale: float = 1.0
     """Of the slopes."""
-    is_first: Tensor | None = None
-    """Of two sums, which entries ``(N, M)`` belong to the first."""
 
 
 def differentiable(
@@ -35,6 +36,7 @@ def differentiable(
     second: Tensor | None,
     *,
     mean: bool = False,
+    stacked: bool = False,
 ) -> Tensor:
     """Return the sums, or the sum of the means of items that count as 1 each, as a function of the points.
 
@@ -45,34 +47,46 @@ def differentiable(
             derivatives.
         first, second: as the matrix was made of.
         mean: whether the means are asked for.
+        stacked: whether the matrix is of one set with itself, both sets on top of each other.
     """
-    value, denominators, slopes, scale, is_first = result
-    divisor: Tensor | float = 1.0
+    sums, _, slopes, scale = result
     if mean:
-        divisor = denominators.clamp(min=1) if isinstance(denominators, Tensor) else max(1, denominators)
-        value = value / divisor
-        if is_first is not None:
-            value = value.sum()
-    value = value.to(first.dtype)
+        value, slopes, scale = averaged(result)
+    elif isinstance(sums, tuple):
+        value = torch.tensor(sums, dtype=first.dtype)
+        slopes = None if slopes is None else torch.stack([slopes.clamp(min=0), slopes.clamp(max=0)])
+    else:
+        value = sums
+    value = matched(value, first)
     if slopes is None:
         return value
-    if is_first is not None:
-        if isinstance(divisor, Tensor):
-            of_first, of_second = divisor.unbind()
-            slopes, divisor = slopes / torch.where(is_first, of_first, of_second), 1.0
-        else:
-            slopes = slopes * torch.stack([is_first, ~is_first])
-    known = Known(value, matrix.gradients(slopes), divisor if scale == 1 else divisor / scale, definition)
+    gradients = matrix.gradients(slopes, scale)
+    if stacked and gradients[0] is not None:
+        of_first, of_second = gradients[0].chunk(2)
+        gradients = of_first, of_second
+    known = Known(value, gradients, definition)
     differentiated: Tensor = Derived.apply(known, first, second)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
     return differentiated
 
 
+def averaged(result: DenseSums) -> tuple[Tensor, Tensor | None, float]:
+    """Return the mean, or the sum of two means, with its slopes and their scale."""
+    sums, denominators, slopes, scale = result
+    if not isinstance(sums, tuple):
+        divisor = max(1.0, float(denominators))  # type: ignore[arg-type]  # one for one sum
+        return sums / divisor, slopes, scale / divisor
+    first, second = (max(1.0, number) for number in denominators)  # type: ignore[union-attr]  # two for two sums
+    value = torch.tensor(sums[0] / first + sums[1] / second, dtype=torch.float64)
+    if slopes is None:
+        return value, None, scale
+    return value, F.leaky_relu_(slopes, first / second), scale / first
+
+
 class Known(NamedTuple):
-    """A value, its gradients by two sets of points times a divisor, and its definition as a function of them."""
+    """A value, its gradients by two sets of points, and its definition as a function of them."""
 
     value: Tensor
     gradients: tuple[Tensor | None, Tensor | None]
-    divisor: Tensor | float
     definition: Callable[..., Tensor]
 
 
@@ -81,8 +95,8 @@ class Derived(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, known: Known, first: Tensor, second: Tensor | None) -> Tensor:
-        value, gradients, ctx.divisor, ctx.definition = known
-        of_points = (None if part is None else part.to(first.dtype) for part in gradients)
+        value, gradients, ctx.definition = known
+        of_points = (None if part is None else matched(part, first) for part in gradients)
         ctx.save_for_backward(first, second, *of_points)
         return value
 
@@ -91,7 +105,6 @@ class Derived(torch.autograd.Function):
         first, second, *of_points = ctx.saved_tensors
         if torch.is_grad_enabled():  # several at once can be had of what was saved
             return None, *plain_gradients(ctx.definition, gradient, first, second)
-        gradient = gradient / ctx.divisor
         return None, *(None if part is None else chained(gradient, part) for part in of_points)
 
 

@@ -47,6 +47,7 @@ class DenseMatrix:
         self.follows = follows
         self.differentiable = any(self.follows)
         self.lengths: Tensor | None = None
+        self.equal: tuple[Tensor, Tensor] | None = None
         self.other_lengths: Tensor | None = None
         self.is_told = True
         """Whether the product that all is made from tells the points apart."""
@@ -68,21 +69,32 @@ class DenseMatrix:
         """Return the squared lengths of the rows from the centre of the columns ``(N, 1)``; 1 of angles."""
         return self.first.square().sum(1, keepdim=True) if self.lengths is None else torch.ones_like(self.lengths)
 
-    def gradients(self, slopes: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of the first ``(..., N, D)`` and of the second, each ``None`` where none was asked for,
-        from a derivative by the values ``(..., N, M)``, 0 where a point meets itself, which is overwritten."""
+    def gradients(self, slopes: Tensor, scale: float = 1.0) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients of the first ``(..., N, D)`` and of the second, each ``None`` where none was asked for.
+
+        Args:
+            slopes: a derivative by the values ``(..., N, M)``, 0 where a point meets itself; it is overwritten, as the
+                values are, which have had their use.
+            scale: of the slopes.
+        """
         if self.measure == "euclidean":
+            if self.equal is not None:  # from where there is no direction
+                self.values[self.equal] = torch.inf
             slopes.div_(self.values)
         elif self.measure == "squared_euclidean":
-            slopes.mul_(2)
+            scale *= 2
         elif self.measure == "cosine":
-            slopes.neg_()
+            scale = -scale
         if self.itself:
-            return self._gradient(slopes + slopes.mT, self.first, self.second, self.lengths), None
-        of_first = self._gradient(slopes, self.first, self.second, self.lengths) if self.follows[0] else None
+            free = None
+            if slopes.numel() == self.values.numel():
+                free = self.values if slopes.ndim == 2 else self.values.view_as(slopes)
+            both = torch.add(slopes, slopes.mT, out=free)
+            return self._gradient(both, self.first, self.second, self.lengths, scale), None
+        of_first = self._gradient(slopes, self.first, self.second, self.lengths, scale) if self.follows[0] else None
         if not self.follows[1]:
             return of_first, None
-        return of_first, self._gradient(slopes.mT, self.second, self.first, self.other_lengths)
+        return of_first, self._gradient(slopes.mT, self.second, self.first, self.other_lengths, scale)
 
     def _measure_angles(self, first: Tensor, second: Tensor | None) -> None:
         self.first, self.lengths = self._units(first)
@@ -103,20 +115,37 @@ class DenseMatrix:
         middle = (first if second is None else second).mean(0)
         self.first = first - middle
         self.second = self.first if second is None else second - middle
-        squares = self.first.square().sum(1, keepdim=True)
-        limits = squares + (squares if second is None else self.second.square().sum(1, keepdim=True)).mT
+        squares = torch.linalg.vecdot(self.first, self.first)
+        limits = squares.unsqueeze(1) + (squares if second is None else torch.linalg.vecdot(self.second, self.second))
         squared = self.at_itself(torch.addmm(limits, self.first, self.second.mT, alpha=-2), torch.inf)
         # nor where squares overflow: infinity less infinity is not above anything
-        self.is_told = bool(torch.sub(squared, limits, alpha=self.closeness).amin() > SMALLEST)
+        beyond = torch.sub(squared, limits, alpha=self.closeness)
+        if not float(beyond.amin()) > SMALLEST:
+            self._tell_equal(squared, torch.logical_not(beyond > SMALLEST), first, first if second is None else second)
         self.values = squared.sqrt_() if self.measure == "euclidean" else squared
 
-    def _gradient(self, slopes: Tensor, points: Tensor, others: Tensor, lengths: Tensor | None) -> Tensor:
-        gradient = slopes @ others
+    def _tell_equal(self, squared: Tensor, close: Tensor, first: Tensor, second: Tensor) -> None:
+        """Write 0 in the place of distances that a product cannot tell, if they are all of points that are equal."""
+        row, column = close.nonzero(as_tuple=True)
+        self.is_told = bool((first.index_select(0, row) == second.index_select(0, column)).all())
+        squared[row, column] = 0
+        self.equal = row, column
+
+    def _gradient(self, slopes: Tensor, points: Tensor, others: Tensor, lengths: Tensor | None, scale: float) -> Tensor:
         if lengths is None:  # a derivative w in the direction a - b
-            return (slopes.sum(-1, keepdim=True) * points).sub_(gradient)
+            return scaled_product(slopes, others, -scale, slopes.sum(-1, keepdim=True) * points, scale)
+        gradient = scaled_product(slopes, others, scale, points, 0)
         # turning a point changes its angles, moving it outwards does not
         outwards = (gradient * points).sum(-1, keepdim=True)
         return gradient.addcmul_(outwards, points, value=-1).div_(lengths)
+
+
+def scaled_product(first: Tensor, second: Tensor, scale: float, added: Tensor, times: float) -> Tensor:
+    """Return a product ``(..., N, D)`` times a scale, with something added so many times, 0 among them."""
+    if first.ndim == 2:
+        return torch.addmm(added, first, second, beta=times, alpha=scale)
+    product = (first @ second).mul_(scale)
+    return product.add_(added, alpha=times) if times else product
 
 
 def is_small(first: Tensor, second: Tensor) -> bool:

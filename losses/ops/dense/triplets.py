@@ -34,13 +34,17 @@ def dense_triplets(
         nearer = of_positive < far
         far = torch.minimum(far, of_positive)
     difference = distances[anchor, other].unsqueeze(1) - far
-    costs = cost(difference, margin)
-    slopes = difference.sigmoid_() if margin is None else costs.sign()
+    if margin is None:
+        costs, slopes = cost(difference, margin), difference.sigmoid_()
+    else:
+        costs = difference.add_(margin).clamp_(min=0)
+        slopes = costs.sign()
     if weight is not None:
         of_pairs = weight[anchor]
         costs, slopes = costs * of_pairs, slopes * of_pairs
+    of_near = slopes.sum(1)
     if average == "active" and margin is not None:
-        counted = slopes.sum()
+        counted = of_near.sum()
     else:
         positives = positive.sum(1, keepdim=True)
         triplets = positives * (positive.shape[1] - matrix.itself - positives)
@@ -48,7 +52,7 @@ def dense_triplets(
     if not matrix.differentiable:
         return DenseSums(costs.sum(), counted)
     gradient = torch.zeros_like(distances)
-    gradient[anchor, other] = slopes.sum(1)
+    gradient[anchor, other] = of_near
     if swap:
         moved = slopes * nearer
         gradient.index_add_(0, other, moved, alpha=-1)

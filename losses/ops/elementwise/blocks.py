@@ -1,22 +1,24 @@
 """Sums over elements in blocks that stay in a processor's cache, with the derivative by hand.
 
 Large temporaries are what a plain composition takes its time for: each is fresh memory that is written, read and handed
-back. Here two buffers take the values of one block after the other, and backward goes through the blocks again.
+back. Here two buffers take the values of one block after the other, and the gradient is written once, on the way.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from losses.core.inputs.kind import masked
-from losses.core.reduction import hides_nothing, require_weight_fits, weighted
+from losses.core.reduction import require_weight_fits, weighted
 from losses.core.torch_private import may_read
-from losses.ops.derivatives import is_asked_again, plain_gradients
+from losses.ops.derivatives import chained, plain_gradients
 from losses.ops.eager import is_eager
 from losses.ops.elementwise.buffers import buffers
 from losses.ops.elementwise.formulas import Formula
@@ -54,40 +56,92 @@ def sum_in_blocks(
         target: of the same.
         weight: one per element or per leading index.
     """
-    if weight is not None:
-        require_weight_fits(weight, output.shape)
-    total: Tensor = BlockSum.apply(formula, definition, output, target, weight)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
-    return total
+    if weight is None:
+        return quotient(formula, definition, output, target, None, 1.0)
+    whole = whole_weight(output, weight)
+    if not torch.finfo(weight.dtype).tiny <= whole < math.inf:
+        return quotient(formula, definition, output, target, weight, 1.0)
+    mean = quotient(formula, definition, output, target, weight, whole)  # in which tiny weights keep their digits
+    return mean * whole
+
+
+def mean_in_blocks(
+    formula: Formula, definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None = None
+) -> Tensor | None:
+    """Return sum(w l) / sum(w) likewise; ``None`` where there is nothing to divide by."""
+    whole = float(output.numel()) if weight is None else whole_weight(output, weight)
+    if not torch.finfo(output.dtype).tiny <= whole < math.inf:
+        return None
+    return quotient(formula, definition, output, target, weight, whole)
+
+
+def whole_weight(output: Tensor, weight: Tensor) -> float:
+    """Return the sum of the weights of all elements."""
+    require_weight_fits(weight, output.shape)
+    return weight.sum().item() * (output.numel() // weight.numel())
+
+
+def quotient(
+    formula: Formula, definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None, divisor: float
+) -> Tensor:
+    """Return sum(w l) / divisor."""
+    wanted = torch.is_grad_enabled() and output.requires_grad  # inside of a Function it never is
+    value: Tensor = BlockSum.apply(formula, definition, wanted, divisor, output, target, weight)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    return value
 
 
 class BlockSum(torch.autograd.Function):
-    """The sum as one operation of autograd."""
+    """The sum, divided, as one operation of autograd; its gradient is written on the way."""
 
     @staticmethod
     def forward(
-        ctx: Any, formula: Formula, definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None
+        ctx: Any,
+        formula: Formula,
+        definition: Definition,
+        wanted: bool,
+        divisor: float,
+        output: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
     ) -> Tensor:
-        ctx.formula, ctx.definition = formula, definition
-        ctx.hides = weight is not None and not hides_nothing(weight)
-        ctx.save_for_backward(output, target, weight)
-        total = 0.0
-        for block in blocks(output, target, weight, ctx.hides):
-            values = formula.values(block.output, block.target, block.buffer, block.spare)
-            total += float(block.total(values))
-        return output.new_tensor(total)
+        gradient = torch.empty_like(output, memory_format=torch.contiguous_format) if wanted else None
+        total = total_in_blocks(formula, output, target, weight, gradient, divisor)
+        if weight is not None and not math.isfinite(total):  # perhaps by what has weight 0
+            total = total_in_blocks(formula, output, target, weight, gradient, divisor, hides=True)
+        ctx.definition, ctx.divisor = definition, divisor
+        ctx.save_for_backward(output, target, weight, gradient)
+        return output.new_tensor(total / divisor)  # infinite where that is beyond its dtype
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        output, target, weight = ctx.saved_tensors
-        if is_asked_again(gradient):
-            definition = partial(plain_sum, ctx.definition, target, weight)
-            return None, None, *plain_gradients(definition, gradient, output), None, None
-        of_output = torch.empty_like(output, memory_format=torch.contiguous_format)
-        parts = shared_out(of_output, weight)
-        for block, part in zip(blocks(output, target, weight, ctx.hides), parts, strict=True):
-            ctx.formula.slopes(block.output, block.target, part, block.spare)
-            block.scale_(part, gradient)
-        return None, None, of_output, None, None
+        output, target, weight, of_output = ctx.saved_tensors
+        if torch.is_grad_enabled():  # of several at once each is a multiple of what was saved
+            definition = partial(plain_quotient, ctx.definition, target, weight, ctx.divisor)
+            (of_output,) = plain_gradients(definition, gradient, output)
+        else:
+            of_output = chained(gradient, of_output)
+        return None, None, None, None, of_output, None, None
+
+
+def total_in_blocks(
+    formula: Formula,
+    output: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    gradient: Tensor | None,
+    divisor: float,
+    *,
+    hides: bool = False,
+) -> float:
+    """Return sum(w l), and write the derivative of sum(w l) / divisor where it is wanted."""
+    total = 0.0
+    parts = repeat(None) if gradient is None else shared_out(gradient, weight)
+    for block, part in zip(blocks(output, target, weight, hides), parts, strict=False):
+        total += block.total(formula.values(block.output, block.target, block.buffer, block.spare)).item()
+        if part is not None:
+            formula.slopes(block.output, block.target, part, block.spare)
+            block.scale_(part, divisor)
+    return total
 
 
 class Block(NamedTuple):
@@ -99,7 +153,7 @@ class Block(NamedTuple):
     absent: Tensor | None
     buffer: Tensor
     spare: Tensor
-    factors: Tensor | None
+    factors: Tensor
     """Likewise, of the weight's shape."""
 
     def total(self, values: Tensor) -> Tensor:
@@ -110,31 +164,34 @@ class Block(NamedTuple):
             values.masked_fill_(self.absent, 0)
         return torch.dot(values if values.ndim == 1 else values.sum(1), self.weight)
 
-    def scale_(self, slopes: Tensor, gradient: Tensor) -> None:
-        """Multiply derivatives by their weights and by what comes from above."""
-        if self.weight is None:
-            slopes.mul_(gradient)
-            return
+    def scale_(self, slopes: Tensor, divisor: float) -> None:
+        """Multiply derivatives by their weights, relative to a divisor."""
         if self.absent is not None:
             slopes.masked_fill_(self.absent, 0)
-        factors = torch.mul(self.weight, gradient, out=self.factors)  # first: tiny weights are divided by a tiny sum
-        slopes.mul_(factors if slopes.ndim == 1 else factors.unsqueeze(1))
+        if self.weight is not None:  # divided first: tiny weights have a tiny sum
+            factors = torch.div(self.weight, divisor, out=self.factors)
+            slopes.mul_(factors if slopes.ndim == 1 else factors.unsqueeze(1))
+        elif divisor != 1:
+            slopes.div_(divisor)
 
 
 def blocks(output: Tensor, target: Tensor, weight: Tensor | None, hides: bool) -> Iterator[Block]:
     """Yield one block after the other; what they may write to is the same for all."""
     outputs, targets = shared_out(output, weight), shared_out(target, weight)
-    weights = [None] * len(outputs) if weight is None else torch.split(weight.reshape(-1), rows_of(output, weight))
-    with buffers(output.dtype, outputs[0].numel(), 5 if hides else 3) as (buffer, spare, factors, *copies):
-        for out, to, by in zip(outputs, targets, weights, strict=True):
-            written = [each[: out.numel()].view(out.shape) for each in (buffer, spare, *copies)]
+    weights = repeat(None) if weight is None else torch.split(weight.reshape(-1), rows_of(output, weight))
+    shape = outputs[0].shape
+    with buffers(output.dtype, shape.numel(), 5 if hides else 3) as vectors:
+        written = [vector[: shape.numel()].view(shape) for vector in vectors]
+        factors = vectors[2][: len(outputs[0])]
+        for out, to, by in zip(outputs, targets, weights, strict=False):
+            if len(out) < len(factors):  # the last may be smaller
+                written, factors = [each[: len(out)] for each in written], factors[: len(out)]
             absent = None
             if hides and by is not None:
                 absent = (by == 0).reshape(-1, *[1] * (out.ndim - 1))
-                out = written[2].copy_(out).masked_fill_(absent, 0)
-                to = written[3].copy_(to).masked_fill_(absent, 0)
-            first, second = written[:2]
-            yield Block(out, to, by, absent, first, second, None if by is None else factors[: len(by)])
+                out = written[3].copy_(out).masked_fill_(absent, 0)
+                to = written[4].copy_(to).masked_fill_(absent, 0)
+            yield Block(out, to, by, absent, written[0], written[1], factors)
 
 
 def shared_out(tensor: Tensor, weight: Tensor | None) -> Sequence[Tensor]:
@@ -150,8 +207,11 @@ def rows_of(tensor: Tensor, weight: Tensor | None) -> int:
     return max(1, sizes().block // each)
 
 
-def plain_sum(definition: Definition, target: Tensor, weight: Tensor | None, output: Tensor) -> Tensor:
-    """Return sum(w l) as the plain composition has it; what has weight 0 is hidden."""
+def plain_quotient(
+    definition: Definition, target: Tensor, weight: Tensor | None, divisor: float, output: Tensor
+) -> Tensor:
+    """Return sum(w l) / divisor as the plain composition has it; what has weight 0 is hidden."""
     if weight is None:
-        return definition(output, target).sum()
-    return weighted(definition(masked(output, weight), masked(target, weight)), weight).sum()
+        return definition(output, target).sum() / divisor
+    items = definition(masked(output, weight), masked(target, weight))
+    return weighted(items, weight / divisor).sum()

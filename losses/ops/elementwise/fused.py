@@ -3,13 +3,13 @@ does before: it takes as long as a thousand elements."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.core.torch_private import operation
+from losses.core.torch_private import function_of_elements
 
-MSE, HUBER = operation("mse_loss"), operation("huber_loss")
-BINARY = operation("binary_cross_entropy_with_logits")
+MSE, HUBER = function_of_elements("mse_loss"), function_of_elements("huber_loss")
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
 """What torch calls them inside."""
 
@@ -29,7 +29,4 @@ def huber(prediction: Tensor, target: Tensor, reduction: str, delta: float) -> T
 
 
 def binary_cross_entropy(logits: Tensor, target: Tensor, reduction: str) -> Tensor:
-    if BINARY is None:
-        return F.binary_cross_entropy_with_logits(logits, target, reduction=reduction)
-    value: Tensor = BINARY(logits, target, None, None, REDUCTIONS[reduction])
-    return value
+    return torch.binary_cross_entropy_with_logits(logits, target, None, None, REDUCTIONS[reduction])

@@ -20,14 +20,16 @@ from torch import Tensor
 
 from losses.core.precision import accumulation_dtype
 from losses.core.reduction import expanded, weighted
-from losses.core.torch_private import graph_is_kept, is_batched_gradient, may_read, transforms_are_active
-from losses.ops.derivatives import plain_gradients
+from losses.core.torch_private import may_read
+from losses.ops.derivatives import chained, plain_gradients
 from losses.ops.eager import is_eager
 from losses.ops.tiles.rows import by_autograd
 from losses.ops.tiles.sizes import sizes
 from losses.ops.tiles.whole_batch import normalised
 
 Definition = Callable[[Tensor, Tensor], Tensor]
+Place = tuple[slice, slice]
+"""Samples and positions of a block."""
 LOWEST = -1e4  # whose exponential is 0 in every dtype, and which times 0 is 0
 
 
@@ -45,41 +47,60 @@ class Rows:
         samples, classes, positions = scores.shape
         room = max(1, sizes().row_elements // max(1, classes * buffers))  # rows of a block
         self.step = max(1, min(samples, room // max(1, positions))), max(1, min(positions, room))
-        self._buffers: dict[int, Tensor] = {}
+        self.buffers = Buffers(scores, self.step[0] * classes * self.step[1])
 
     def __iter__(self) -> Iterator[RowBlock]:
         samples, _, positions = self.scores.shape
         for start in range(0, samples, self.step[0]):
             rows = slice(start, min(start + self.step[0], samples))
             for first in range(0, positions, self.step[1]):
-                yield RowBlock(self, rows, slice(first, min(first + self.step[1], positions)))
+                place = rows, slice(first, min(first + self.step[1], positions))
+                gradient = None if self.gradient is None else part_at(place, self.gradient)
+                yield RowBlock(place, part_at(place, self.scores), gradient, self.buffers)
 
-    def buffer(self, number: int, shape: torch.Size) -> Tensor:
-        """Return a buffer in the shape of a block; the same memory for every block."""
-        if number not in self._buffers:
-            self._buffers[number] = self.scores.new_empty(self.step[0] * self.scores.shape[1] * self.step[1])
-        return self._buffers[number][: shape.numel()].view(shape)
+
+class Buffers:
+    """Memory to work in, the same for every block.
+
+    Args:
+        like: a tensor of the dtype and device that is wanted.
+        length: of the largest block.
+    """
+
+    def __init__(self, like: Tensor, length: int) -> None:
+        self.like, self.length = like, length
+        self._kept: dict[int, Tensor] = {}
+
+    def get(self, number: int, shape: torch.Size) -> Tensor:
+        """Return a buffer in the shape of a block."""
+        if number not in self._kept:
+            self._kept[number] = self.like.new_empty(self.length)
+        return self._kept[number][: shape.numel()].view(shape)
 
 
 class RowBlock:
     """A block of rows: ``scores (B, C, P)``, memory to work in, and the place of their gradient, if it is wanted."""
 
-    def __init__(self, rows: Rows, samples: slice, positions: slice) -> None:
-        self._rows, self._place = rows, (samples, positions)
-        self.scores = self.of(rows.scores)
-        self.gradient = None if rows.gradient is None else self.of(rows.gradient)
+    def __init__(self, place: Place, scores: Tensor, gradient: Tensor | None, buffers: Buffers) -> None:
+        self._place, self._buffers = place, buffers
+        self.scores, self.gradient = scores, gradient
 
     def of(self, tensor: Tensor) -> Tensor:
         """Return the part of a tensor ``(N, C, P)`` or ``(N, 1, P)`` that lies beside the block."""
-        samples, positions = self._place
-        part = tensor[samples]
-        return part if positions == slice(0, tensor.shape[2]) else part[:, :, positions]
+        return part_at(self._place, tensor)
 
     def buffer(self, number: int) -> Tensor:
         """Return a buffer in the shape of the block: 1, 2, ...; 0 is the gradient itself, if it is wanted."""
         if number == 0 and self.gradient is not None:  # memory is written to once
             return self.gradient
-        return self._rows.buffer(number, self.scores.shape)
+        return self._buffers.get(number, self.scores.shape)
+
+
+def part_at(place: Place, tensor: Tensor) -> Tensor:
+    """Return a block of a tensor ``(N, C, P)`` or ``(N, 1, P)``."""
+    samples, positions = place
+    part = tensor[samples]
+    return part if positions == slice(0, tensor.shape[2]) else part[:, :, positions]
 
 
 class RowFormula(ABC):
@@ -168,30 +189,26 @@ def sum_of_block(formula: RowFormula, block: RowBlock, slopes: Tensor | float) -
     total = (values * here if isinstance(here, Tensor) else values).sum(dtype=accumulation_dtype(values))
     if math.isfinite(total.item()):
         return total
+    values = values_by_definition(formula, block, here if isinstance(here, Tensor) else torch.full_like(values, here))
+    return (weighted(values, here) if isinstance(here, Tensor) else values).sum(dtype=accumulation_dtype(values))
+
+
+def values_by_definition(formula: RowFormula, block: RowBlock, slopes: Tensor) -> Tensor:
+    """Return the values of a block's rows ``(B, 1, P)`` as :meth:`RowFormula.values` does, by the definition."""
 
     def items(scores: Tensor) -> Tensor:
         return formula.definition(scores, block.of(formula.target)).unsqueeze(1)
 
-    by_rows = here if isinstance(here, Tensor) else torch.full_like(values, here)
-    values, found = by_autograd(items, [block.scores], by_rows, wanted=block.gradient is not None)
+    values, found = by_autograd(items, [block.scores], slopes, wanted=block.gradient is not None)
     if block.gradient is not None:
         block.gradient.copy_(found[0])
-    return (weighted(values, here) if isinstance(here, Tensor) else values).sum(dtype=accumulation_dtype(values))
+    return values
 
 
 def sum_by_definition(formula: RowFormula, slopes: Tensor | float, scores: Tensor) -> Tensor:
     """Return the same sum as a plain composition."""
     items = formula.definition(scores, formula.target)
     return items.sum() * slopes if isinstance(slopes, float) else weighted(items, slopes.squeeze(1)).sum()
-
-
-def chained(gradient: Tensor, part: Tensor) -> Tensor:
-    """Return a gradient that was written in forward, times what comes from above; in the same memory where nobody will
-    ask for it again, and nobody was given it before."""
-    if graph_is_kept() or transforms_are_active() or is_batched_gradient(gradient) or not may_read(gradient):
-        return part * gradient
-    factor = gradient.item()
-    return part if factor == 1 else part.mul_(factor)
 
 
 class RowLayout:

@@ -64,13 +64,13 @@ class SmallMatrix(DenseMatrix):
         elif measure == "cosine" and self.itself:  # rows of zeros have no direction
             self.values.diagonal().copy_((self.first == 0).all(1))
 
-    def gradients(self, slopes: Tensor) -> Gradients:
+    def gradients(self, slopes: Tensor, scale: float = 1.0) -> Gradients:
         """Return the gradients ``(K, N, D)`` and ``(K, M, D)`` of K sums by their derivatives ``(K, N, M)``, which are
         overwritten, as are the values."""
         if self.itself and self.measure != "similarity":  # where a point does not move away from itself
             slopes.diagonal(dim1=-2, dim2=-1).zero_()
             self.at_itself(self.values, torch.inf)
-        return super().gradients(slopes)
+        return super().gradients(slopes, scale)
 
 
 class BlockMatrix:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from losses.ops.indexed.lists import strips_of
 from losses.ops.tiles.rows import Costs, by_autograd, exact_sum
 from losses.ops.tiles.sizes import sizes
 
@@ -59,15 +60,16 @@ class NamedRows(NamedTuple):
 def named(row: Tensor, column: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Named:
     """Return whom pairs of indices ``(T,)`` name beside every row of a matrix of this shape."""
     height, width = shape
-    place = torch.add(column, row, alpha=width)
     counts = None
     small = height * width <= sizes().strip  # every operation costs as much as all numbers
-    if not small and len(place) * SORTED < height * width:
-        once, times = torch.unique(place, return_counts=True)
+    if not small and len(row) * SORTED < height * width:
+        once, times = torch.unique(torch.add(column, row, alpha=width), return_counts=True)
     else:
-        counts = torch.zeros(height * width, dtype=dtype, device=place.device)
-        counts.scatter_add_(0, place, counts.new_ones(()).expand(len(place)))
-        if small or len(place) * SPARSE >= height * width:
+        counts = torch.zeros(height * width, dtype=dtype, device=row.device)
+        one = counts.new_ones(())
+        for ((rows, columns),) in strips_of((row, column)):
+            counts.scatter_add_(0, torch.add(columns, rows, alpha=width), one.expand(len(rows)))
+        if small or len(row) * SPARSE >= height * width:
             return Named(None, counts.view(shape))
         once = counts.nonzero().squeeze(1)
         times = counts.index_select(0, once)
@@ -76,14 +78,14 @@ def named(row: Tensor, column: Tensor, shape: tuple[int, int], dtype: torch.dtyp
     most = int(of_row.amax()) if height else 0
     if most * SPARSE > width:
         if counts is None:
-            counts = torch.zeros(height * width, dtype=dtype, device=place.device)
+            counts = torch.zeros(height * width, dtype=dtype, device=row.device)
             counts.index_copy_(0, once, times.to(dtype))
         return Named(None, counts.view(shape))
     # the how manieth of its row
     beside = torch.arange(len(once), device=once.device) - (of_row.cumsum(0) - of_row).index_select(0, rows)
     side_by_side = beside + rows * max(1, most)
     columns = once.new_zeros(height * max(1, most)).index_copy_(0, side_by_side, once - rows * width)
-    often = torch.zeros(height * max(1, most), dtype=dtype, device=place.device)
+    often = torch.zeros(height * max(1, most), dtype=dtype, device=row.device)
     often.index_copy_(0, side_by_side, times.to(dtype))
     return Named(columns.view(height, -1), often.view(height, -1))
 

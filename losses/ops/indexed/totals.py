@@ -25,6 +25,7 @@ from losses.ops.indexed.matrix import Gradients, matrix_of, measure_itself, prec
 from losses.ops.indexed.rows import IndexRows
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.differentiable import Definition, gradients_of_points
+from losses.ops.tiles.sizes import sizes
 from losses.ops.tiles.whole_batch import normalised
 
 
@@ -164,9 +165,8 @@ def over_rows(
     of_rows = None if weight is None else weight.unsqueeze(1)
     small = small_matrix(first, second, measure, follows)
     if small is not None:
-        cost, number, gradient = sums.function(small.values, slice(0, len(first)), of_rows, any(follows))
+        total, count, gradient = over_strips(sums, small.values, of_rows, any(follows))
         gradients = (None, None) if gradient is None else small.gradients(gradient.unsqueeze(0))
-        total, count = float(cost), float(number)
     else:
         tiles = Tiles(
             *(first, second, measure), dtype=precision_of(first, second), differentiable=(follows[0], follows[1])
@@ -187,6 +187,25 @@ def over_rows(
         if part is not None:
             added_means([(total, count)], part)
     return [added_means([(total, count)], None)], gradients
+
+
+def over_strips(
+    sums: IndexRows, values: Tensor, weight: Tensor | None, wanted: bool
+) -> tuple[float, float, Tensor | None]:
+    """Return the sum over the rows of a matrix, how many count, and the derivative ``(N, M)``: some rows at a time, so
+    that little is alive at once beside the matrix."""
+    step = max(1, sizes().block // values.shape[1])
+    if step >= len(values):
+        cost, number, gradient = sums.function(values, slice(0, len(values)), weight, wanted)
+        return float(cost), float(number), gradient
+    total, count, gradient = 0.0, 0.0, torch.empty_like(values) if wanted else None
+    for start in range(0, len(values), step):
+        rows = slice(start, start + step)
+        cost, number, part = sums.function(values[rows], rows, None if weight is None else weight[rows], wanted)
+        total, count = total + float(cost), count + float(number)
+        if gradient is not None and part is not None:
+            gradient[rows] = part
+    return total, count, gradient
 
 
 def added_means(sums: Sequence[tuple[float, float]], derivatives: Tensor | None) -> tuple[float, float]:

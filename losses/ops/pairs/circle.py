@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from losses.ops.indexed.rows import NamedRows
 from losses.ops.numerics.log_space import softplus
 from losses.ops.pairs.log_sums import log_sum
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
-from losses.ops.tiles.rows import anchor_blocks, no_sum
+from losses.ops.tiles.rows import Costs, anchor_blocks, no_sum
 
 
 def tiled_circle(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin: float, scale: float) -> TileSums:
@@ -41,3 +42,23 @@ def tiled_circle(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margi
                 positive_logits * of_positive * (slope * to_positive),
             )
     return TileSums([cost], [number])
+
+
+def circle_of_named(rows: NamedRows, *, margin: float, scale: float) -> Costs:
+    """Return what anchors cost ``(B, 1)`` with the positives and negatives that indices name, and the derivatives by
+    their similarities."""
+    astray = 1 - rows.positives, rows.negatives.clone()  # how far from the best similarity, 1 or 0
+    sums, factors, slopes = [], [], []
+    for far, times in zip(astray, (rows.times_positive, rows.times_negative), strict=True):
+        absent = times == 0
+        pace = far.masked_fill_(absent, 0).add(margin).clamp_(min=0).mul_(scale)
+        logits = far.sub_(margin).mul_(pace).masked_fill_(absent, -torch.inf)
+        logarithm, to_softmax = log_sum(logits, sparse=True)
+        sums.append(logarithm)
+        factors.append(to_softmax)
+        slopes.append(logits.mul_(pace))
+    idle = (sums[0] == -torch.inf) | (sums[1] == -torch.inf)
+    exponent = (sums[0] + sums[1]).masked_fill_(idle, 0)
+    costs = softplus(exponent).masked_fill_(idle, 0)
+    slope = exponent.sigmoid_().masked_fill_(idle, 0)
+    return costs, (slopes[0].mul_(factors[0] * slope).neg_(), slopes[1].mul_(factors[1] * slope))

@@ -92,6 +92,16 @@ def far_costs(distances: Tensor, *, margin: float, power: int) -> tuple[Tensor, 
     return lack.square().mul_(0.5), (lack,)
 
 
+def pair_costs(
+    distances: Tensor, *, same: Tensor, margin: float, positive_margin: float, power: int
+) -> tuple[Tensor, Tensor]:
+    """Return what pairs of one class and of two cost, and the derivatives."""
+    excess = (distances - positive_margin).clamp_(min=0) if positive_margin else distances
+    lack = (distances - margin).clamp_(max=0)
+    signed = torch.where(same, excess, lack)
+    return (signed.abs(), signed.sign()) if power == 1 else (signed.square().mul_(0.5), signed)
+
+
 def add_parts(totals: Tensor, items: Tensor, own: Tensor, band: slice) -> None:
     """Add the items of a block to one total; or to two, of those in the band that are a row's own and of the others."""
     if len(totals) == 1:

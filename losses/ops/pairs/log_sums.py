@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from losses.ops.numerics.log_space import exponentials_below
 from losses.ops.tiles.blocks import Tile
 from losses.ops.tiles.sizes import sizes
 
@@ -12,17 +13,18 @@ from losses.ops.tiles.sizes import sizes
 MODEST = 60.0
 
 
-def log_sum(logits: Tensor) -> tuple[Tensor, Tensor]:
+def log_sum(logits: Tensor, *, sparse: bool = False) -> tuple[Tensor, Tensor]:
     """Return log(sum(exp(.))) of every row ``(B, 1)`` and the factor that makes the row, exp(.) from now on, its
     softmax.
 
-    A row of nothing but -inf has the sum -inf and the factor 0.
+    A row of nothing but -inf has the sum -inf and the factor 0. Where many entries are -inf, say so: it is faster.
     """
     if not logits.shape[1]:
         return logits.new_full((len(logits), 1), -torch.inf), logits.new_zeros(len(logits), 1)
     top = logits.amax(1, keepdim=True)
     top.masked_fill_(top == -torch.inf, 0)
-    total = logits.sub_(top).exp_().sum(1, keepdim=True)
+    shifted = logits.sub_(top)
+    total = (exponentials_below(shifted) if sparse else shifted.exp_()).sum(1, keepdim=True)
     return total.log() + top, (1 / total).masked_fill_(total == 0, 0)
 
 

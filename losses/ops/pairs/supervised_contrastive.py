@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from losses.ops.indexed.rows import NamedRows
+from losses.ops.numerics.log_space import exponentials_below
 from losses.ops.pairs.by_pairs import tiled_by_pairs
 from losses.ops.pairs.log_sums import log_sum
 from losses.ops.tiles.blocks import Tiles
@@ -60,7 +61,7 @@ def supervised_contrastive_of_named(rows: NamedRows, *, scale: float) -> Costs:
     top = torch.maximum(positives.amax(1, keepdim=True), rows.negatives.amax(1, keepdim=True))
     top.masked_fill_(top == -torch.inf, 0)
     positives.sub_(top).mul_(scale)
-    terms = positives.exp(), torch.sub(rows.negatives, top).mul_(scale).exp_()
+    terms = tuple(exponentials_below(part) for part in (positives.clone(), torch.sub(rows.negatives, top).mul_(scale)))
     partition = terms[0].sum(1, keepdim=True) + terms[1].sum(1, keepdim=True)
     number = positives.shape[1] - absent.sum(1, keepdim=True)
     others = torch.count_nonzero(rows.times_negative, 1).unsqueeze(1)

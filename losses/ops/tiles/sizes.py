@@ -50,6 +50,13 @@ class BlockSizes:
     row_elements: int = 1 << 19
     """Of all buffers of a block of rows, its gradient among them: they stay in a cache together."""
 
+    linear_chunk: int = 1 << 22
+    """Logits of a linear layer that are made at once, on a CPU: fewer make matrix products slow."""
+    linear_rows: int = 64
+    """Rows of them at least, as each chunk reads the weight of the layer, and adds to its gradient."""
+    linear_in_chunks: int = 1 << 20
+    """Logits from which they are made in chunks."""
+
 
 _sizes = BlockSizes()
 

@@ -66,3 +66,11 @@ def hinge_costs(near: Tensor, far: Tensor, *, margin: float) -> tuple[Tensor, tu
     costs = near.sub_(farthest_told(far)).add_(margin).clamp_(min=0)
     active = costs.sign()
     return costs, (active, torch.neg(active, out=far))
+
+
+def row_hinges(distances: Tensor, *, margin: float) -> tuple[Tensor, Tensor]:
+    """Return the same of distances on top of each other ``(2, N)``, and both derivatives likewise."""
+    near, far = distances.unbind()
+    costs = torch.sub(near, farthest_told(far)).add_(margin).clamp_(min=0)
+    active = costs.sign()
+    return costs, torch.stack([active, -active])

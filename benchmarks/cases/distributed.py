@@ -1,0 +1,115 @@
+"""The loss of the batch of all processes: time of a step, memory and bytes sent of each, for 1, 2 and 4 of them.
+
+Ours gathers the embeddings and computes on every rank what its own anchors cost, compared with all rows.
+``DistributedLossWrapper`` of pytorch-metric-learning, and the lines that gather by hand with its loss, compute the
+whole on every rank. All processes run on this machine, one thread each, over gloo on its loopback: where there are more
+of them than cores, times say little, and memory and bytes as much as ever.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.harness.environment import summary
+from benchmarks.harness.memory import ALLOCATOR, MEBIBYTE, ONE_THREAD
+from benchmarks.harness.ranks.sides import OURS, SIDES
+from benchmarks.harness.ranks.work import Asked, Found, work
+from benchmarks.harness.tables import empty_table, short, verdict
+
+EQUAL = 2e-4  # of the largest entry of the gradient, in float32
+FASTER = 1.6  # with two ranks than with one, where there are two cores
+ROWS, PEERS_ROWS, PER_CLASS = 8192, 2048, 4
+RANKS = (1, 2, 4)
+PEERS_OF_TRIPLETS = 512  # rows: pytorch-metric-learning lists every triplet
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add what can be chosen on the command line."""
+    parser.add_argument("--ranks", type=int, nargs="+", default=list(RANKS), help="how many processes (default: 1 2 4)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="time for each case, about (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="1 and 2 processes, few rows: does it run and agree?")
+
+
+def asked(quick: bool, seconds: float) -> list[Asked]:
+    """Return what is measured for every number of processes."""
+    if quick:
+        return [Asked(loss, 64, PER_CLASS, SIDES, 0.0) for loss in OURS]
+    beside = [
+        Asked(loss, PEERS_OF_TRIPLETS if loss == "triplet" else PEERS_ROWS, PER_CLASS, SIDES, seconds) for loss in OURS
+    ]
+    return [*beside, *(Asked(loss, ROWS, PER_CLASS, ("ours",), seconds) for loss in OURS)]
+
+
+def report(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any], bool]:
+    """Run, print, and return every number and whether all gradients were those of one process."""
+    ranks = [1, 2] if arguments.quick else arguments.ranks
+    found = {count: over(count, asked(arguments.quick, arguments.seconds)) for count in ranks}
+    rows = [row(one, name, count, found) for one in found[ranks[0]] for name in one.sides for count in ranks]
+    table = empty_table(
+        f"distributed: forward and backward, float32, D = 128, {summary()} in each process",
+        *("loss", "rows", "side", "ranks", "ms", "1 rank / this", "MiB of a rank", "MB sent by a rank", "difference"),
+        text=1,
+    )
+    for one in rows:
+        times = one["faster_than_one_rank"]
+        table.add_row(
+            *(one["loss"], str(one["rows"]), one["side"], str(one["ranks"]), short(one["milliseconds"])),
+            *(f"{times:.2f}" if times else "", short(one["mebibytes"]), short(one["sent"]), f"{one['difference']:.0e}"),
+        )
+    console.print(table)
+    speed = [one["faster_than_one_rank"] for one in rows if one["ranks"] == 2 and one["rows"] == ROWS]
+    if speed and None not in speed:
+        kept = verdict(min(speed) >= FASTER)
+        times = f"{min(speed):.2f} to {max(speed):.2f} times as fast"
+        console.print(f"two ranks, {ROWS} rows: {times}, all >= {FASTER}: {kept}")
+    equal = all(one["difference"] <= EQUAL for one in rows if one["side"] == "ours")
+    if not equal:
+        console.print(f"ERROR a gradient of ours is not that of one process to {EQUAL}")
+    return {"rows": rows}, equal
+
+
+def over(ranks: int, everything: list[Asked]) -> dict[Asked, dict[str, Found]]:
+    """Return what so many processes find."""
+    context = get_context("spawn")
+    before = {name: os.environ.get(name) for name in (*ALLOCATOR, *ONE_THREAD)}
+    os.environ.update(ALLOCATOR | ONE_THREAD)  # of the processes that are started now
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            answers = context.Queue()
+            arguments = (ranks, str(Path(folder) / "meeting"), everything, answers)
+            processes = [context.Process(target=work, args=(rank, *arguments)) for rank in range(ranks)]
+            for process in processes:
+                process.start()
+            found = dict(answers.get(timeout=900) for _ in everything)
+            for process in processes:
+                process.join()
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+    return found
+
+
+def row(one: Asked, name: str, ranks: int, found: dict[int, dict[Asked, dict[str, Found]]]) -> dict[str, Any]:
+    """Return one side with so many processes, as it is written down."""
+    here = found[ranks][one][name]
+    alone = found[1][one][name] if 1 in found else None
+    seconds = statistics.median(here.seconds)
+    return {
+        "loss": one.loss,
+        "rows": one.rows,
+        "side": name,
+        "ranks": ranks,
+        "milliseconds": 1000 * seconds,
+        "faster_than_one_rank": None if alone is None else statistics.median(alone.seconds) / seconds,
+        "mebibytes": here.memory / MEBIBYTE,
+        "sent": here.sent / 1e6,
+        "difference": here.difference,
+    }

@@ -1,0 +1,1 @@
+"""Measuring what several processes do together."""
