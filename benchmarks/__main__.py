@@ -2,7 +2,17 @@
 
 import sys
 
-from benchmarks.cases import classification, distributed, divergence, generative, metric, overhead, regression, training
+from benchmarks.cases import (
+    classification,
+    distributed,
+    divergence,
+    generative,
+    gradient_caching,
+    metric,
+    overhead,
+    regression,
+    training,
+)
 from benchmarks.harness import command_line
 from benchmarks.harness.comparison.command import Family
 
@@ -14,6 +24,7 @@ BENCHMARKS: dict[str, command_line.Benchmark] = {
     **FAMILIES,
     "overhead": overhead,
     "training": training,
+    "gradient_caching": gradient_caching,
     "distributed": distributed,
 }
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from losses.metric.circle import CircleLoss as CircleLoss
     from losses.metric.contrastive import ContrastiveLoss as ContrastiveLoss
     from losses.metric.info_nce import InfoNCELoss as InfoNCELoss
+    from losses.metric.memory_bank import MemoryBankLoss as MemoryBankLoss
     from losses.metric.multi_similarity import MultiSimilarityLoss as MultiSimilarityLoss
     from losses.metric.supervised_contrastive import SupervisedContrastiveLoss as SupervisedContrastiveLoss
     from losses.metric.triplet import TripletLoss as TripletLoss

@@ -56,7 +56,7 @@ def support_of(reports: Mapping[str, Report]) -> str:
             "with every option of every parameter, so one mark stands for many cases. "
             "Where a clause applies to some only of the kinds of input that a loss takes, the mark names those it was "
             "kept on: that two halves make the whole is said of pairs and triplets that are given, never of a labelled "
-            "batch.",
+            "batch, for which exact accumulation is gradient caching (`losses.distributed.GradientCaching`).",
             "",
             f"**{counts['kept']} kept, {counts['declared']} declared, {counts['broken']} broken**, "
             f"{counts['not applicable']} not applicable (·: the loss has no such edge or option).",

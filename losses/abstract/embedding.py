@@ -56,6 +56,7 @@ class EmbeddingLoss(Loss):
     the same over pairs or triplets that are given        :meth:`row_costs`
     items that are unordered pairs of a batch             :attr:`each_pair_once`
     an input whose samples are compared with one another  :meth:`compares`, :meth:`part_total`
+    something of a batch that later calls see             :meth:`remember`
     a plain sum that is shorter than the sum of items     :meth:`plain_total`
     ====================================================  =============================================================
 
@@ -140,8 +141,8 @@ class EmbeddingLoss(Loss):
                 whole where each pair or triplet is an item (contrastive, triplet), but not parts of a labelled batch,
                 of the views of InfoNCE or of the pairs of circle: there everything is compared with everything, and
                 what lies across two parts is in neither (parts of the anchors against one and the same ``reference``
-                do add up). A batch whose network does not fit into memory is accumulated exactly by embedding it part
-                by part, as the README shows.
+                do add up). A batch whose network does not fit into memory is accumulated exactly by gradient caching,
+                :class:`losses.distributed.GradientCaching`.
             reference: of a labelled batch, another set (embeddings ``(M, D)``, labels ``(M,)``) to compare with.
 
         Raises:
@@ -200,6 +201,15 @@ class EmbeddingLoss(Loss):
         if self.each_pair_once and indices is None:  # here every pair has come from both its ends
             return Total(total.sum / 2, torch.as_tensor(total.denominator) / 2)
         return total
+
+    def remember(self, own: tuple[Tensor, Tensor], everyone: tuple[Tensor, Tensor]) -> None:
+        """Keep of a batch what later calls see; by default nothing. :class:`losses.distributed.GlobalBatch` calls it
+        after a batch.
+
+        Args:
+            own: embeddings and labels that this rank compares with.
+            everyone: those of all ranks.
+        """
 
     @torch.no_grad()
     def readings(

@@ -62,6 +62,10 @@ class Case:
     is_default: bool = True
     """Whether the parameters are those of a loss that is given, or a class's defaults, and not another option."""
 
+    def __post_init__(self) -> None:
+        if getattr(self.loss, "remembers", False):
+            self.loss.eval()  # where every call is like the first
+
     @property
     def keeps_the_call(self) -> bool:
         """Whether the loss has the whole call, with weights, totals and configuration, and not only ``loss(output,
@@ -148,7 +152,7 @@ def cases_of(
     parameter."""
     require_checkable(loss, inputs)
     if isinstance(loss, nn.Module):
-        variants: list[Any] = [loss]
+        variants: list[Any] = [copy.deepcopy(loss) if getattr(loss, "remembers", False) else loss]
     else:
         cls = type(build(loss)) if isinstance(loss, str) else loss
         variants = [cls(**options) for options in options_of(declared_parameters(cls.__init__))]

@@ -202,7 +202,7 @@ LOSSES: tuple[ForeignLoss, ...] = (
     ),
     *absent(
         PML,
-        "the memory is yours to keep; loss(embeddings, labels, reference=(past, past_labels)) compares with it",
+        "'memory_bank' keeps past embeddings: create('memory_bank', loss='contrastive', capacity=1024)",
         "CrossBatchMemory",
     ),
     *absent(

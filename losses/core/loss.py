@@ -55,6 +55,7 @@ class Loss(nn.Module, ABC):
     a total that hides what has weight 0 without a copy   :meth:`hides_by_itself`
     something that a batch tells beside its loss          :meth:`batch_readings`
     a clause of the contract that cannot be kept          :attr:`exemptions`, with the reason
+    calls in training mode that change later ones         :attr:`remembers`
     one item per element, a fused function of torch       a subclass of :class:`losses.extend.ElementwiseLoss`
     labelled embeddings, pairs, triplets, blocks          a subclass of :class:`losses.extend.EmbeddingLoss`
     ====================================================  =============================================================
@@ -66,6 +67,9 @@ class Loss(nn.Module, ABC):
     spec: ClassVar[Spec]
     exemptions: ClassVar[Mapping[str, str]] = {}
     """Clauses of :func:`losses.check_loss` that the loss cannot keep, each with the reason."""
+    remembers: ClassVar[bool] = False
+    """Whether a call in training mode changes what later ones make, on purpose: then the contract is checked in
+    evaluation mode."""
     reduction: str
 
     def __init__(self) -> None:

@@ -39,6 +39,7 @@ class GlobalBatch(nn.Module):
             have. It is raised on all ranks.
         RuntimeError: a rank does not answer in the time limit of the group, or the group is gone in a training.
 
+    >>> import losses
     >>> loss = GlobalBatch(losses.create("supervised_contrastive"))
     >>> loss(tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), tensor([0, 1, 0, 1]))
     tensor(9.0796e-05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -84,7 +85,15 @@ def over_parts(loss: EmbeddingLoss, output: Any, target: Any, given: Given) -> T
     everyone = gathered(list(present.values()), sizes.of(next(iter(present))), given.group)
     rows = dict(zip(present, everyone, strict=True))
     total = total_of_anchors(loss, output, inputs.get("labels"), given, sizes, rows).all_reduce(given.group)
+    if isinstance(output, Tensor):
+        loss.remember(compared_with(inputs, given), compared_with(rows, given))
     return Total(tied(total.sum, [part for part in rows.values() if part.requires_grad]), total.denominator)
+
+
+def compared_with(parts: Mapping[str, Any], given: Given) -> tuple[Tensor, Tensor]:
+    """Return embeddings and labels that anchors are compared with, of what is known by its role."""
+    role = "" if given.reference is None else "reference "
+    return parts[f"{role}embeddings"], parts[f"{role}labels"]
 
 
 def total_of_anchors(

@@ -14,6 +14,7 @@ from tests.oracles.generative import ELBO
 from tests.oracles.metric.circle import CIRCLE
 from tests.oracles.metric.contrastive import CONTRASTIVE
 from tests.oracles.metric.info_nce import INFO_NCE
+from tests.oracles.metric.memory_bank import MEMORY_BANK
 from tests.oracles.metric.multi_similarity import MULTI_SIMILARITY
 from tests.oracles.metric.supervised_contrastive import SUPERVISED_CONTRASTIVE
 from tests.oracles.metric.triplet import TRIPLET
@@ -34,6 +35,7 @@ ORACLES: dict[str, list[OracleCase]] = {
     "multi_similarity": MULTI_SIMILARITY,
     "supervised_contrastive": SUPERVISED_CONTRASTIVE,
     "info_nce": INFO_NCE,
+    "memory_bank": MEMORY_BANK,
     "kl_divergence": KL_DIVERGENCE,
     "js_divergence": JS_DIVERGENCE,
     "wasserstein": WASSERSTEIN,

@@ -384,6 +384,13 @@ def test_the_command_line_names_every_case() -> None:
         assert parser.parse_args(["--case", *names]).case == names
 
 
+def test_gradient_caching_is_equal_and_takes_less_memory(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["gradient_caching", "--quick", "--json", str(tmp_path / "numbers.json")]) == 0
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers["peak_bytes"]["GradientCaching"] < numbers["peak_bytes"]["whole batch"] / 2
+    assert "GradientCaching" in capsys.readouterr().out
+
+
 def test_ranks_are_measured_and_agree_with_one_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "distributed.json"
     assert main(["distributed", "--quick", "--json", str(file)]) == 0

@@ -31,7 +31,8 @@ def test_the_page_runs() -> None:
 
 def test_every_loss_of_embeddings_has_a_row() -> None:
     told = {name for _, ours in ROWS for name in re.findall(r'create\("(\w+)"', ours)}
-    assert told == set(losses.available("metric"))
+    # a memory counts the batch there, so that the gradient is another one: told below the table
+    assert told == set(losses.available("metric")) - {"memory_bank"}
     assert len(ROWS) == len(re.findall(r"^\| `", TEXT, re.MULTILINE)), "a row that is not read is not tested"
 
 
