@@ -40,9 +40,9 @@ class GlobalBatch(nn.Module):
         RuntimeError: a rank does not answer in the time limit of the group, or the group is gone in a training.
 
     >>> import losses
-    >>> loss = GlobalBatch(losses.create("supervised_contrastive"))
-    >>> loss(tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), tensor([0, 1, 0, 1]))
-    tensor(9.0796e-05)
+    >>> loss = GlobalBatch(losses.create("supervised_contrastive", temperature=1.0))
+    >>> loss(tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), tensor([0, 1, 0, 1]))  # log((e + 2) / e)
+    tensor(0.5514)
     """
 
     def __init__(self, loss: nn.Module, group: Group = None) -> None:

@@ -90,7 +90,6 @@ class MemoryBankLoss(EmbeddingLoss):
     """
 
     exemptions: ClassVar[Mapping[str, str]] = {
-        "modes_agree": "because in training mode a batch is compared with those of earlier calls",
         "parameters_count": "because capacity and warmup_steps make a difference in training mode, enqueue between "
         "several processes",
         **dict.fromkeys(
