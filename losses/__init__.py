@@ -5,6 +5,7 @@
 tensor(0.4375)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from losses.configuration import available, create, describe, load, schema
@@ -53,6 +54,8 @@ if not TYPE_CHECKING:
             from losses.checking import check_loss
 
             return check_loss
+        if name in ("adapters", "diagnostics", "distributed", "networks"):  # imported when they are first asked for
+            return import_module(f"{__name__}.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

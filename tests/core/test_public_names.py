@@ -117,3 +117,10 @@ def test_docstrings_of_public_classes_are_run() -> None:
 
     found = {test.name for test in doctest.DocTestFinder(exclude_empty=True).find(losses) if test.examples}
     assert {"losses.ConfigError", "losses.Total"} <= found
+
+
+@pytest.mark.parametrize("room", ["adapters", "diagnostics", "distributed", "networks"])
+def test_a_room_that_messages_name_is_there_without_an_import_of_its_own(room: str) -> None:
+    script = f"import sys, losses; assert 'losses.{room}' not in sys.modules; losses.{room}; print('there')"
+    done = fresh(script)
+    assert done.stdout == b"there\n", done.stderr
