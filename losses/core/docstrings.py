@@ -15,6 +15,7 @@ SYMBOLS = {
     "ge": "≥",
     "ne": "≠",
     "infty": "∞",
+    "cup": "∪",  # noqa: RUF001
     "leftarrow": "←",
     "to": "→",
     "cdot": "·",

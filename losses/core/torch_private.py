@@ -77,6 +77,15 @@ def stepped_over(function: F) -> F:
     return function
 
 
+def left_alone(function: F) -> F:
+    """Have torch.compile run a function, and what it calls, as it is: ``torch.compiler.disable``, which imports the
+    compiler for most of a second as soon as it is named."""
+    function.__dict__["_torchdynamo_disable"] = True  # where somebody's function would take it in
+    if _set_execution is not None and _execution is not None and _action is not None:
+        _set_execution(function.__code__, _execution(_action.SKIP, _action.SKIP))
+    return function
+
+
 def forget_compiled(function: FunctionType) -> None:
     """Let go of what torch.compile made of a function, which would keep the function's code, and itself, for good."""
     if _reset_code is not None:

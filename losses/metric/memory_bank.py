@@ -23,6 +23,7 @@ from losses.extend import (
     checked,
     register,
 )
+from losses.ops.eager import left_alone
 
 Rows = tuple[Tensor, Tensor]
 
@@ -43,8 +44,9 @@ class MemoryBankLoss(EmbeddingLoss):
         \ell(B) = r(B,\ B \cup M) \qquad M \leftarrow \text{the last } K \text{ of } M \cup B
 
     :math:`r` is the other loss, with the batch :math:`B` as anchors and the memory :math:`M` as further references. In
-    training mode each call ends with putting its batch into the memory, in place of what is oldest. In evaluation mode
-    the memory stands still: it is compared with, and nothing is put in. With an empty memory the loss is :math:`r`.
+    training mode each call ends with putting its batch into the memory, of which the last :math:`K` embeddings are
+    kept. In evaluation mode the memory stands still: it is compared with, and nothing is put in. With an empty memory
+    the loss is :math:`r`.
 
     No anchor is compared with itself, and gradients go to the batch on both sides of a comparison, none to the memory.
     Where :math:`r` is of pairs, each pair within the batch counts once, as ever. ``CrossBatchMemory`` of
@@ -196,7 +198,7 @@ class MemoryBankLoss(EmbeddingLoss):
         self._remember_one(given.get("reference") or (output, target))
         return total
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]  # torch leaves it untyped
+    @left_alone
     def remember(self, own: Rows, everyone: Rows) -> None:
         if not self.training:
             return
@@ -243,7 +245,7 @@ class MemoryBankLoss(EmbeddingLoss):
             return value
         return super()._reduced(output, target, weight, normalizer, context)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]  # torch leaves it untyped
+    @left_alone
     def _reduced_and_remembered(
         self,
         output: Any,

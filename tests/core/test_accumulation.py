@@ -13,10 +13,14 @@ from losses.checking.case import rows_of
 from losses.core.inputs import DISTRIBUTION_OBJECTS, EMBEDDINGS, MATCHES, PAIRS, TRIPLETS, Batch
 from losses.core.registry import find
 
-METRIC = losses.available("metric")
+METRIC = [name for name in losses.available("metric") if not find(name).cls.remembers]  # no past in the parts
 ADD_UP = {("contrastive", PAIRS), ("triplet", TRIPLETS)}
 DO_NOT = {(name, EMBEDDINGS) for name in METRIC} | {("circle", PAIRS), ("info_nce", MATCHES)}
-OURS = [name for name in losses.available() if find(name).cls.__module__.startswith("losses.")]
+OURS = [
+    name
+    for name in losses.available()
+    if find(name).cls.__module__.startswith("losses.") and not find(name).cls.remembers
+]
 EVERY = {(name, kind) for name in OURS for kind in find(name).inputs}
 PARTS = (slice(0, 3), slice(3, 4), slice(4, 12))
 OPTIONS: dict[str, list[dict[str, Any]]] = {

@@ -160,6 +160,8 @@ def deviance_by_hand(output: Tensor | Pairs, target: Tensor) -> Tensor:
 class BinomialDeviance(EmbeddingLoss):
     """Logistic loss of every pair's cosine similarity, one item per pair."""
 
+    each_pair_once = True
+
     @checked
     def __init__(self, *, threshold: NonNegative = 0.5, reduction: Reduction = "mean") -> None:
         super().__init__()

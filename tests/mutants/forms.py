@@ -13,7 +13,7 @@ from losses.core.inputs.distributions import Transport
 from losses.core.labelled import labelled_batch
 from losses.core.loss import Loss
 from losses.core.reduction import Total
-from losses.extend import ElementwiseLoss
+from losses.extend import ElementwiseLoss, EmbeddingLoss
 from tests.mutants.correct import Entropies, Mutant, Squares
 
 
@@ -215,6 +215,7 @@ class SecondAsItComes(losses.ContrastiveLoss):
             return Batch(Pairs(*output), target)
 
     spec = replace(losses.ContrastiveLoss.spec, inputs=(Unmatched(),))
+    row_costs = EmbeddingLoss.row_costs
 
     def items(self, output: Any, target: Tensor) -> Tensor:
         together = output.first @ output.second.mT  # of one dtype, says torch
