@@ -9,7 +9,11 @@ from losses.checking.case import several_blocks
 OTHERWISE = frozenset(
     {
         "many_items",  # 66,000 items would take thousands of blocks
-        # a program is made of the composition, which knows no blocks
+        # these are made of the composition, which knows no blocks
+        "second_derivative",
+        "forward_mode",
+        "func_grad",
+        "func_vmap",
         "compiles",
         "compiles_once_for_all_sizes",
         "compiles_with_weights",

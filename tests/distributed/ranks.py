@@ -24,7 +24,8 @@ class Ranks:
     """Processes of one group, and in it a group of the first 1, 2, 3 and 4 of them."""
 
     def __init__(self, folder: Path, size: int = MOST) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["losses.adapters.pytorch_metric_learning"])  # imported once, for all of them
         self._processes: list[BaseProcess] = []
         self._pipes: list[Connection] = []
         for rank in range(size):
