@@ -6,7 +6,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test pages fuzz clean
+.PHONY: integration demo test pages fuzz clean
 
 demo: .venv/demo
 	$(BIN)/python examples/train.py --output runs/demo --overwrite
@@ -37,6 +37,10 @@ pages: .venv/dev
 EXAMPLES ?= 20000
 fuzz: .venv/dev
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/fuzzing -n 2 --timeout 0
+
+# launchers and trainers of others, which take long to start
+integration: .venv/dev
+	$(BIN)/python -m pytest -m integration
 
 clean:
 	rm -rf .venv runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -36,7 +36,9 @@ def killed_after_its_first_checkpoint(arguments: list[str], output: Path) -> Non
     assert process.wait() == -9, "it has ended by itself"
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize(
+    "run", [pytest.param(run, marks=pytest.mark.integration if run == "memory bank" else ()) for run in RUNS]
+)
 def test_a_killed_run_goes_on_to_the_same_losses(run: str, tmp_path: Path) -> None:
     arguments = [*RUNS[run], *SMALL, "--set", f"steps={STEPS}"]
     assert train.main([*arguments, "--output", str(tmp_path / "whole")]) == 0

@@ -34,6 +34,7 @@ def test_chunks_come_to_the_same(whole: list[str], capsys: pytest.CaptureFixture
     assert numbers(printed) == whole
 
 
+@pytest.mark.integration
 def test_two_processes_come_to_the_same(whole: list[str]) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     outcome = subprocess.run(
