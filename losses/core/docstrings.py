@@ -15,7 +15,7 @@ SYMBOLS = {
     "ge": "≥",
     "ne": "≠",
     "infty": "∞",
-    "cup": "∪",  # noqa: RUF001
+    "cup": "∪",  # noqa: RUF001  (the union, no letter)
     "leftarrow": "←",
     "to": "→",
     "cdot": "·",

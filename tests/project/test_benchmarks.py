@@ -25,7 +25,7 @@ from benchmarks.harness.equality import Difference, Outcome, UnequalError, requi
 from benchmarks.harness.timing import exponent, quartiles, timed
 from benchmarks.peers import near_hinge
 from losses.core.registry import find
-from tools import performance_page
+from tools import performance_page, scaling_page
 from tools.performance_pictures import SIZE_IN_NAME
 
 QUICK = Settings(quick=True, fresh=False)
@@ -399,3 +399,12 @@ def test_ranks_are_measured_and_agree_with_one_process(tmp_path: Path, capsys: p
     assert {row["side"] for row in rows} == {"ours", "PML", "lines"}
     assert all(row["difference"] < 1e-4 for row in rows if row["side"] == "ours")
     assert "distributed: forward and backward" in capsys.readouterr().out
+
+
+def test_the_bytes_that_the_page_tells_are_those_that_were_measured() -> None:
+    rows = json.loads((scaling_page.RESULTS).read_text(encoding="utf-8"))["rows"]
+    large = [row for row in rows if row["side"] == "ours" and row["rows"] == 8192 and row["ranks"] > 1]
+    assert {row["ranks"] for row in large} == {2, 4}
+    for row in large:
+        told = 8 * row["rows"] * scaling_page.DIMENSION * (row["ranks"] - 1) / row["ranks"] / 1e6
+        assert row["sent"] == pytest.approx(1.5 * told, rel=0.02)  # gloo's half as much again

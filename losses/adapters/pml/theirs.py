@@ -22,7 +22,7 @@ from losses.core.errors import InputError
 from losses.core.labelled import LabelledBatch
 from losses.core.loss import Loss, is_meta
 from losses.core.outputs import Pairs
-from losses.core.reduction import Total, accepted_normalizer
+from losses.core.reduction import Total
 
 NUMBER_OF_CLASSES = {"ManifoldLoss": "K"}
 """Losses that call the number of their classes otherwise than ``num_classes``."""
@@ -165,10 +165,10 @@ class TheirLoss(Loss):
         normalizer: Tensor | float | None,
         context: Mapping[str, Any] | None = None,
     ) -> Tensor:
-        if normalizer is None or self.reduction != "mean":
+        if normalizer is None:
             value = super()._reduced(output, target, weight, normalizer, context)
         else:
-            normalizer = accepted_normalizer(normalizer, inspect=self._inspection_is_due())
+            normalizer = self._accepted_normalizer(normalizer)
             value = self._on_accepted(self._normalized_total, output, target, weight, context).mean(normalizer)
         if self.training:
             self._steps.follow(value, self.module, self.spec.name)
