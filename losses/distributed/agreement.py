@@ -35,7 +35,7 @@ class Sizes:
     """How many rows every rank has of what is gathered."""
 
     def __init__(self, of_roles: dict[str, list[int]], rank: int) -> None:
-        self._of_roles, self._rank = of_roles, rank
+        self._of_roles, self.rank = of_roles, rank
 
     def of(self, role: str) -> list[int]:
         """Return how many rows every rank has."""
@@ -43,7 +43,7 @@ class Sizes:
 
     def start(self, role: str) -> int:
         """Return at which of all rows those of this rank begin."""
-        return sum(self._of_roles[role][: self._rank])
+        return sum(self._of_roles[role][: self.rank])
 
 
 def agreed(

@@ -18,6 +18,7 @@ from losses.core.loss import Loss
 from losses.core.outputs import Pairs, tensors_in
 from losses.core.reduction import Total
 from losses.distributed.agreement import Sizes, agreed
+from losses.distributed.dealing import pairs_with_others
 from losses.distributed.indices import gathered_indices, of_own_anchors
 
 if TYPE_CHECKING:
@@ -112,7 +113,24 @@ def total_of_anchors(
         return loss.part_total(output, None, given.weight, (Pairs(rows["embeddings"], rows["second"]), None), start)
     if indices is not None:
         indices = of_own_anchors(indices, start, len(output), count, count, given.group)
-    return loss.part_total(output, labels, given.weight, (rows["embeddings"], rows["labels"]), start, indices)
+    everyone = rows["embeddings"], rows["labels"]
+    if loss.each_pair_once and indices is None and given.weight is None:
+        return total_of_dealt_pairs(loss, output, labels, sizes, everyone)
+    return loss.part_total(output, labels, given.weight, everyone, start, indices)
+
+
+def total_of_dealt_pairs(
+    loss: EmbeddingLoss, output: Tensor, labels: Tensor | None, sizes: Sizes, everyone: tuple[Tensor, Tensor]
+) -> Total:
+    """Return the total of the pairs that this rank looks at, see :mod:`losses.distributed.dealing`: those of its batch,
+    and those with rows of other ranks, which are a reference to it."""
+    assert labels is not None
+    total = loss._on_accepted(loss._total, output, labels)
+    for own, others in pairs_with_others(sizes.of("embeddings"), sizes.rank):
+        embeddings, other_labels = (torch.cat([part[rows] for rows in others]) for part in everyone)
+        context = {"reference": (embeddings, other_labels)}
+        total += loss._on_accepted(loss._total, output[own], labels[own], None, context)
+    return total
 
 
 def repeatedly(loss: nn.Module, output: Any, target: Any, given: Given) -> Tensor:
