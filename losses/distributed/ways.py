@@ -127,9 +127,10 @@ def total_of_dealt_pairs(
     assert labels is not None
     total = loss._on_accepted(loss._total, output, labels)
     for own, others in pairs_with_others(sizes.of("embeddings"), sizes.rank):
-        embeddings, other_labels = (torch.cat([part[rows] for rows in others]) for part in everyone)
-        context = {"reference": (embeddings, other_labels)}
-        total += loss._on_accepted(loss._total, output[own], labels[own], None, context)
+        ours = output[own], labels[own]
+        theirs = tuple(torch.cat([part[rows] for rows in others]) for part in everyone)
+        few, many = sorted((ours, theirs), key=lambda side: len(side[1]))  # either may be the anchors: wide blocks win
+        total += loss._on_accepted(loss._total, *few, None, {"reference": many})
     return total
 
 
