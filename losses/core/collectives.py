@@ -55,7 +55,9 @@ def ranks_apart_are_meant() -> Iterator[None]:
         _warned = former
 
 
-def gathered(parts: Sequence[Tensor], sizes: Sequence[int], group: Group = None) -> list[Tensor]:
+def gathered(
+    parts: Sequence[Tensor], sizes: Sequence[int], group: Group = None, *, alike: bool = False
+) -> list[Tensor]:
     """Return the rows of all ranks, one rank after the other; the gradient by them goes back to whoever owns them, and
     is added up there over all ranks.
 
@@ -63,17 +65,10 @@ def gathered(parts: Sequence[Tensor], sizes: Sequence[int], group: Group = None)
         parts: rows of this rank ``(N, ...)``, of several tensors that travel together.
         sizes: how many rows every rank has.
         group: of processes; ``None`` is all of them.
+        alike: whether all ranks make the same of the rows of all. Then every rank knows that sum, and nothing has to go
+            back, but where somebody differentiates the gradient.
     """
-    return list(GatheredRows.apply(tuple(sizes), group, *parts))  # type: ignore[no-untyped-call, unused-ignore]
-
-
-def repeated(rows: Tensor, sizes: Sequence[int], group: Group = None) -> Tensor:
-    """Return the rows of all ranks where every rank makes the same of them: each takes its own part of the gradient,
-    times the number of ranks, and nothing goes back."""
-    (everyone,) = gathered([rows.detach()], sizes, group)
-    rank, start = dist.get_rank(group), sum(sizes[: dist.get_rank(group)])
-    own = AsRanks.apply(rows, len(sizes))  # type: ignore[no-untyped-call, unused-ignore]
-    return torch.cat([everyone[:start], own, everyone[start + sizes[rank] :]])
+    return list(GatheredRows.apply(tuple(sizes), group, alike, *parts))  # type: ignore[no-untyped-call, unused-ignore]
 
 
 def sum_over_ranks(number: Tensor, group: Group = None) -> Tensor:
@@ -87,8 +82,8 @@ class GatheredRows(torch.autograd.Function):
     """The rows of all ranks."""
 
     @staticmethod
-    def forward(ctx: Any, sizes: tuple[int, ...], group: Group, *parts: Tensor) -> Any:
-        ctx.sizes, ctx.group = sizes, group
+    def forward(ctx: Any, sizes: tuple[int, ...], group: Group, alike: bool, *parts: Tensor) -> Any:
+        ctx.sizes, ctx.group, ctx.alike = sizes, group, alike
         rows = padded(as_bytes(parts), max(sizes))
         everyone = [torch.empty_like(rows) for _ in sizes]
         dist.all_gather(everyone, rows, group=group)
@@ -99,12 +94,21 @@ class GatheredRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-        wanted = ctx.needs_input_grad[2:]
-        back = (
-            ScatteredRows.apply(gradient, ctx.sizes, ctx.group) if asked and gradient is not None else None  # type: ignore[no-untyped-call, unused-ignore]
+        if torch.is_grad_enabled():  # what ranks make of their gradients, and then of these rows, is not alike
+            ctx.alike = False
+        back = own_times_ranks if ctx.alike else ScatteredRows.apply
+        wanted = ctx.needs_input_grad[3:]
+        of_parts = (
+            back(gradient, ctx.sizes, ctx.group) if asked and gradient is not None else None
             for asked, gradient in zip(wanted, gradients, strict=True)
         )
-        return None, None, *back
+        return None, None, None, *of_parts
+
+
+def own_times_ranks(everyone: Tensor, sizes: Sequence[int], group: Group) -> Tensor:
+    """Return the sum over ranks of what they have for the rows of this one, where all of them have the same."""
+    rank = dist.get_rank(group)
+    return everyone[sum(sizes[:rank]) : sum(sizes[: rank + 1])] * len(sizes)
 
 
 class ScatteredRows(torch.autograd.Function):
@@ -132,19 +136,6 @@ class SumOverRanks(torch.autograd.Function):
         total = number.clone()
         dist.all_reduce(total, group=group)
         return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return gradient * ctx.ranks, None
-
-
-class AsRanks(torch.autograd.Function):
-    """The same numbers; what flows back is multiplied."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, ranks: int) -> Tensor:
-        ctx.ranks = ranks
-        return rows.view_as(rows)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:

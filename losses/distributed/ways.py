@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from losses.abstract.embedding import EmbeddingLoss
-from losses.core.collectives import gathered, repeated, tied
+from losses.core.collectives import gathered, tied
 from losses.core.errors import InputError
 from losses.core.inputs import EMBEDDINGS, MATCHES
 from losses.core.labelled import LabelledBatch
@@ -20,6 +20,7 @@ from losses.core.reduction import Total
 from losses.distributed.agreement import Sizes, agreed
 from losses.distributed.dealing import pairs_with_others
 from losses.distributed.indices import gathered_indices, of_own_anchors
+from losses.ops.tiles.sizes import sizes as sizes_in_force
 
 if TYPE_CHECKING:
     from losses.core.collectives import Group
@@ -81,6 +82,9 @@ def over_parts(loss: EmbeddingLoss, output: Any, target: Any, given: Given) -> T
     except Exception as error:
         refusal = error
     sizes = agreed(inputs, called(loss, output, given), device_of(output, given.group), given.group, refusal)
+    if is_small(loss, given, sum(sizes.of("embeddings"))):
+        rows = rows_of_all(inputs, sizes, given.group)
+        return loss._on_accepted(loss._total, whole(rows), rows.get("labels"), rows.get("weight"))
     roles = ("embeddings", "second", "labels") if given.reference is None else REFERENCE
     present = {role: part for role in roles if (part := inputs.get(role)) is not None}
     everyone = gathered(list(present.values()), sizes.of(next(iter(present))), given.group)
@@ -89,6 +93,13 @@ def over_parts(loss: EmbeddingLoss, output: Any, target: Any, given: Given) -> T
     if isinstance(output, Tensor):
         loss.remember(compared_with(inputs, given), compared_with(rows, given))
     return Total(tied(total.sum, [part for part in rows.values() if part.requires_grad]), total.denominator)
+
+
+def is_small(loss: EmbeddingLoss, given: Given, count: int) -> bool:
+    """Return whether so many rows of all ranks are so few that each rank had better look at all their pairs: that takes
+    no gradient of others and no sum over ranks. What a loss remembers is of its own rank."""
+    alone = given.reference is None and given.indices is None and type(loss).remember is EmbeddingLoss.remember
+    return alone and count * count <= sizes_in_force().on_every_rank
 
 
 def compared_with(parts: Mapping[str, Any], given: Given) -> tuple[Tensor, Tensor]:
@@ -128,9 +139,12 @@ def total_of_dealt_pairs(
     total = loss._on_accepted(loss._total, output, labels)
     for own, others in pairs_with_others(sizes.of("embeddings"), sizes.rank):
         ours = output[own], labels[own]
-        theirs = tuple(torch.cat([part[rows] for rows in others]) for part in everyone)
-        few, many = sorted((ours, theirs), key=lambda side: len(side[1]))  # either may be the anchors: wide blocks win
-        total += loss._on_accepted(loss._total, *few, None, {"reference": many})
+        theirs = (
+            torch.cat([everyone[0][rows] for rows in others]),
+            torch.cat([everyone[1][rows] for rows in others]),
+        )
+        (few, labels_of_few), many = sorted((ours, theirs), key=lambda side: len(side[1]))  # wide blocks are faster
+        total += loss._on_accepted(loss._total, few, labels_of_few, None, {"reference": many})
     return total
 
 
@@ -150,7 +164,7 @@ def repeatedly(loss: nn.Module, output: Any, target: Any, given: Given) -> Tenso
     except Exception as error:
         refusal = error
     sizes = agreed(inputs, called(loss, output, given), device_of(output, given.group), given.group, refusal)
-    rows = {role: repeated(part, sizes.of(role), given.group) for role, part in inputs.items() if part is not None}
+    rows = rows_of_all(inputs, sizes, given.group)
     context: dict[str, Any] = {}
     if given.reference is not None:
         context["reference"] = rows["reference embeddings"], rows["reference labels"]
@@ -158,12 +172,29 @@ def repeatedly(loss: nn.Module, output: Any, target: Any, given: Given) -> Tenso
         others = rows.get("reference embeddings", rows["embeddings"])
         own = sizes.start("embeddings"), len(output), len(rows["embeddings"]), len(others)
         context["indices"] = gathered_indices(given.indices, *own, given.group)
-    everyone = Pairs(rows["embeddings"], rows["second"]) if "second" in rows else rows["embeddings"]
     if isinstance(loss, Loss):
-        return loss._reduced(everyone, rows.get("labels"), rows.get("weight"), given.normalizer, context)
+        return loss._reduced(whole(rows), rows.get("labels"), rows.get("weight"), given.normalizer, context)
     beside = [context["indices"]] if "indices" in context else [None] if "reference" in context else []
-    value: Tensor = loss(everyone, rows.get("labels"), *beside, *context.get("reference", ()))
+    value: Tensor = loss(rows["embeddings"], rows.get("labels"), *beside, *context.get("reference", ()))
     return value
+
+
+def rows_of_all(inputs: Mapping[str, Tensor | None], sizes: Sizes, group: Group) -> dict[str, Tensor]:
+    """Return what all ranks have, by its role, where every rank makes the same of it; what has as many rows travels
+    together."""
+    together: dict[tuple[int, ...], dict[str, Tensor]] = {}
+    for role, part in inputs.items():
+        if part is not None:
+            together.setdefault(tuple(sizes.of(role)), {})[role] = part
+    rows: dict[str, Tensor] = {}
+    for counts, parts in together.items():
+        rows |= zip(parts, gathered(list(parts.values()), counts, group, alike=True), strict=True)
+    return rows
+
+
+def whole(rows: Mapping[str, Tensor]) -> Any:
+    """Return what the model made on all ranks."""
+    return Pairs(rows["embeddings"], rows["second"]) if "second" in rows else rows["embeddings"]
 
 
 def accepted_inputs(loss: Loss, output: Any, target: Any, given: Given) -> dict[str, Tensor | None]:

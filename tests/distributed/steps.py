@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import losses
 from losses.distributed import GlobalBatch
+from losses.ops.tiles.sizes import block_sizes
 
 ROWS, WIDTH, DIMENSION = 24, 5, 6
 
@@ -127,12 +128,13 @@ def one_process(step: Step) -> Outcome:
     return outcome(value, encoder)
 
 
-def many_processes(rank: int, group: dist.ProcessGroup, step: Step, cuts: list[int]) -> Outcome:
-    """The step on the part of one rank."""
+def many_processes(rank: int, group: dist.ProcessGroup, step: Step, cuts: list[int], on_every_rank: int = 0) -> Outcome:
+    """The step on the part of one rank; by default as in a batch of many rows."""
     encoder = network()
     loss = GlobalBatch(losses.create(step.name, **step.parameters), group)
     rows, others = (parts(count, cuts)[rank] for count in (ROWS, ROWS + 3))
-    return outcome(call(loss, step, encoder, rows, others), encoder)
+    with block_sizes(on_every_rank=on_every_rank):
+        return outcome(call(loss, step, encoder, rows, others), encoder)
 
 
 def outcome(value: Tensor, encoder: nn.Module) -> Outcome:

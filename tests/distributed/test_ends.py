@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 import losses
 from losses.distributed import GlobalBatch
+from losses.ops.tiles.sizes import block_sizes
 from tests.distributed.ranks import PATIENCE, RankError, Ranks
 from tests.distributed.test_refusals import EMBEDDINGS, LABELS
 
@@ -22,10 +23,20 @@ def last_step(rank: int, group: dist.ProcessGroup, ending: int) -> None:
 
 
 def ends_before_backward(rank: int, group: dist.ProcessGroup, ending: int) -> None:
-    value = GlobalBatch(losses.create("triplet"), group)(EMBEDDINGS.clone().requires_grad_(), LABELS)
+    with block_sizes(on_every_rank=0):  # where gradients for others go back to them
+        value = GlobalBatch(losses.create("triplet"), group)(EMBEDDINGS.clone().requires_grad_(), LABELS)
     if rank == ending:
         os._exit(3)
     value.backward()
+
+
+def ends_after_a_small_batch(rank: int, group: dist.ProcessGroup, ending: int) -> None:
+    loss = GlobalBatch(losses.create("triplet"), group)
+    value = loss(EMBEDDINGS.clone().requires_grad_(), LABELS)
+    if rank == ending:
+        os._exit(3)
+    value.backward()  # for which no other rank is needed
+    loss(EMBEDDINGS, LABELS)
 
 
 def without_group(rank: int, group: dist.ProcessGroup) -> float:
@@ -37,7 +48,7 @@ def without_group(rank: int, group: dist.ProcessGroup) -> float:
 
 
 def test_a_rank_that_ends_is_an_error_on_the_others_in_time(tmp_path: Path) -> None:
-    for number, task in enumerate((last_step, ends_before_backward)):
+    for number, task in enumerate((last_step, ends_before_backward, ends_after_a_small_batch)):
         (tmp_path / str(number)).mkdir()
         ranks = Ranks(tmp_path / str(number), 2)
         start = time.monotonic()
@@ -47,7 +58,7 @@ def test_a_rank_that_ends_is_an_error_on_the_others_in_time(tmp_path: Path) -> N
         assert str(first).startswith("RuntimeError")
         assert str(second) == "the process has ended"
         assert time.monotonic() - start < 2 * PATIENCE.total_seconds()
-        if task is last_step:
+        if task is not ends_before_backward:
             assert "rank 0 got no answer from all ranks of its group" in str(first)
 
 

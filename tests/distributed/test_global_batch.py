@@ -69,3 +69,13 @@ def test_the_gradient_averaged_over_ranks_is_that_of_one_process(step: Step, ran
                 assert not isinstance(one, Exception), one
             actual = averaged(outcomes)
             torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("step", [*LABELLED, *MATCHES], ids=str)
+def test_so_it_is_of_a_small_batch_which_every_rank_looks_at(step: Step, ranks: Ranks) -> None:
+    expected = one_process(step)
+    for size, splits in SPLITS.items():
+        outcomes = ranks.run(size, many_processes, step, splits[-1], ROWS**2)
+        for one in outcomes:
+            assert not isinstance(one, Exception), one
+        torch.testing.assert_close(averaged(outcomes), expected, rtol=1e-10, atol=1e-10)

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 import losses
 from losses.distributed import GlobalBatch
+from losses.ops.tiles.sizes import block_sizes
 from tests.distributed.ranks import RankError, Ranks
 from tests.distributed.steps import ROWS, WIDTH, classes, drawn, network, parts
 
 NAMES = ("triplet", "supervised_contrastive", "contrastive", "circle")
 CUTS = [0, 5, 13, ROWS]
+PAIRS_ON_EVERY_RANK = pytest.mark.parametrize("on_every_rank", [0, ROWS**2], ids=["dealt", "on every rank"])
 
 
 def batch(rows: slice) -> tuple[Tensor, Tensor]:
@@ -34,18 +36,20 @@ def trained(encoder: nn.Module, loss: nn.Module, rows: slice, steps: int = 3) ->
     return [parameter.detach().clone() for parameter in encoder.parameters()]
 
 
-def in_parallel(rank: int, group: dist.ProcessGroup, name: str, cuts: list[int]) -> list[Tensor]:
+def in_parallel(rank: int, group: dist.ProcessGroup, name: str, cuts: list[int], on_every_rank: int) -> list[Tensor]:
     encoder = nn.parallel.DistributedDataParallel(network(), process_group=group)
-    return trained(encoder, GlobalBatch(losses.create(name), group), parts(ROWS, cuts)[rank])
+    with block_sizes(on_every_rank=on_every_rank):
+        return trained(encoder, GlobalBatch(losses.create(name), group), parts(ROWS, cuts)[rank])
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("cuts", [[0, 12, ROWS], CUTS], ids=len)
+@PAIRS_ON_EVERY_RANK
 def test_steps_under_distributed_data_parallel_are_those_of_one_process(
-    name: str, cuts: list[int], ranks: Ranks
+    name: str, cuts: list[int], on_every_rank: int, ranks: Ranks
 ) -> None:
     expected = trained(network(), losses.create(name), slice(0, ROWS))
-    for found in ranks.run(len(cuts) - 1, in_parallel, name, cuts):
+    for found in ranks.run(len(cuts) - 1, in_parallel, name, cuts, on_every_rank):
         assert not isinstance(found, RankError), found
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
@@ -59,15 +63,17 @@ def penalised(encoder: nn.Module, loss: nn.Module, rows: slice, count: int) -> T
     return torch.cat([parameter.grad.flatten() for parameter in encoder.parameters() if parameter.grad is not None])
 
 
-def penalised_part(rank: int, group: dist.ProcessGroup, name: str) -> Tensor:
+def penalised_part(rank: int, group: dist.ProcessGroup, name: str, on_every_rank: int) -> Tensor:
     loss = GlobalBatch(losses.create(name), group)
-    return penalised(network(), loss, parts(ROWS, CUTS)[rank], dist.get_world_size(group))
+    with block_sizes(on_every_rank=on_every_rank):
+        return penalised(network(), loss, parts(ROWS, CUTS)[rank], dist.get_world_size(group))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_second_derivatives_reach_the_points_of_others(name: str, ranks: Ranks) -> None:
+@PAIRS_ON_EVERY_RANK
+def test_second_derivatives_reach_the_points_of_others(name: str, on_every_rank: int, ranks: Ranks) -> None:
     expected = penalised(network(), losses.create(name), slice(0, ROWS), 1)
-    found = ranks.run(3, penalised_part, name)
+    found = ranks.run(3, penalised_part, name, on_every_rank)
     torch.testing.assert_close(torch.stack(found).sum(0), expected, rtol=1e-9, atol=1e-10)
 
 

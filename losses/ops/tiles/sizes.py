@@ -23,6 +23,9 @@ class BlockSizes:
     """Pairs up to which float64 costs less than to find out whether float32 would do."""
     dense: int = 1 << 14
     """Pairs up to which a batch is best looked at in one piece, as the number of operations decides."""
+    on_every_rank: int = 1 << 18
+    """Pairs of the batch of all ranks up to which each of them looks at all of these: dealing them would take twice as
+    many messages, of which each costs more."""
     triplets: int = 1 << 17
     """Triplets up to which the same holds for forming them."""
     strip: int = 1 << 15
