@@ -27,6 +27,7 @@ from losses.ops.indexed.pairs import measured_at
 from losses.ops.indexed.rows import IndexRows
 from losses.ops.indexed.totals import indexable, mean_over_indices, over_indices
 from losses.ops.numerics.spectrum import effective_rank
+from losses.ops.pairs.sums_of_parts import SharedSums
 from losses.ops.rowwise import RowCosts, can_be_summed, mean_of_rows, measured_side_by_side, total_of_rows
 from losses.ops.tiles.whole_batch import Tiling, over_batch, tileable
 
@@ -55,6 +56,7 @@ class EmbeddingLoss(Loss):
     the same over what a miner's indices say              :meth:`index_sums`
     the same over pairs or triplets that are given        :meth:`row_costs`
     items that are unordered pairs of a batch             :attr:`each_pair_once`
+    costs made from what both ends of a pair add up       :meth:`shared_sums`
     an input whose samples are compared with one another  :meth:`compares`, :meth:`part_total`
     something of a batch that later calls see             :meth:`remember`
     a plain sum that is shorter than the sum of items     :meth:`plain_total`
@@ -68,7 +70,8 @@ class EmbeddingLoss(Loss):
     """
 
     each_pair_once: ClassVar[bool] = False
-    """Whether the items of a labelled batch are its unordered pairs, as :meth:`pairs` lists them."""
+    """Whether the items of a labelled batch are its unordered pairs, as :meth:`pairs` lists them. Such a batch costs
+    what its parts cost and what they cost against one another, so of several ranks one looks at each pair."""
     average: str
     """Of losses with this parameter: over which items the mean is, ``"active"`` or ``"all"`` among others."""
 
@@ -94,6 +97,11 @@ class EmbeddingLoss(Loss):
 
     def dense(self, batch: LabelledBatch) -> Dense | None:
         """Return how to sum a small batch in one piece; ``None`` where it is summed block by block as well."""
+        return None
+
+    def shared_sums(self) -> SharedSums | None:
+        """Return how to sum over the pairs of a labelled batch for both their ends, so that of several ranks one looks
+        at each pair and they exchange the sums; ``None`` where every rank looks at all pairs of its anchors."""
         return None
 
     def index_sums(self, batch: LabelledBatch) -> IndexLists | IndexRows | None:

@@ -71,6 +71,13 @@ def gathered(
     return list(GatheredRows.apply(tuple(sizes), group, alike, *parts))  # type: ignore[no-untyped-call, unused-ignore]
 
 
+def summed_rows(everyone: Tensor, sizes: Sequence[int], group: Group = None) -> Tensor:
+    """Return the sum over ranks of what they have for the rows of this one; the gradient by it goes to all ranks. The
+    way back of :func:`gathered`, whose arguments these are, but for the rows of all ranks ``(M, ...)``."""
+    own: Tensor = ScatteredRows.apply(everyone, tuple(sizes), group)  # type: ignore[no-untyped-call, unused-ignore]
+    return own
+
+
 def sum_over_ranks(number: Tensor, group: Group = None) -> Tensor:
     """Return the sum over ranks of a tensor of one shape; what flows back is that of this rank's own part, times the
     number of ranks."""

@@ -18,7 +18,7 @@ from losses.core.loss import Loss
 from losses.core.outputs import Pairs, tensors_in
 from losses.core.reduction import Total
 from losses.distributed.agreement import Sizes, agreed
-from losses.distributed.dealing import pairs_with_others
+from losses.distributed.dealing import dealt_total
 from losses.distributed.indices import gathered_indices, of_own_anchors
 from losses.ops.tiles.sizes import sizes as sizes_in_force
 
@@ -125,27 +125,8 @@ def total_of_anchors(
     if indices is not None:
         indices = of_own_anchors(indices, start, len(output), count, count, given.group)
     everyone = rows["embeddings"], rows["labels"]
-    if loss.each_pair_once and indices is None and given.weight is None:
-        return total_of_dealt_pairs(loss, output, labels, sizes, everyone)
-    return loss.part_total(output, labels, given.weight, everyone, start, indices)
-
-
-def total_of_dealt_pairs(
-    loss: EmbeddingLoss, output: Tensor, labels: Tensor | None, sizes: Sizes, everyone: tuple[Tensor, Tensor]
-) -> Total:
-    """Return the total of the pairs that this rank looks at, see :mod:`losses.distributed.dealing`: those of its batch,
-    and those with rows of other ranks, which are a reference to it."""
-    assert labels is not None
-    total = loss._on_accepted(loss._total, output, labels)
-    for own, others in pairs_with_others(sizes.of("embeddings"), sizes.rank):
-        ours = output[own], labels[own]
-        theirs = (
-            torch.cat([everyone[0][rows] for rows in others]),
-            torch.cat([everyone[1][rows] for rows in others]),
-        )
-        (few, labels_of_few), many = sorted((ours, theirs), key=lambda side: len(side[1]))  # wide blocks are faster
-        total += loss._on_accepted(loss._total, few, labels_of_few, None, {"reference": many})
-    return total
+    total = dealt_total(loss, output, labels, given.weight, everyone, sizes, given.group) if indices is None else None
+    return loss.part_total(output, labels, given.weight, everyone, start, indices) if total is None else total
 
 
 def repeatedly(loss: nn.Module, output: Any, target: Any, given: Given) -> Tensor:

@@ -24,7 +24,8 @@ from losses.ops.dense.batch import Dense
 from losses.ops.dense.log_sums import dense_multi_similarity
 from losses.ops.numerics.log_one_plus_sum import log_one_plus_sum
 from losses.ops.pairs.log_sums import MODEST
-from losses.ops.pairs.multi_similarity import tiled_multi_similarity
+from losses.ops.pairs.multi_similarity import multi_similarity_by_pairs, tiled_multi_similarity
+from losses.ops.pairs.sums_of_parts import SharedSums
 
 
 def multi_similarity(
@@ -142,8 +143,18 @@ class MultiSimilarityLoss(AnchorLoss):
         return Dense(function)
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
-        sharpest = max(self.alpha, self.beta) * max(1, abs(self.base))
-        if self.mining_epsilon is not None or batch.has_reference or sharpest > MODEST:
+        if batch.has_reference or not self._is_modest:
             return super().tiling(batch)
         sums = partial(tiled_multi_similarity, alpha=self.alpha, beta=self.beta, base=self.base)
         return Tiling(sums, scale=self.beta, upper=True)
+
+    def shared_sums(self) -> SharedSums | None:
+        if not self._is_modest:
+            return None
+        loss = partial(multi_similarity_by_pairs, alpha=self.alpha, beta=self.beta, base=self.base)
+        return SharedSums(loss, self.beta)
+
+    @property
+    def _is_modest(self) -> bool:
+        """Whether all pairs count, and their exponentials can be summed as they are."""
+        return self.mining_epsilon is None and max(self.alpha, self.beta) * max(1, abs(self.base)) <= MODEST

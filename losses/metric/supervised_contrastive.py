@@ -24,7 +24,9 @@ from losses.ops.dense.log_sums import dense_supervised_contrastive
 from losses.ops.indexed.rows import NamedRows
 from losses.ops.numerics.log_space import masked_log_sum, softplus
 from losses.ops.pairs.log_sums import MODEST
+from losses.ops.pairs.sums_of_parts import SharedSums
 from losses.ops.pairs.supervised_contrastive import (
+    supervised_contrastive_by_pairs,
     supervised_contrastive_of_named,
     tiled_supervised_contrastive,
     tiled_supervised_contrastive_by_pairs,
@@ -118,3 +120,7 @@ class SupervisedContrastiveLoss(AnchorLoss):
         if not batch.has_reference and scale <= MODEST:
             return Tiling(tiled_supervised_contrastive_by_pairs, scale=scale, upper=True)
         return Tiling(tiled_supervised_contrastive, scale=scale)
+
+    def shared_sums(self) -> SharedSums | None:
+        scale = 1 / self.temperature
+        return SharedSums(supervised_contrastive_by_pairs, scale) if scale <= MODEST else None

@@ -32,7 +32,7 @@ def exponentiated(tile: Tile) -> Tensor:
     """Return the exponentials of a block in place: of each pair once, or of both its orders where there is one
     block."""
     exponentials = tile.values.exp_()
-    if not tile.tiles.is_one_block:
+    if tile.tiles.upper and not tile.tiles.is_one_block:
         exponentials[:, : len(exponentials)].triu_(1)
     return exponentials
 

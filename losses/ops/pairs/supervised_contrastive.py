@@ -7,7 +7,7 @@ from torch import Tensor
 
 from losses.ops.indexed.rows import NamedRows
 from losses.ops.numerics.log_space import exponentials_below
-from losses.ops.pairs.by_pairs import tiled_by_pairs
+from losses.ops.pairs.by_pairs import ByPairs, tiled_by_pairs
 from losses.ops.pairs.log_sums import log_sum
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
@@ -42,15 +42,20 @@ def distinguishing(classes: Classes) -> Tensor:
     return (classes.positives > 0) & (classes.positives + classes.negatives > 1)
 
 
-def tiled_supervised_contrastive_by_pairs(tiles: Tiles, classes: Classes, weight: Tensor | None) -> TileSums:
-    """Return what :func:`tiled_supervised_contrastive` does for a set that meets itself, with every pair looked at
-    once."""
+def supervised_contrastive_by_pairs(classes: Classes) -> ByPairs:
+    """Return the loss as one of two sums of every anchor."""
     counted, positives = distinguishing(classes).unsqueeze(1), classes.positives.unsqueeze(1).clamp(min=1)
 
     def surprise(exponentials: Tensor, similarities: Tensor) -> Tensor:
         return exponentials.masked_fill(~counted, 1).log() - similarities / positives
 
-    return tiled_by_pairs(tiles, classes, weight, cost=surprise, of_positive=None, everyone=True, counted=counted)
+    return ByPairs(surprise, of_positive=None, everyone=True, counted=counted)
+
+
+def tiled_supervised_contrastive_by_pairs(tiles: Tiles, classes: Classes, weight: Tensor | None) -> TileSums:
+    """Return what :func:`tiled_supervised_contrastive` does for a set that meets itself, with every pair looked at
+    once."""
+    return tiled_by_pairs(tiles, classes, weight, supervised_contrastive_by_pairs(classes))
 
 
 def supervised_contrastive_of_named(rows: NamedRows, *, scale: float) -> Costs:
