@@ -4,14 +4,18 @@ on a few."""
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from losses.ops.tiles.sizes import sizes
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "distributed.json"
 MEBIBYTE = 1 << 20
 DIMENSION, NUMBER = 128, 4  # numbers of a row, and bytes of each
 NETWORK = 10e9  # bytes that a rank sends in a second, as over 100 Gb/s
 ASKED = ((8192, 2), (65_536, 64), (1_048_576, 1024))
+ON_EVERY_RANK = math.isqrt(sizes().on_every_rank)
 SHARE = 8e9  # bytes of a device that a loss may take
 
 
@@ -36,10 +40,19 @@ def introduction(numbers: dict[str, Any]) -> list[str]:
         "# What a batch over many ranks costs",
         "",
         "`losses.distributed.GlobalBatch` gathers the embeddings of all ranks and computes on each what its own "
-        "anchors cost, compared with all N rows. With R ranks a rank computes N²/R pairs, in blocks, and keeps O(N·D) "
-        "numbers: the rows of all, and the gradient by them. It sends its rows to all others and their gradients back: "
-        "8·N·D·(R - 1)/R bytes of float32 where the backend scatters sums, as NCCL does. Over gloo, as "
+        "anchors cost, compared with all N rows. With R ranks a rank computes N²/R pairs (anchor, row), in blocks, and "
+        "keeps O(N·D) numbers: the rows of all, and the gradient by them. It sends its rows to all others and their "
+        "gradients back: 8·N·D·(R - 1)/R bytes of float32 where the backend scatters sums, as NCCL does. Over gloo, as "
         "measured below, it is half as much again.",
+        "",
+        "What contrastive, supervised contrastive and multi-similarity compute of a pair is the same from both its "
+        "ends. One process looks at each pair once, and so do many: pairs are dealt to ranks, N²/(2·R) to each. Where "
+        "costs are made from sums over the pairs of an anchor, as in the latter two, ranks exchange those sums and "
+        "their slopes, 16 bytes each for a row. Circle and triplet look at each pair from both its ends, on one "
+        "process as on many.",
+        "",
+        f"Up to {ON_EVERY_RANK} rows of all ranks, messages cost more than pairs: each rank looks at all pairs, and no "
+        "gradients are sent back. Batches with a reference or a miner's indices, and `memory_bank`, are always parted.",
         "",
         f"Measured with torch {versions['torch']}, pytorch-metric-learning {versions['pytorch-metric-learning']}, "
         f"{machine['cores']} cores of an {machine['cpu']}, one thread in each process, gloo over the loopback, D = "
@@ -85,9 +98,10 @@ def predicted(costs: list[Cost]) -> list[str]:
         "",
         "## From there to many ranks",
         "",
-        "Assumed: time grows with the pairs of a rank and memory with the rows of all, as measured on two ranks; each "
-        f"rank has one core like those; it sends {NETWORK / 1e9:.0f} GB/s, and what it sends does not overlap with "
-        f"what it computes. A GPU computes a pair many times as fast; none was measured. D = {DIMENSION}.",
+        "Assumed: time grows with the pairs (anchor, row) of a rank, dealt or not, and memory with the rows of all, as "
+        f"measured on two ranks; each rank has one core like those; it sends {NETWORK / 1e9:.0f} GB/s, and what it "
+        "sends does not overlap with what it computes. A GPU computes a pair many times as fast; none was measured. "
+        f"D = {DIMENSION}.",
         "",
         "| loss | rows of all | ranks | rows of a rank | pairs of a rank | s to compute | s to send | MB of a rank |",
         "|---|---|---|---|---|---|---|---|",

@@ -1,6 +1,7 @@
 """The loss of the batch of all processes: time of a step, memory and bytes sent of each, for 1, 2 and 4 of them.
 
-Ours gathers the embeddings and computes on every rank what its own anchors cost, compared with all rows.
+Ours gathers the embeddings and computes on every rank what its own anchors cost, compared with all rows, or the pairs
+that are dealt to it; of few rows, as of the triplets here beside the peers, every rank computes the whole.
 ``DistributedLossWrapper`` of pytorch-metric-learning, and the lines that gather by hand with its loss, compute the
 whole on every rank. All processes run on this machine, one thread each, over gloo on its loopback: where there are more
 of them than cores, times say little, and memory and bytes as much as ever.

@@ -212,7 +212,7 @@ class EmbeddingLoss(Loss):
 
     def remember(self, own: tuple[Tensor, Tensor], everyone: tuple[Tensor, Tensor]) -> None:
         """Keep of a batch what later calls see; by default nothing. :class:`losses.distributed.GlobalBatch` calls it
-        after a batch.
+        after a batch, and has every rank compute what its own anchors cost, as ranks may remember different things.
 
         Args:
             own: embeddings and labels that this rank compares with.

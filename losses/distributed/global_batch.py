@@ -21,9 +21,11 @@ class GlobalBatch(nn.Module):
 
     Losses whose items are samples divide by the denominator of all ranks. Losses that compare the samples of a batch
     with one another compare those of each rank with those of all: embeddings, labels and a ``reference`` are gathered,
-    each rank computes what its own anchors cost, and gradients for the points of others go back to them. The value is
-    the same on all ranks; the gradient is such that its average over ranks, which DistributedDataParallel takes, is
-    that of one process that holds the whole batch. Ranks may have batches of different sizes, and none at all.
+    each rank computes what its own anchors cost, and gradients for the points of others go back to them. Pairs that
+    are the same from both their ends are dealt to ranks, each to one (:mod:`losses.distributed.dealing`). Of so few
+    rows that messages would take longer, every rank looks at all pairs. The value is the same on all ranks; the
+    gradient is such that its average over ranks, which DistributedDataParallel takes, is that of one process that holds
+    the whole batch. Ranks may have batches of different sizes, and none at all.
 
     Losses of others, such as those of pytorch-metric-learning, see the gathered batch on every rank.
 

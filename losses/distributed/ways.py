@@ -74,7 +74,8 @@ def over_items(loss: Loss, output: Any, target: Any, given: Given) -> Total:
 
 
 def over_parts(loss: EmbeddingLoss, output: Any, target: Any, given: Given) -> Total:
-    """Return the total of the anchors of all ranks, each compared with the rows of all of them."""
+    """Return the total of the anchors of all ranks, each compared with the rows of all of them; of a small batch every
+    rank makes all of it."""
     inputs, refusal = {}, None
     try:
         require_mean(loss, given)

@@ -217,6 +217,16 @@ class PairsOfPartsTwice(losses.ContrastiveLoss):
     each_pair_once = False
 
 
+class PairsOfABatchAlone(losses.ContrastiveLoss):
+    """Says that a batch costs what its parts and those against one another cost, and charges a reference twice."""
+
+    def fast_total(self, output: Any, target: Any, weight: Tensor | None) -> losses.Total | None:
+        total = super().fast_total(output, target, weight)
+        if total is None or not isinstance(output, LabelledBatch) or not output.has_reference:
+            return total
+        return total if output.place is not None else losses.Total(2 * total.sum, total.denominator)
+
+
 class OthersOfPartsDetached(losses.TripletLoss):
     """Lets no gradient flow to those that a part is compared with."""
 
@@ -248,5 +258,6 @@ MUTANTS = [
     Mutant("parts_in_their_place_add_up", PartsMeetThemselves(), "sum of parts of 10"),
     Mutant("parts_in_their_place_add_up", PartsAlone(), "of parts of 10"),
     Mutant("parts_in_their_place_add_up", PairsOfPartsTwice(), "sum of parts of 10"),
+    Mutant("parts_in_their_place_add_up", PairsOfABatchAlone(), "sum of dealt pairs of 10"),
     Mutant("parts_in_their_place_add_up", OthersOfPartsDetached(), "gradient of parts of 10"),
 ]

@@ -24,6 +24,7 @@ from losses.checking.contract import clause
 from losses.checking.slopes import require_between_slopes
 from losses.core.inputs import EMBEDDINGS, MATCHES, Batch
 from losses.core.outputs import tensors_in
+from losses.core.reduction import Total
 
 Indices = tuple[Tensor, ...]
 
@@ -140,7 +141,7 @@ def beside_a_reference(case: Case, batch: Batch, other: Batch) -> None:
 @clause(of_the_call=True)
 def parts_in_their_place_add_up(case: Case) -> None:
     """a batch that several processes hold in parts, each compared with all of it, has the sum, the denominator and the
-    gradient of the batch, with weights and in several blocks"""
+    gradient of the batch, with weights and in several blocks; so it has where each pair is dealt to one of them"""
     part_total = getattr(case.loss, "part_total", None)
     if case.kind not in (EMBEDDINGS, MATCHES) or part_total is None:
         raise NotApplicable("its samples are not compared with one another, or nobody asks it for parts")
@@ -158,14 +159,24 @@ def parts_in_their_place_add_up(case: Case) -> None:
                         own = rows_of(Batch(whole, batch.target), rows)
                         own_weight = None if each is None else each[rows]
                         parts.append(part_total(*own, own_weight, (whole, batch.target), rows.start))
-                    total = sum(parts[1:], parts[0])
-                what = f"{size} samples{', weighted' if each is not None else ''}"
-                what += ", in several blocks" if blocks is several_blocks else ""
-                require_near(f"sum of parts of {what}", total.sum, expected.sum)
-                found, wanted = (torch.as_tensor(one.denominator).double() for one in (total, expected))
-                require_near(f"denominator of parts of {what}", found, wanted)
-                for got, gradient in zip(gradients_of(total.sum, leaves), gradients, strict=True):
-                    require_near(f"gradient of parts of {what}", got, gradient, 1e-7)
+                    found = {"parts": sum(parts[1:], parts[0])}
+                    if case.kind is EMBEDDINGS and each is None and getattr(case.loss, "each_pair_once", False):
+                        found["dealt pairs"] = total_of_halves(case, whole, batch.target)
+                for name, total in found.items():
+                    what = f"{name} of {size} samples{', weighted' if each is not None else ''}"
+                    what += ", in several blocks" if blocks is several_blocks else ""
+                    require_near(f"sum of {what}", total.sum, expected.sum)
+                    counted, wanted = (torch.as_tensor(one.denominator).double() for one in (total, expected))
+                    require_near(f"denominator of {what}", counted, wanted)
+                    for got, gradient in zip(gradients_of(total.sum, leaves), gradients, strict=True):
+                        require_near(f"gradient of {what}", got, gradient, 1e-7)
+
+
+def total_of_halves(case: Case, output: Tensor, target: Tensor) -> Total:
+    """Return the total of a batch from those of two parts of it, and of the pairs that lie between them."""
+    first, second = ((output[rows], target[rows]) for rows in (slice(0, 3), slice(3, None)))
+    total: Total = case.loss.total(*first) + case.loss.total(*second) + case.loss.total(*first, reference=second)
+    return total
 
 
 def require_alike(what: str, case: Case, batch: Batch, context: dict[str, Any], same: dict[str, Any]) -> None:
