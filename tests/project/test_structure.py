@@ -26,6 +26,7 @@ LAYERS = {
     "abstract": 2,
     "extend": 3,
     **dict.fromkeys(FAMILIES, 4),
+    "objective": 5,
     "networks": 5,
     "diagnostics": 5,
     "configuration": 5,
