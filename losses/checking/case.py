@@ -18,6 +18,7 @@ from losses.core.loss import Loss
 from losses.core.outputs import holds_samples, map_floating, map_samples, map_tensors, tensors_in
 from losses.core.parameters import DeclaredParameter, declared_parameters
 from losses.core.reduction import Total
+from losses.core.registry import find
 from losses.ops.tiles.sizes import block_sizes
 
 SIZE = 10

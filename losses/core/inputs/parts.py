@@ -27,6 +27,6 @@ class Parts(Kind):
 
     def draw(self, loss: Any, size: int, generator: torch.Generator) -> NoReturn:
         raise ConfigError(
-            f"{type(loss).__name__} is given parts, one for each of its losses: check each of them, or one whose losses "
-            "all take the whole"
+            f"{type(loss).__name__} is given parts, one for each of its losses; check these, or one whose losses all "
+            "take the whole"
         )
