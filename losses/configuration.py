@@ -58,14 +58,15 @@ def create(name_or_mapping: str | Mapping[str, Any] | None = None, /, **paramete
     0.5
     """
     if name_or_mapping is None and parameters:
-        return build(parameters)
+        return create(parameters)
     mapping = {"name": name_or_mapping} if isinstance(name_or_mapping, str) else name_or_mapping
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"got {quoted(name_or_mapping)}, expected the name of a loss or a mapping with a name")
     if "name" in mapping and "name" in parameters and mapping["name"] != parameters["name"]:
         names = f"{quoted(mapping['name'])} and {quoted(parameters['name'])}"
         raise ConfigError(Problem(("name",), f"is given twice, {names}; leave one of them out"))
-    return build({**mapping, **parameters})
+    built: Loss = build({**mapping, **parameters})
+    return built
 
 
 def load(path: str | PathLike[str], key: str | None = None) -> Loss:

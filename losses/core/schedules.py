@@ -183,7 +183,7 @@ class Stepwise(Schedule):
 
     @property
     def last(self) -> float:
-        return self._values[-1]
+        return float(self._values[-1])
 
     def at(self, progress: Tensor) -> Tensor:
         value = torch.full((), self._values[0], device=progress.device)

@@ -256,8 +256,9 @@ class WeightedSumLoss(Loss):
     def _factor(self, term: Term) -> float | Tensor:
         """Return what a term is multiplied with."""
         if term.name in self.log_variances:
-            return (-self.log_variances[term.name]).exp()
-        assert not isinstance(term.weight, str)
+            learned: Tensor = (-self.log_variances[term.name]).exp()
+            return learned
+        assert isinstance(term.weight, float | Schedule)
         return value_at(term.weight, self.progress if self.training else None)
 
     def _advance(self) -> None:
