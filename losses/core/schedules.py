@@ -51,6 +51,11 @@ class Schedule(ABC):
     def last(self) -> float:
         """Where it comes to rest."""
 
+    @property
+    @abstractmethod
+    def lowest(self) -> float:
+        """The least number that it comes by."""
+
     @abstractmethod
     def at(self, progress: Tensor) -> Tensor:
         """Return the number after so many calls, of which none is read: a GPU would wait."""
@@ -82,6 +87,10 @@ class Ramp(Schedule):
     @property
     def last(self) -> float:
         return self._end
+
+    @property
+    def lowest(self) -> float:
+        return min(self._start, self._end)
 
     def at(self, progress: Tensor) -> Tensor:
         return self._start + (self._end - self._start) * self._risen((progress / self._steps).clamp(max=1))
@@ -150,6 +159,10 @@ class Cyclical(Schedule):
     def last(self) -> float:
         return self._end
 
+    @property
+    def lowest(self) -> float:
+        return min(self._start, self._end)
+
     def at(self, progress: Tensor) -> Tensor:
         within = (progress % self._period) / max(1.0, self._rising * self._period)
         fraction = torch.where(progress >= self.steps, 1.0, within.clamp(max=1))
@@ -185,6 +198,10 @@ class Stepwise(Schedule):
     def last(self) -> float:
         return float(self._values[-1])
 
+    @property
+    def lowest(self) -> float:
+        return float(min(self._values))
+
     def at(self, progress: Tensor) -> Tensor:
         value = torch.full((), self._values[0], device=progress.device)
         for start, later in zip(self._at, self._values[1:], strict=True):
@@ -195,14 +212,28 @@ class Stepwise(Schedule):
 KINDS: dict[str, type[Schedule]] = {cls.kind: cls for cls in (Linear, Cosine, Cyclical, Stepwise)}
 
 
-def scheduled(value: object) -> float | Schedule:
-    """Return a number, or the schedule that a mapping describes.
+def scheduled(value: object, minimum: float = -LARGEST) -> float | Schedule:
+    """Return a number of at least ``minimum``, or the schedule of such that a mapping describes.
 
     Raises:
         ConfigError: it is neither; with every problem found.
     """
-    if isinstance(value, Schedule):
-        return value
+    if isinstance(value, Mapping | Schedule):
+        schedule = schedule_of(value)
+        if schedule.lowest < minimum:
+            raise ConfigError(f"got a schedule that comes by {schedule.lowest}, expected numbers of at least {minimum}")
+        return schedule
+    if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value <= LARGEST:
+        least = "" if minimum == -LARGEST else f" of at least {minimum}"
+        raise ConfigError(
+            f"got {quoted(value)}, expected a finite number{least} or a schedule such as "
+            "{'schedule': 'linear', 'start': 0, 'end': 1, 'steps': 1000}"
+        )
+    return float(value)
+
+
+def schedule_of(value: Mapping[str, Any] | Schedule) -> Schedule:
+    """Return the schedule that a mapping describes."""
     if isinstance(value, Mapping):
         settings = dict(value)
         kind = settings.pop("schedule", None)
@@ -211,12 +242,7 @@ def scheduled(value: object) -> float | Schedule:
             text = "is missing" if kind is None else f"unknown schedule {quoted(kind)}"
             raise ConfigError(Problem(("schedule",), f"{text}, there are {known}.{suggestion(kind, KINDS)}"))
         return KINDS[kind](**settings)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
-        raise ConfigError(
-            f"got {quoted(value)}, expected a finite number or a schedule such as "
-            "{'schedule': 'linear', 'start': 0, 'end': 1, 'steps': 1000}"
-        )
-    return float(value)
+    return value
 
 
 def value_at(number: float | Schedule, progress: Tensor | None) -> float | Tensor:
@@ -229,13 +255,17 @@ def value_at(number: float | Schedule, progress: Tensor | None) -> float | Tenso
 class ScheduleRule:
     """Let a parameter be a number or a mapping that describes a schedule."""
 
+    def __init__(self, minimum: float = -LARGEST) -> None:
+        self.minimum = minimum
+
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         from pydantic_core import core_schema
 
-        return core_schema.no_info_plain_validator_function(scheduled)
+        return core_schema.no_info_plain_validator_function(lambda value: scheduled(value, self.minimum))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "number", "minimum": -LARGEST, "maximum": LARGEST}, *map(schema_of, KINDS.values())]}
+        number = {"type": "number", "minimum": self.minimum, "maximum": LARGEST}
+        return {"anyOf": [number, *map(schema_of, KINDS.values())]}
 
 
 def schema_of(schedule: type[Schedule]) -> dict[str, Any]:
@@ -251,4 +281,9 @@ def schema_of(schedule: type[Schedule]) -> dict[str, Any]:
 
 Scheduled = Annotated[
     float | Schedule | Mapping[str, Any], ScheduleRule(), Wording("a finite number or a mapping with a schedule")
+]
+ScheduledNonNegative = Annotated[
+    float | Schedule | Mapping[str, Any],
+    ScheduleRule(minimum=0),
+    Wording("a finite number of at least 0 or a mapping with a schedule"),
 ]
