@@ -170,6 +170,10 @@ class WeightedSumLoss(Loss):
 
         return {term.name: value for term, value in self._evaluated(output, target, None, model, mean).items()}
 
+    def readings(self, output: Any, target: Any = None, *, model: nn.Module | None = None) -> dict[str, Tensor]:
+        """Return what a batch tells beside its loss, by name: its :meth:`terms`."""
+        return self.terms(output, target, model=model)
+
     @torch.no_grad()
     def weights(self) -> dict[str, float | Tensor]:
         """Return what every term is multiplied with in the next call, by name."""

@@ -42,6 +42,15 @@ def test_readings_are_those_of_the_metrics_file(tmp_path, capsys):
         assert [float(cell) for cell in shown] == pytest.approx([each[part] for each in numbers.values()], rel=1e-2)
 
 
+def test_every_term_of_an_objective_is_logged(tmp_path, capsys):
+    assert small("objective", tmp_path) == 0
+    terms = ["classification", "reconstruction", "metric", "penalty"]
+    assert list(json.loads((tmp_path / "objective" / "metrics.json").read_text())["readings"]) == terms
+    heads = next(line for line in capsys.readouterr().out.splitlines() if "classification" in line)
+    assert heads.split() == terms
+    assert (tmp_path / "objective" / "readings.png").exists()
+
+
 def test_runs_without_any_readings_show_none(tmp_path, capsys):
     assert small("digits", tmp_path) == 0
     assert "Readings" not in capsys.readouterr().out
