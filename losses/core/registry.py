@@ -45,6 +45,10 @@ class Spec:
         """The first paragraph of the class's documentation; nothing where Python runs without documentation."""
         return documentation(self.cls).summary
 
+    def instance(self, **parameters: Any) -> Loss:
+        """Return the loss with these parameters, and those of its example: whatever loss it is, there is one."""
+        return self.cls(**{**self.example, **parameters})
+
 
 SPECS: dict[str, Spec] = {}
 ALIASES: dict[str, str] = {}

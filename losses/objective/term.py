@@ -85,9 +85,13 @@ class Term:
 
     def config(self) -> dict[str, Any]:
         """Return the configuration that is read as this term again, without what is as it is by default."""
+        return {"loss": self.loss.config()} | self.beside_its_loss()
+
+    def beside_its_loss(self) -> dict[str, Any]:
+        """Return what there is to say of the term but its loss."""
         weight = self.weight.config() if isinstance(self.weight, Schedule) else self.weight
         parts = {"output": self.output, "target": self.target, "name": self.given_name}
-        return {"loss": self.loss.config(), "weight": weight} | {k: v for k, v in parts.items() if v is not None}
+        return {"weight": weight} | {name: part for name, part in parts.items() if part is not None}
 
     def parts(self, output: Any, target: Any) -> tuple[Any, Any]:
         """Return the parts of a batch that the loss is given.

@@ -15,7 +15,9 @@ from losses.core.checks import require_nothing_more
 from losses.core.errors import ConfigError, InputError, Problem, quoted
 from losses.core.inputs import PARTS
 from losses.core.loss import Loss
+from losses.core.outputs import map_floating
 from losses.core.parameters import Reduction, Wording, checked
+from losses.core.precision import widened
 from losses.core.reduction import Total, weighted
 from losses.core.registry import register
 from losses.core.schedules import Schedule, value_at
@@ -60,13 +62,12 @@ class WeightedSumLoss(Loss):
 
     .. math::
         \ell = \sum_k w_k\, \ell_k(\hat y_k, y_k) + \sum_m w_m\, p_m(\theta)
-        \qquad w_k\, \ell_k \text{ is } e^{-s_k} \ell_k + s_k / 2 \text{ where the weight is learned}
 
-    Each loss :math:`\ell_k` is averaged over its own items before it is weighted, and is given its own part
-    :math:`\hat y_k` of what the network returns, and :math:`y_k` of the target. A weight below 0 maximises. Penalties
-    :math:`p_m` are of the parameters :math:`\theta` of the ``model=`` of a call. With ``weight: uncertainty`` a term
-    learns :math:`s_k`, the logarithm of the variance that its task leaves unexplained: a parameter of the loss, which
-    the optimiser has to be given.
+    Each loss :math:`\ell_k` is averaged over its own items before it is multiplied with its weight :math:`w_k`, and is
+    given its own part :math:`\hat y_k` of what the network returns, and :math:`y_k` of the target. A weight below 0
+    maximises. Penalties :math:`p_m` are of the parameters :math:`\theta` of the ``model=`` of a call. With
+    ``weight: uncertainty`` a term counts as :math:`e^{-s_k} \ell_k + s_k / 2` and learns :math:`s_k`, the logarithm of
+    the variance that its task leaves unexplained: a parameter of the loss, which the optimiser has to be given.
 
     Args:
         terms: a list of terms: names, losses, or mappings of ``loss``, ``weight`` (a number, a schedule such as
@@ -105,8 +106,22 @@ class WeightedSumLoss(Loss):
         self.log_variances = nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in learned})
         self.register_buffer("progress", torch.zeros((), dtype=torch.long))
         self.reduction = reduction
+        self._say_what_it_takes()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in super().__getstate__().items() if name != "spec"}
+        return state | {"_terms": [term.beside_its_loss() for term in self._terms]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        beside = zip(self.losses.values(), state["_terms"], strict=True)
+        self._terms = tuple(Term(loss=loss, **settings) for loss, settings in beside)
+        self._say_what_it_takes()
+
+    def _say_what_it_takes(self) -> None:
+        """Take what all losses take, where every one is given the whole."""
         kinds = common_kinds(self._terms)
-        if kinds:  # every loss is given the whole
+        if kinds:
             self.spec = replace(type(self).spec, inputs=kinds)  # type: ignore[misc]  # of this instance
 
     @stepped_over
@@ -208,18 +223,27 @@ class WeightedSumLoss(Loss):
         else:
             value = self.combined(output, target, weight, model, mean_of(model))
         self._advance()
+        self._inspected = True
         return value
 
     def _evaluated(
         self, output: Any, target: Any, weight: Tensor | None, model: Any, made: Evaluated
     ) -> dict[Term, Any]:
         """Return what is made of every loss, and what the penalties are, by their terms."""
-        return {
-            term: made(term.loss, *term.parts(output, target), weight)
-            if isinstance(term.loss, Loss)
-            else term.loss(self._required(model, term))
-            for term in self._terms
-        }
+        wide: dict[int, Tensor] = {}
+
+        def widened_once(part: Tensor) -> Tensor:
+            # so that the gradients of several terms are added up in float32
+            return wide.setdefault(id(part), widened(part))
+
+        values: dict[Term, Any] = {}
+        for term in self._terms:
+            if isinstance(term.loss, Loss):
+                part, wanted = term.parts(output, target)
+                values[term] = made(term.loss, map_floating(part, widened_once), wanted, weight)
+            else:
+                values[term] = term.loss(self._required(model, term))
+        return values
 
     def _required(self, model: Any, term: Term) -> Any:
         if model is None:
@@ -248,7 +272,9 @@ class WeightedSumLoss(Loss):
     def _added_up(self, values: dict[Term, Tensor]) -> Tensor:
         """Return the items of all terms, added up one by one."""
         shapes = {term.name: tuple(value.shape) for term, value in values.items()}
-        if len(set(shapes.values())) > 1 or self.log_variances or any(isinstance(t.loss, Penalty) for t in values):
+        like = next(iter(shapes.values()))
+        unlike = any(shape != like for shape in shapes.values())
+        if unlike or self.log_variances or any(isinstance(term.loss, Penalty) for term in values):
             raise InputError(
                 f"reduction is 'none', and the terms have not one item each for the other's, but {shapes}; use 'mean' "
                 "or 'sum', or ask each loss for its items"

@@ -7,6 +7,7 @@ import torch
 import yaml
 
 import losses
+from losses.core.registry import find
 from tests.project.example_runs import history, networks, pictures, report, run_config, small, train
 
 LONG = "{name: multi_similarity, mining_epsilon: 0.1, alpha: 2.5}"
@@ -134,7 +135,7 @@ def test_what_a_loss_curve_leaves_out_is_marked_with_how_far_it_goes(spikes, tmp
 
 @pytest.mark.parametrize("name", losses.available())
 def test_every_loss_says_its_unit_in_a_picture(name):
-    unit = train.unit_of(losses.create(name))
+    unit = train.unit_of(find(name).instance())
     assert unit.endswith(".")
     assert not set("`:*") & set(unit.replace(": ", " "))
     assert len(unit) < 100
