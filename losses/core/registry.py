@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from torch import nn
+
 from losses.core.declaration import require_class, require_declaration
 from losses.core.docstrings import documentation
 from losses.core.errors import ConfigError, Problem, quoted, suggestion
@@ -52,7 +54,7 @@ class Spec:
 
 SPECS: dict[str, Spec] = {}
 ALIASES: dict[str, str] = {}
-PENALTIES: dict[str, Callable[..., Any]] = {}
+PENALTIES: dict[str, type[nn.Module]] = {}
 """What an objective adds to losses, by name: it looks at the parameters of a network, and not at a batch."""
 LIBRARIES: dict[str, Callable[[str], Spec]] = {}
 """Where the losses of another library are found, by what stands before the dot in their names: each makes the record of

@@ -16,7 +16,7 @@ from losses.core.errors import ConfigError, InputError, Problem, quoted
 from losses.core.inputs import PARTS
 from losses.core.loss import Loss
 from losses.core.outputs import map_floating
-from losses.core.parameters import Reduction, Wording, checked
+from losses.core.parameters import Reduction, Wording, checked, model_of
 from losses.core.precision import widened
 from losses.core.reduction import Total, weighted
 from losses.core.registry import register
@@ -42,8 +42,8 @@ class TermsRule:
         return core_schema.no_info_plain_validator_function(terms_of)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        term = {"type": "object", "properties": {"loss": dict(ANY_LOSS)}, "required": ["loss"]}
-        return {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, term]}}
+        name = {"allOf": [{"type": "string"}, dict(ANY_LOSS)]}
+        return {"type": "array", "minItems": 1, "items": {"anyOf": [name, model_of(Term.__init__).model_json_schema()]}}
 
 
 Terms = Annotated[Sequence[Any], TermsRule(), Wording("a list of terms, each with a loss")]
@@ -115,7 +115,7 @@ class WeightedSumLoss(Loss):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         beside = zip(self.losses.values(), state["_terms"], strict=True)
-        self._terms = tuple(Term(loss=loss, **settings) for loss, settings in beside)
+        self._terms = tuple(term_of({"loss": loss, **settings}) for loss, settings in beside)
         self._say_what_it_takes()
 
     def _say_what_it_takes(self) -> None:
@@ -221,7 +221,7 @@ class WeightedSumLoss(Loss):
         elif self.reduction == "none":
             value = self._added_up(self._evaluated(output, target, weight, model, weighted_items))
         else:
-            value = self.combined(output, target, weight, model, mean_of(model))
+            value = self.combined(output, target, weight, model, mean_with(model))
         self._advance()
         self._inspected = True
         return value
@@ -304,7 +304,7 @@ class WeightedSumLoss(Loss):
         return f"[{', '.join(f'{quoted(term.weight)} {term.name}' for term in self._terms)}]"
 
 
-def mean_of(model: Any) -> Evaluated:
+def mean_with(model: Any) -> Evaluated:
     """Return what calls a loss; one that is a weighted sum itself is given the network too."""
 
     def mean(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jsonschema
 import pytest
 import torch
 from torch import Tensor, nn
@@ -269,3 +270,31 @@ def test_a_missing_part_is_told_with_the_parts_there_are(output: Any, said: str)
 def test_a_penalty_without_a_network_is_told() -> None:
     with pytest.raises(InputError, match=r"l2_penalty penalises the parameters .* call loss\(output, target, model="):
         losses.create("weighted_sum", terms=["mse", "l2_penalty"])(torch.ones(2), torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("terms", "accepted"),
+    [
+        (["mse", {"loss": {"name": "huber", "delta": 2}, "weight": -1, "output": 0, "name": "far"}], True),
+        ([{"loss": "l2_penalty", "weight": {"schedule": "steps", "values": [0, 1], "at": [5]}}], True),
+        ([{"loss": "mse", "weight": "uncertainty"}], True),
+        ([{"loss": {"name": "weighted_sum", "terms": ["mse"]}}], True),
+        ([], False),
+        (["msee"], False),
+        ([{"name": "mse"}], False),
+        ([{"loss": {"name": "huber", "delta": -2}}], False),
+        ([{"loss": {"name": "l2_penalty", "strength": -2}}], False),
+        ([{"loss": "mse", "weight": {"schedule": "linear"}}], False),
+        ([{"loss": "mse", "weight": "heavy"}], False),
+        ([{"loss": "mse", "wieght": 1}], False),
+    ],
+)
+def test_the_schema_accepts_what_is_accepted(terms: list[Any], accepted: bool) -> None:
+    config = {"name": "weighted_sum", "terms": terms}
+    schema = jsonschema.Draft202012Validator(losses.schema())
+    assert schema.is_valid(config) == accepted
+    if accepted:
+        losses.create(config)
+    else:
+        with pytest.raises(ConfigError):
+            losses.create(config)
