@@ -12,12 +12,15 @@ from torch import Tensor
 
 from losses.adapters.pytorch_metric_learning import grouped_batches
 
+Target = Tensor | dict[str, Tensor] | None
+"""What a loss compares an output with: a tensor, or several by their names."""
+
 
 class Batch(NamedTuple):
     """What a network is called with, ``network(*inputs)``, and what a loss compares its output with."""
 
     inputs: tuple[Tensor, ...]
-    target: Tensor | None
+    target: Target
 
 
 Batches = Callable[[int, int], Batch]

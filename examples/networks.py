@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from math import ceil, prod
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +47,27 @@ class Classifier(nn.Module):
         return F.normalize(self.features(samples), dim=1)
 
 
+class ManyHeads(nn.Module):
+    """Of each sample logits, an embedding and the sample made again, by their names."""
+
+    def __init__(self, features: nn.Module, dimension: int, classes: int, shape: Shape) -> None:
+        super().__init__()
+        self.features = features
+        self.head = nn.Linear(dimension, classes)
+        self.decoder = nn.Sequential(nn.Linear(dimension, prod(shape)), nn.Unflatten(1, shape))
+
+    def forward(self, samples: Tensor) -> dict[str, Tensor]:
+        features = self.features(samples)
+        return {
+            "logits": self.head(features),
+            "embedding": F.normalize(features, dim=1),
+            "image": self.decoder(features),
+        }
+
+    def embed(self, samples: Tensor) -> Tensor:
+        return F.normalize(self.features(samples), dim=1)
+
+
 class OneNumber(nn.Module):
     """One number per sample: a prediction, or a logit."""
 
@@ -80,13 +101,23 @@ def layers(sizes: list[int]) -> list[nn.Module]:
     return [layer for step in linear for layer in (step, nn.ReLU())][:-1]
 
 
-HEADS: Mapping[str, Callable[[nn.Module, int, int, Loss], nn.Module]] = {
-    "prediction": lambda features, dimension, outputs, loss: OneNumber(features, dimension),
-    "logit": lambda features, dimension, outputs, loss: OneNumber(features, dimension),
-    "logits": lambda features, dimension, outputs, loss: Classifier(features, dimension, outputs),
-    "embeddings": lambda features, dimension, outputs, loss: Embedder(features),
-    "pairs": lambda features, dimension, outputs, loss: SiameseNetwork(Embedder(features), loss),
-    "triplets": lambda features, dimension, outputs, loss: TripletNetwork(Embedder(features), loss),
+class Ends(NamedTuple):
+    """What a head is between: how many features it is given, and what is known of samples and outputs."""
+
+    dimension: int
+    outputs: int
+    shape: Shape
+    loss: Loss
+
+
+HEADS: Mapping[str, Callable[[nn.Module, Ends], nn.Module]] = {
+    "prediction": lambda features, ends: OneNumber(features, ends.dimension),
+    "logit": lambda features, ends: OneNumber(features, ends.dimension),
+    "logits": lambda features, ends: Classifier(features, ends.dimension, ends.outputs),
+    "embeddings": lambda features, ends: Embedder(features),
+    "pairs": lambda features, ends: SiameseNetwork(Embedder(features), ends.loss),
+    "triplets": lambda features, ends: TripletNetwork(Embedder(features), ends.loss),
+    "parts": lambda features, ends: ManyHeads(features, ends.dimension, ends.outputs, ends.shape),
 }
 """From what a network must return to the head that makes it of features."""
 
@@ -124,7 +155,7 @@ class Encoder(NetworkSettings):
         features = self.features(shape)
         with torch.no_grad():
             dimension = features.eval()(torch.zeros(1, *shape)).shape[1]
-        return HEADS[returns](features.train(), dimension, outputs, loss)
+        return HEADS[returns](features.train(), Ends(dimension, outputs, shape, loss))
 
     @abstractmethod
     def features(self, shape: Shape) -> nn.Module:

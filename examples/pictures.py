@@ -115,7 +115,7 @@ def draw_readings(history: History, title: str, distance: str, path: Path) -> No
         axes.set(
             title=name.replace("_", " "),
             xlabel="step" if position >= len(names) - COLUMNS else "",
-            ylabel=READING_UNITS.get(name, f"{distance} distance"),
+            ylabel=READING_UNITS.get(name, f"{distance} distance" if distance else ""),
         )
         low, high = axes.get_ylim()
         axes.set_ylim(0, high + 0.05 * (high - min(low, 0)))  # a curve along the top is not hidden by the edge

@@ -94,19 +94,21 @@ def readings_lines(runs: Mapping[str, MeasuredReadings]) -> Iterator[str]:
         return
     yield "Readings of the loss"
     heads = [name.split("_") for name in names]
+    width = max(WIDTH, *(len(word) + 2 for head in heads for word in head))
     for line in range(max(map(len, heads))):
         words = (head[line] if line < len(head) else "" for head in heads)
-        yield " " * INDENT + "".join(f"{word:>{WIDTH}}" for word in words)
+        yield " " * INDENT + "".join(f"{word:>{width}}" for word in words)
     for run, (readings, distance) in runs.items():
-        yield f"{run} ({distance} distance)" if readings else f"{run}: none, its loss does not see embeddings"
+        measured = f" ({distance} distance)" if distance else ""
+        yield f"{run}{measured}" if readings else f"{run}: none, its loss does not see embeddings"
         for part in Reading._fields if readings else ():
             cells = (cell(getattr(readings[name], part) if name in readings else None, False) for name in names)
-            yield f"  {part:<{INDENT - 2}}" + "".join(f"{text.plain:>{WIDTH}}" for text in cells)
+            yield f"  {part:<{INDENT - 2}}" + "".join(f"{text.plain:>{width}}" for text in cells)
     if "relative_loss" in names:
         yield RELATIVE_LOSS
 
 
-INDENT, WIDTH = 12, 11  # six readings fit into 80 columns
+INDENT, WIDTH = 12, 11  # six readings of embeddings fit into 80 columns
 RELATIVE_LOSS = (
     "relative loss: 1 is as much as if all embeddings had collapsed to one point,\n"
     "above 1 is more (negatives nearer than positives); it falls as they learn"

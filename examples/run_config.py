@@ -21,7 +21,7 @@ from losses.configuration import from_yaml, read_mapping
 from losses.core.errors import Problem, quoted, suggestion
 from losses.core.inputs import Kind
 from losses.core.parameters import Wording
-from losses.core.registry import SPECS, find
+from losses.core.registry import SPECS
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -56,7 +56,12 @@ class Run(Settings):
     @property
     def kind(self) -> Kind:
         """The kind of input that the loss is fed: it decides what the network returns and what a batch holds."""
-        return next(kind for kind in self.kinds if kind in find(self.loss["name"]).inputs)
+        return next(kind for kind in self.kinds if kind in self.taken)
+
+    @property
+    def taken(self) -> Sequence[Kind]:
+        """The kinds of input that the loss takes."""
+        return create(self.loss).spec.inputs
 
     def values(self) -> dict[str, Any]:
         """Return the run as plain data, with every default filled in: :func:`read` makes the same run of it."""
@@ -80,7 +85,7 @@ class Run(Settings):
             yield Problem(
                 ("loss", "reduction"), "got 'none', expected 'mean' or 'sum': a training step needs one number"
             )
-        loss = find(self.loss["name"])
+        loss = create(self.loss).spec
         if not self.kinds:
             hint = suggestion(self.input, map(word, self.task.feeds))
             yield Problem(

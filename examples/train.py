@@ -28,7 +28,7 @@ from typing import NamedTuple
 import checkpoint
 import torch
 import yaml
-from batches import Batch, Batches
+from batches import Batch, Batches, Target
 from history import Evaluation, History, Reading
 from pictures import draw_losses, draw_readings
 from report import MeasuredReadings, collapse_warnings, progress, readings_lines, table, widened
@@ -122,16 +122,19 @@ class Learner(nn.Module):
         self.loss = losses.create(run.loss)
         self.network = run.network.build(run.kind.returns, run.task.shape, run.task.outputs, self.loss)
 
-    def forward(self, inputs: tuple[Tensor, ...], target: Tensor | None) -> Tensor:
-        return self.loss(self.network(*inputs), target)
+    @property
+    def beside(self) -> dict[str, nn.Module]:
+        """What a loss is given beside a batch: the network, where it may hold penalties on its parameters."""
+        return {"model": self.network} if isinstance(self.loss, losses.WeightedSumLoss) else {}
 
-    def seen(self, inputs: tuple[Tensor, ...], target: Tensor | None) -> dict[str, float]:
+    def forward(self, inputs: tuple[Tensor, ...], target: Target) -> Tensor:
+        return self.loss(self.network(*inputs), target, **self.beside)
+
+    def seen(self, inputs: tuple[Tensor, ...], target: Target) -> dict[str, float]:
         """Return the loss of a batch as ``loss``, and its readings by their names."""
         output = self.network(*inputs)
-        return {
-            name: value.item()
-            for name, value in {"loss": self.loss(output, target), **self.loss.readings(output, target)}.items()
-        }
+        loss, readings = (see(output, target, **self.beside) for see in (self.loss, self.loss.readings))
+        return {name: value.item() for name, value in {"loss": loss, **readings}.items()}
 
 
 def train(name: str, run: Run, folder: Path, *, resume: bool) -> Result:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import textwrap
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
@@ -23,9 +23,11 @@ from losses.core.data.yaml_scalars import resolved
 from losses.core.docstrings import documentation
 from losses.core.errors import LONGEST, ConfigError, Problem, dotted, listed, quoted, suggestion
 from losses.core.parameters import DeclaredParameter, declared_parameters, model_of
-from losses.core.registry import ALIASES, LIBRARIES, SPECS, Spec, find, load_plugins
+from losses.core.registry import ALIASES, LIBRARIES, PENALTIES, SPECS, Spec, find, load_plugins
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from losses.core.loss import Loss
 
 
@@ -58,14 +60,15 @@ def create(name_or_mapping: str | Mapping[str, Any] | None = None, /, **paramete
     0.5
     """
     if name_or_mapping is None and parameters:
-        return build(parameters)
+        return create(parameters)
     mapping = {"name": name_or_mapping} if isinstance(name_or_mapping, str) else name_or_mapping
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"got {quoted(name_or_mapping)}, expected the name of a loss or a mapping with a name")
     if "name" in mapping and "name" in parameters and mapping["name"] != parameters["name"]:
         names = f"{quoted(mapping['name'])} and {quoted(parameters['name'])}"
         raise ConfigError(Problem(("name",), f"is given twice, {names}; leave one of them out"))
-    return build({**mapping, **parameters})
+    built: Loss = build({**mapping, **parameters})
+    return built
 
 
 def load(path: str | PathLike[str], key: str | None = None) -> Loss:
@@ -283,7 +286,8 @@ def schema(*families: str) -> dict[str, Any]:
             definitions[spec.name] = schema_of(spec)
         except Exception as error:  # a parameter of a plugin that JSON cannot say must not take the others with it
             warnings.warn(f"{spec.name!r} has no schema: {type(error).__name__}: {error}", stacklevel=2)
-    names = sorted([*SPECS, *ALIASES, *(spec.name for spec in theirs)])
+    definitions |= {name: rules_of(penalty, [name]) for name, penalty in sorted(PENALTIES.items())}
+    names = sorted([*SPECS, *ALIASES, *PENALTIES, *(spec.name for spec in theirs)])
     options = [{"enum": names}, *({"$ref": f"#/$defs/{name}"} for name in sorted(definitions))]
     for library in sorted({*LIBRARIES} - {spec.family for spec in theirs}):
         name = {"type": "string", "pattern": rf"^{library}\."}
@@ -294,22 +298,37 @@ def schema(*families: str) -> dict[str, Any]:
 
 def schema_of(spec: Spec) -> dict[str, Any]:
     """Return the JSON Schema of one loss's configurations."""
-    place = f"#/$defs/{spec.name}/$defs/{{model}}"  # of what a parameter's own type refers to
-    body = model_of(spec.cls.__init__).model_json_schema(ref_template=place)
-    meanings = documentation(spec.cls).parameters
-    properties: dict[str, Any] = {"name": {"enum": [spec.name, *spec.aliases]}}
+    return rules_of(spec.cls, [spec.name, *spec.aliases])
+
+
+def rules_of(cls: type[nn.Module], names: Sequence[str]) -> dict[str, Any]:
+    """Return the JSON Schema of what is built by one of these names."""
+    place = f"#/$defs/{names[0]}/$defs/{{model}}"  # of what a parameter's own type refers to
+    body = model_of(cls.__init__).model_json_schema(ref_template=place)
+    said = documentation(cls)
+    properties: dict[str, Any] = {"name": {"enum": [*names]}}
     for name, rule in body.get("properties", {}).items():
-        rule = {"$ref": "#/$defs/loss"} if rule.items() >= ANY_LOSS.items() else rule
-        properties[name] = {key: value for key, value in rule.items() if key != "title"}
-        properties[name]["description"] = meanings.get(name, "")
+        properties[name] = referring(rule)
+        properties[name]["description"] = said.parameters.get(name, "")
     return {
-        "description": spec.summary,
+        "description": said.summary,
         "type": "object",
         "properties": properties,
         "required": ["name", *body.get("required", [])],
         "additionalProperties": False,
         **({"$defs": body["$defs"]} if "$defs" in body else {}),
     }
+
+
+def referring(rule: Any) -> Any:
+    """Return a part of a schema that refers to all losses where any of them may stand, without pydantic's titles."""
+    if isinstance(rule, list):
+        return [referring(part) for part in rule]
+    if not isinstance(rule, dict):
+        return rule
+    if rule.items() >= ANY_LOSS.items():
+        return {"$ref": "#/$defs/loss"}
+    return {key: referring(part) for key, part in rule.items() if key != "title" or not isinstance(part, str)}
 
 
 def from_yaml(text: str) -> Any:

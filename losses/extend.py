@@ -74,6 +74,7 @@ from losses.core.parameters import (
 from losses.core.precision import accumulated, widened
 from losses.core.reduction import Total, total_of, weighted
 from losses.core.registry import register
+from losses.core.schedules import Schedule, Scheduled, ScheduledNonNegative, value_at
 from losses.ops.tiles.whole_batch import Tiling
 
 Problem.__module__ = __name__  # what pickles of a ConfigError call it
@@ -131,6 +132,9 @@ __all__ = [
     "Problem",
     "Reduction",
     "Samples",
+    "Schedule",
+    "Scheduled",
+    "ScheduledNonNegative",
     "Tiling",
     "Total",
     "Triplets",
@@ -151,6 +155,7 @@ __all__ = [
     "require_tensor",
     "scales",
     "total_of",
+    "value_at",
     "views_of",
     "weighted",
     "widened",

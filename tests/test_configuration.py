@@ -39,7 +39,7 @@ VALUES = st.one_of(
 def test_config_of_every_option_round_trips_through_json(name: str) -> None:
     cls = find(name).cls
     for options in options_of(declared_parameters(cls.__init__)):
-        loss = cls(**options)
+        loss = find(name).instance(**options)
         again = losses.create(json.loads(json.dumps(loss.config())))
         assert again.config() == loss.config()
         assert repr(again) == repr(loss)

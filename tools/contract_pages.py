@@ -21,6 +21,7 @@ import losses
 from losses.adapters import pytorch_metric_learning as pml
 from losses.checking import CLAUSES, Report, Verdict, check_loss
 from losses.core.inputs import BINARY, DISTRIBUTIONS, EMBEDDINGS, LOGITS, POINTWISE, TRIPLETS, Kind
+from losses.core.registry import find
 
 ROOT = Path(__file__).parent.parent
 MARKS = {"kept": "✓", "broken": "✗", "declared": "declared", "not applicable": "·", "not offered": "-"}
@@ -34,7 +35,7 @@ def support() -> str:
 
 def our_losses() -> list[str]:
     """Return the names of the losses of this package, without those of installed ones."""
-    return [name for name in losses.available() if type(losses.create(name)).__module__.startswith("losses.")]
+    return [name for name in losses.available() if type(find(name).instance()).__module__.startswith("losses.")]
 
 
 def support_of(reports: Mapping[str, Report]) -> str:
@@ -175,7 +176,7 @@ def oracles_of(name: str) -> Iterable[tuple[losses.Loss, Kind, Callable[[Any, An
     first."""
     tests, seen = oracles(), set()
     for case in sorted(tests.ORACLES[name], key=lambda case: len(case.parameters)):
-        loss, drawn = losses.create(name, **case.parameters), case.draw(torch.Generator().manual_seed(0))
+        loss, drawn = find(name).instance(**case.parameters), case.draw(torch.Generator().manual_seed(0))
         kind = next((kind for kind in loss.spec.inputs if kind.claims(drawn.output)), None)
         if (
             kind is not None

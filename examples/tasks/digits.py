@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
+from batches import Batch, Batches
 from pictures import draw_confusion
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix, multiclass_f1_score
 
-from losses.core.inputs import LOGITS
-from tasks.task import Metrics, Samples, SplitTask, answers
+from losses.core.inputs import LOGITS, PARTS, Kind
+from tasks.task import Metrics, Part, Samples, SplitTask, answers
 
 
 class Digits(SplitTask):
     """Classification of the 1797 images of 8 x 8 pixels that ship with scikit-learn."""
 
     question = "Which of ten digits does an image show?"
-    feeds = (LOGITS,)
+    feeds = (LOGITS, PARTS)
     better: ClassVar = {"accuracy": "higher", "F1": "higher"}
     picture = "confusion.png"
 
@@ -37,9 +38,13 @@ class Digits(SplitTask):
         rows_of = self.parted(len(labels), digits.target)
         return {part: Samples(images[rows], labels[rows]) for part, rows in rows_of.items()}
 
+    def batches(self, part: Part, kind: Kind, size: int) -> Batches:
+        batches = super().batches(part, kind, size)
+        return named(batches) if kind is PARTS else batches
+
     def metrics(self, network: nn.Module) -> Metrics:
         images, labels = self.parts["testing"]
-        logits = answers(network, images)
+        logits = logits_of(network, images)
         return {
             "accuracy": multiclass_accuracy(logits, labels, self.outputs, average="micro").item(),
             "F1": multiclass_f1_score(logits, labels, self.outputs, average="macro").item(),
@@ -47,5 +52,21 @@ class Digits(SplitTask):
 
     def draw(self, network: nn.Module, path: Path) -> None:
         images, labels = self.parts["testing"]
-        counts: Tensor = multiclass_confusion_matrix(answers(network, images), labels, self.outputs)
+        counts: Tensor = multiclass_confusion_matrix(logits_of(network, images), labels, self.outputs)
         draw_confusion(counts, [str(digit) for digit in range(self.outputs)], "Digits that were not trained on", path)
+
+
+def named(batches: Batches) -> Batches:
+    """Return batches whose targets are what each head of a network is for, by its name."""
+
+    def draw(seed: int, step: int) -> Batch:
+        (images,), labels = batches(seed, step)
+        return Batch((images,), {"label": labels, "image": images})
+
+    return draw
+
+
+def logits_of(network: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits of a network, which may have other heads too."""
+    output = answers(network, images)
+    return output["logits"] if isinstance(output, dict) else output

@@ -12,13 +12,13 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import torch
 from torch import Tensor, nn
 
-from losses.core.building import build
 from losses.core.errors import ConfigError, InputError, quoted
 from losses.core.inputs import DISTRIBUTION_OBJECTS, EMBEDDINGS, MATCHES, PAIRS, TRIPLETS, Batch, Kind
 from losses.core.loss import Loss
 from losses.core.outputs import holds_samples, map_floating, map_samples, map_tensors, tensors_in
 from losses.core.parameters import DeclaredParameter, declared_parameters
 from losses.core.reduction import Total
+from losses.core.registry import find
 from losses.ops.tiles.sizes import block_sizes
 
 SIZE = 10
@@ -154,8 +154,8 @@ def cases_of(
     if isinstance(loss, nn.Module):
         variants: list[Any] = [copy.deepcopy(loss) if getattr(loss, "remembers", False) else loss]
     else:
-        cls = type(build(loss)) if isinstance(loss, str) else loss
-        variants = [cls(**options) for options in options_of(declared_parameters(cls.__init__))]
+        cls = find(loss).cls if isinstance(loss, str) else loss
+        variants = [cls(**cls.spec.example, **options) for options in options_of(declared_parameters(cls.__init__))]
     for place, variant in enumerate(variants):
         for kind in variant.spec.inputs if inputs is None else (inputs,):
             # objects of torch.distributions are no tensors to cast, permute or compile

@@ -187,7 +187,8 @@ def rebuilt(loss: Loss, config: dict[str, Any]) -> Loss:
     """Return the loss that a configuration makes, of the same class where the registry has no such class."""
     known = SPECS.get(config["name"])
     if known is not None and known.cls is type(loss):
-        return build(config)
+        again: Loss = build(config)
+        return again
     return type(loss)(**{name: value for name, value in config.items() if name != "name"})
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from losses.core.data.plain import as_data
 from losses.core.errors import ConfigError, Problem, quoted
 from losses.core.loss import Loss
 from losses.core.parameters import Wording
-from losses.core.registry import SPECS, find
+from losses.core.registry import PENALTIES, SPECS, find
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic_core import CoreSchema
 
 
-def build(config: object) -> Loss:
+def build(config: object) -> Any:
     """Return the loss that a name or a mapping with a ``name`` describes; a loss is returned as it is.
+
+    The name of a penalty gives one: see :func:`losses.create`.
 
     Raises:
         ConfigError: with every problem found, each under its path.
@@ -25,16 +27,29 @@ def build(config: object) -> Loss:
     if isinstance(config, Loss):
         return config
     if isinstance(config, str):
-        return find(config).cls()
+        return maker_of(config)()
     if not isinstance(config, Mapping):
         raise ConfigError(f"got {quoted(config)}, expected the name of a loss or a mapping with a name")
     try:
         settings = {key if isinstance(key, str) else quoted(key): value for key, value in as_data(config).items()}
         if "name" not in settings:
             raise ConfigError(Problem(("name",), f"is missing, expected one of {', '.join(sorted(SPECS))}"))
-        return find(settings.pop("name")).cls(**settings)
+        return maker_of(settings.pop("name"))(**settings)
     except RecursionError:
         raise ConfigError("is nested too deeply, or in itself") from None
+
+
+def maker_of(name: object) -> Callable[..., Any]:
+    """Return what makes a loss or a penalty of its parameters."""
+    return PENALTIES[name] if isinstance(name, str) and name in PENALTIES else find(name).cls
+
+
+def build_loss(config: object) -> Loss:
+    """Return the loss that a name or a mapping describes, and refuse a penalty."""
+    loss = build(config)
+    if isinstance(loss, Loss):
+        return loss
+    raise ConfigError(f"got {type(loss).__name__}, which looks at the parameters of a network; expected a loss")
 
 
 ANY_LOSS = {"$comment": "any loss"}
@@ -47,7 +62,7 @@ class LossRule:
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         from pydantic_core import core_schema
 
-        return core_schema.no_info_plain_validator_function(build)
+        return core_schema.no_info_plain_validator_function(build_loss)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return dict(ANY_LOSS)  # pydantic follows every reference, so losses.schema() puts it in afterwards

@@ -6,10 +6,12 @@ import importlib
 import pkgutil
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from torch import nn
 
 from losses.core.declaration import require_class, require_declaration
 from losses.core.docstrings import documentation
@@ -37,15 +39,23 @@ class Spec:
     laws: tuple[Law, ...]
     suits: str
     source: str
+    example: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of an instance, of a loss that cannot be built without any."""
 
     @property
     def summary(self) -> str:
         """The first paragraph of the class's documentation; nothing where Python runs without documentation."""
         return documentation(self.cls).summary
 
+    def instance(self, **parameters: Any) -> Loss:
+        """Return the loss with these parameters, and those of its example: whatever loss it is, there is one."""
+        return self.cls(**{**self.example, **parameters})
+
 
 SPECS: dict[str, Spec] = {}
 ALIASES: dict[str, str] = {}
+PENALTIES: dict[str, type[nn.Module]] = {}
+"""What an objective adds to losses, by name: it looks at the parameters of a network, and not at a batch."""
 LIBRARIES: dict[str, Callable[[str], Spec]] = {}
 """Where the losses of another library are found, by what stands before the dot in their names: each makes the record of
 a loss when it is asked for, and imports nothing before."""
@@ -60,6 +70,7 @@ def register(
     aliases: Sequence[str] = (),
     laws: Sequence[Law] = (),
     family: str | None = None,
+    example: Mapping[str, Any] | None = None,
 ) -> Callable[[type[L]], type[L]]:
     """Return a decorator that makes a :class:`Loss` known by name.
 
@@ -71,6 +82,7 @@ def register(
         aliases: other names for the same class.
         laws: properties that the loss has, from :mod:`losses.core.laws`; tests run them.
         family: group it is listed under; by default the folder that its module is in.
+        example: parameters of an instance for checks and pages, of a loss that cannot be built without any.
 
     Raises:
         ConfigError: an argument is not what it should be, a name is taken, or the class lacks what everything else is
@@ -89,7 +101,7 @@ def register(
         if former is not None:
             forget(former)
         group = family or cls.__module__.rpartition(".")[0].rpartition(".")[2] or "custom"
-        cls.spec = Spec(name, cls, group, tuple(kinds), tuple(aliases), tuple(laws), suits, source)
+        cls.spec = Spec(name, cls, group, tuple(kinds), tuple(aliases), tuple(laws), suits, source, example or {})
         SPECS[name] = cls.spec
         ALIASES.update(dict.fromkeys(aliases, name))
         return cls
@@ -128,13 +140,14 @@ def require_free(*words: str, besides: Spec | None = None) -> None:
 def scan(package: str, path: Iterable[str]) -> None:
     """Import every module of every folder of losses, which registers what they hold."""
     for folder in pkgutil.iter_modules(path, f"{package}."):
-        if folder.ispkg and folder.name.rpartition(".")[2] in FAMILIES:
+        if folder.ispkg and folder.name.rpartition(".")[2] in SCANNED:
             module = importlib.import_module(folder.name)
             for file in pkgutil.iter_modules(module.__path__, f"{folder.name}."):
                 importlib.import_module(file.name)
 
 
 FAMILIES = ("classification", "regression", "metric", "divergence", "generative")
+SCANNED = (*FAMILIES, "objective")
 
 
 def load_plugins() -> None:

@@ -21,11 +21,14 @@ from losses.extend import (
     NonNegative,
     Problem,
     Reduction,
+    Schedule,
+    ScheduledNonNegative,
     Total,
     VAEOutput,
     checked,
     register,
     total_of,
+    value_at,
     widened,
 )
 from losses.ops.elementwise.gaussian import gaussian_kl_sum
@@ -70,11 +73,13 @@ class ELBOLoss(Loss):
     Args:
         reconstruction: :math:`r`, any pointwise loss. ``binary_cross_entropy`` takes the reconstruction as logits;
             ``mse`` is a Gaussian of variance 1/2, up to a constant.
-        beta: :math:`\beta`, weight of the divergence.
+        beta: :math:`\beta`, weight of the divergence: a number, or a schedule such as ``{"schedule": "cyclical",
+            "period": 1000}`` of numbers that change with the calls in training mode.
         free_bits: :math:`\lambda`, nats per latent dimension and sample that cost nothing to use more of.
         capacity: :math:`C`, nats that the divergence is held at; ``None`` is the plain divergence.
-        warmup_steps: calls in training mode over which beta rises linearly from 0. The progress is a buffer, so it
-            survives a checkpoint; in evaluation mode it stands still, and beta counts in full.
+        warmup_steps: calls in training mode over which beta rises linearly from 0, in place of a schedule. The progress
+            is a buffer, so it survives a checkpoint; in evaluation mode it stands still, and beta counts in full, or
+            as its schedule ends.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one sample.
 
     Shapes:
@@ -100,7 +105,7 @@ class ELBOLoss(Loss):
         self,
         *,
         reconstruction: NestedLoss = "binary_cross_entropy",
-        beta: NonNegative = 1.0,
+        beta: ScheduledNonNegative = 1.0,
         free_bits: NonNegative = 0.0,
         capacity: NonNegative | None = None,
         warmup_steps: Count = 0,
@@ -119,6 +124,12 @@ class ELBOLoss(Loss):
         if reconstruction.reduction != "mean":
             message = f"got {reconstruction.reduction!r}; set reduction on the ELBO, which sums over the event itself"
             raise ConfigError(Problem(("reconstruction", "reduction"), message))
+        if warmup_steps and isinstance(beta, Schedule):
+            message = (
+                f"got {warmup_steps} beside a beta with a schedule, which says how it rises; leave one of them out"
+            )
+            raise ConfigError(Problem(("warmup_steps",), message))
+        assert isinstance(beta, float | Schedule)  # read from its configuration by @checked
         self.reconstruction = reconstruction
         self.beta = beta
         self.free_bits = free_bits
@@ -166,10 +177,12 @@ class ELBOLoss(Loss):
         return total
 
     def _advance(self) -> None:
-        if self.training and self.warmup_steps:
+        if self.training and (self.warmup_steps or isinstance(self.beta, Schedule)):
             self.progress += 1
 
     def _beta(self) -> Tensor | float:
+        if isinstance(self.beta, Schedule):
+            return value_at(self.beta, self.progress if self.training else None)
         if not (self.training and self.warmup_steps):
             return self.beta
         return self.beta * (self.progress / self.warmup_steps).clamp(max=1)

@@ -17,7 +17,7 @@ from torch.compiler import is_exporting
 
 from losses.core.precision import accumulated, accumulation_dtype
 
-ASKED = 15  # points whose median is the centre of all
+ASKED = 27  # points amid which the centre of all is; a power of three
 
 
 def measured(first: Tensor, second: Tensor, measure: str) -> Tensor:
@@ -98,17 +98,27 @@ def bounded(points: Tensor, squares: Tensor) -> Tensor:
 
 
 def centre(points: Tensor) -> Tensor:
-    """Return a constant ``(1, D)`` amid most of M > 0 points ``(M, D)``: in every coordinate the median of a few.
+    """Return a constant ``(1, D)`` amid most of M > 0 points ``(M, D)``: in every coordinate the median of medians of
+    three, of a few.
 
     A product tells distances apart to within 1e-8 of how far the points lie from the centre, so those that lie far off
-    must not draw it to them, as they do a mean.
+    must not draw it to them, as they do a mean: seven of those asked may.
     """
     chosen = torch.arange(ASKED, device=points.device) * points.shape[0] // ASKED
     points = points.detach()
     if is_exporting():  # for the empty batch that a program may be given
         points = F.pad(points, (0, 0, 0, 1))
-    # not median(), which is not deterministic on every device
-    return points.index_select(0, chosen).sort(0).values[ASKED // 2].unsqueeze(0)
+    # not median(), which is not deterministic on every device, and a sort is a call out of a compiled program
+    points = points.index_select(0, chosen)
+    while len(points) > 1:
+        points = middle_of(*points.chunk(3))
+    return points
+
+
+def middle_of(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
+    """Return the median of three numbers, for each of many."""
+    smaller, larger = torch.minimum(first, second), torch.maximum(first, second)
+    return torch.maximum(smaller, torch.minimum(larger, third))
 
 
 def just_beyond(distances: Tensor, squares: Tensor, dimension: int, distance: str = "euclidean") -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 import losses
 from losses.checking import CLAUSES, Verdict, parametrizing, verdict
 from losses.checking.parametrizing import ClauseTest, parametrize_with_clauses
+from losses.core.registry import find
 from tests.contract.support_page import MARKS
 from tools.contract_pages import mark_of
 
@@ -40,4 +41,4 @@ def test_contract(loss: str, clause: ClauseTest, verdicts: Sequence[Verdict]) ->
 
 @pytest.mark.parametrize("name", losses.available())
 def test_exemptions_are_for_clauses_that_exist(name: str) -> None:
-    assert set(type(losses.create(name)).exemptions) <= set(CLAUSES)
+    assert set(type(find(name).instance()).exemptions) <= set(CLAUSES)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import losses
-from losses.core.registry import ALIASES, SPECS
+from losses.core.registry import ALIASES, SPECS, find
 from tests.gradients import gradients_of, tensors_in
 from tests.oracles import ORACLES, OracleBatch, OracleCase, drawn
 
@@ -25,9 +25,13 @@ EXPLICIT = [param for param in CASES if param.values[1].items is not None]
 OF_TENSORS = [param for param in CASES if not param.values[1].draw(drawn(0)).leaves]
 SMOOTH = [param for param in OF_TENSORS if not param.values[1].paced]
 """Not those of Distribution objects, whose tensors cannot be replaced."""
-WEIGHTED = [param for param in EXPLICIT if param.values[1].value is None and SPECS[param.values[0]].family != "metric"]
-"""Not the metric losses, whose weights are per anchor and are tested in tests/metric, nor means that are no mean of
-items."""
+WEIGHTED = [
+    param
+    for param in EXPLICIT
+    if param.values[1].value is None and SPECS[param.values[0]].family not in ("metric", "objective")
+]
+"""Not the metric losses, whose weights are per anchor and are tested in tests/metric, nor objectives, whose totals are
+vectors, nor means that are no mean of items."""
 
 
 def leaves(batch: OracleBatch) -> list[Tensor]:
@@ -121,7 +125,7 @@ def test_an_alias_is_the_same_loss(alias: str, name: str) -> None:
 def test_mean_and_its_gradient_equal_the_oracle(name: str, case: OracleCase, seed: int) -> None:
     batch = case.draw(drawn(seed))
     inputs = leaves(batch)
-    value = losses.create(name, **case.parameters)(batch.output, batch.target, **batch.options)
+    value = find(name).instance(**case.parameters)(batch.output, batch.target, **batch.options)
     expected = case.mean(batch)
     torch.testing.assert_close(value, expected, **EXACT)
     found = gradients_of(value, inputs)
@@ -136,9 +140,9 @@ def test_mean_and_its_gradient_equal_the_oracle(name: str, case: OracleCase, see
 def test_items_and_their_sum_equal_the_oracle(name: str, case: OracleCase) -> None:
     batch = case.draw(drawn(7))
     expected = case.unreduced(batch)
-    items = losses.create(name, **case.parameters, reduction="none")(batch.output, batch.target, **batch.options)
+    items = find(name).instance(**case.parameters, reduction="none")(batch.output, batch.target, **batch.options)
     torch.testing.assert_close(items, expected, **EXACT)
-    summed = losses.create(name, **case.parameters, reduction="sum")(batch.output, batch.target, **batch.options)
+    summed = find(name).instance(**case.parameters, reduction="sum")(batch.output, batch.target, **batch.options)
     torch.testing.assert_close(summed, expected.sum(), **EXACT)
     if case.differentiable and not case.tangent:
         slopes = torch.linspace(0.5, 1.5, expected.numel(), dtype=torch.float64).reshape(expected.shape)
@@ -156,11 +160,11 @@ def test_weighted_total_equals_the_weighted_oracle(name: str, case: OracleCase) 
     weight = torch.rand(items.shape, generator=drawn(9), dtype=torch.float64)
     if weight.ndim:
         weight[0] = 0
-    loss = losses.create(name, **case.parameters)
+    loss = find(name).instance(**case.parameters)
     total = loss.total(batch.output, batch.target, weight=weight, **batch.options)
     torch.testing.assert_close(total.sum, (weight * items).sum(), **EXACT)
     torch.testing.assert_close(torch.as_tensor(total.denominator, dtype=torch.float64), weight.sum(), **EXACT)
-    fresh = losses.create(name, **case.parameters)
+    fresh = find(name).instance(**case.parameters)
     value = fresh(batch.output, batch.target, weight=weight, **batch.options)
     torch.testing.assert_close(value, (weight * items).sum() / weight.sum(), **EXACT)
 
@@ -171,7 +175,7 @@ def test_single_precision_stays_close_to_the_oracle(name: str, case: OracleCase)
     single = {id(t): t.detach().float() for t in tensors_in(tuple(batch)) if t.is_floating_point()}
     exact = rebuilt(tuple(batch), {key: t.double() for key, t in single.items()})
     rounded = rebuilt(tuple(batch), single)
-    value = losses.create(name, **case.parameters)(rounded[0], rounded[1], **rounded[2])
+    value = find(name).instance(**case.parameters)(rounded[0], rounded[1], **rounded[2])
     assert value.dtype is torch.float32
     torch.testing.assert_close(value.double(), case.mean(OracleBatch(*exact)), **SINGLE)
 
@@ -184,7 +188,7 @@ def test_first_and_second_derivatives_equal_differences(name: str, case: OracleC
     def value(*replacements: Tensor) -> Tensor:
         replace = {id(old): new for old, new in zip(inputs, replacements, strict=True)}
         output, target, options, _ = rebuilt(tuple(batch), replace)
-        return losses.create(name, **case.parameters)(output, target, **options)
+        return find(name).instance(**case.parameters)(output, target, **options)
 
     fast = sum(tensor.numel() for tensor in inputs) > 30
     assert torch.autograd.gradcheck(value, inputs, fast_mode=fast)

@@ -8,6 +8,7 @@ import torch
 import losses
 from losses.checking.case import Case, cases_of, leaves_of, several_blocks
 from losses.core.inputs import EMBEDDINGS
+from losses.core.registry import find
 
 FACTORS = torch.tensor([1.0, 2.0, -3.0], dtype=torch.float64)
 
@@ -26,7 +27,7 @@ def require_one_by_one(case: Case, **options: object) -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", losses.available())
 def test_of_a_batch(name: str, weighted: bool, small_blocks: bool) -> None:
-    for case in cases_of(losses.create(name)):
+    for case in cases_of(find(name).instance()):
         options = {"weight": torch.linspace(0.5, 2, 10, dtype=torch.float64)} if weighted else {}
         if weighted and case.with_reduction("none")(*case.batch()).shape == (1,):
             continue  # the whole batch is one item
@@ -38,7 +39,7 @@ def test_of_a_batch(name: str, weighted: bool, small_blocks: bool) -> None:
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("name", losses.available("metric"))
 def test_of_what_indices_say(name: str, reduction: str, many: bool) -> None:
-    loss = losses.create(name, reduction=reduction)
+    loss = find(name).instance(reduction=reduction)
     case = next(case for case in cases_of(loss) if case.kind is EMBEDDINGS)
     embeddings, labels = case.batch()
     same = labels.unsqueeze(1) == labels

@@ -21,7 +21,7 @@ OURS = [
     for name in losses.available()
     if find(name).cls.__module__.startswith("losses.") and not find(name).cls.remembers
 ]
-EVERY = {(name, kind) for name in OURS for kind in find(name).inputs}
+EVERY = {(name, kind) for name in OURS for kind in find(name).instance().spec.inputs}
 PARTS = (slice(0, 3), slice(3, 4), slice(4, 12))
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "contrastive": [{}, {"average": "all"}, {"average": "balanced"}],
@@ -59,7 +59,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "kind", "settings"), CASES, ids=str)
 def test_which_parts_add_up_to_the_whole(name: str, kind: Any, settings: dict[str, Any]) -> None:
-    loss = losses.create(name, **settings)
+    loss = find(name).instance(**settings)
     batch = kind.draw(loss, 12, torch.Generator().manual_seed(1))
     whole, sums = both_ways(loss, batch)
     expected = gradients(whole, batch.output)

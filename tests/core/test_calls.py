@@ -60,7 +60,7 @@ def test_sizes_of_an_export_are_named_as_before() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_weight_by_position_is_refused_with_its_name(name: str) -> None:
-    loss: Any = losses.create(name)
+    loss: Any = find(name).instance()
     output, target = drawn(loss)
     for call in (loss, loss.total):
         with refused(["(6,) float32", "by name", "weight=..."]):
@@ -69,7 +69,7 @@ def test_a_weight_by_position_is_refused_with_its_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", OF_EMBEDDINGS)
 def test_a_reference_by_position_is_refused_with_its_name(name: str) -> None:
-    loss: Any = losses.create(name)
+    loss: Any = find(name).instance()
     for call in (loss, loss.total):
         with refused(["(12, 4) float64", "by name", "reference=(embeddings, labels)"]):
             call(POINTS, LABELS, None, POINTS, LABELS)
@@ -115,7 +115,7 @@ def test_views_of_each_sample_are_told_how_to_become_rows(
 
 @pytest.mark.parametrize("name", OF_EMBEDDINGS)
 def test_embeddings_without_labels_are_told_what_goes_without(name: str) -> None:
-    loss = losses.create(name)
+    loss = find(name).instance()
     unlabelled = {"info_nce": "losses.Pairs(first, second)", "triplet": "losses.Triplets(anchor, positive, negative)"}
     stacked = "torch.cat([first, second]), have the labels torch.arange(len(first)).repeat(2)"
     fix = unlabelled.get(name, stacked)

@@ -14,6 +14,7 @@ from torch import Tensor, fx
 import losses
 from losses import Loss
 from losses.checking.case import Case, gradients_of, leaves_of, require_same
+from losses.core.registry import find
 
 SIZES = (6, 9)
 
@@ -37,7 +38,7 @@ class Compiler:
 def different_losses() -> list[Loss]:
     """Return every loss, and of three classes more than eight that differ in their parameters alone."""
     return [
-        *(losses.create(name) for name in losses.available()),
+        *(find(name).instance() for name in losses.available()),
         *(losses.HuberLoss(delta=0.25 * (1 + step)) for step in range(9)),
         *(losses.ELBOLoss(reconstruction=losses.MSELoss(), beta=0.5 * step) for step in range(9)),
         *(

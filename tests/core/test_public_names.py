@@ -14,6 +14,7 @@ import torch
 
 import losses
 from losses import ConfigError, InputError, Pairs, Samples, Total, Triplets, VAEOutput
+from losses.core.registry import find
 from losses.extend import Problem
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,7 @@ OBJECTS: dict[str, Any] = {
     "Total": Total(ONE, 2),
     "Triplets": Triplets(ONE, ONE, ONE),
     "VAEOutput": VAEOutput(ONE, ONE, ONE),
-    **{name: losses.create(name) for name in losses.available()},
+    **{name: find(name).instance() for name in losses.available()},
 }
 CLASSES = sorted(name for name in losses.__all__ if inspect.isclass(getattr(losses, name)) and name != "checks")
 

@@ -9,7 +9,7 @@ from torch._subclasses import FakeTensorMode
 
 import losses
 from losses import ConfigError
-from losses.core.registry import register
+from losses.core.registry import find, register
 from losses.extend import POINTWISE, ElementwiseLoss, Positive, Reduction, checked
 from tests.refusals import refused
 
@@ -30,7 +30,7 @@ PATHS = {
 @pytest.mark.parametrize("name", losses.available())
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_every_loss_is_printed_on_any_device(name: str, device: str) -> None:
-    loss = losses.create(name, **WITH_LISTS.get(name, {})).to(device)
+    loss = find(name).instance(**WITH_LISTS.get(name, {})).to(device)
     assert repr(loss).startswith(f"{type(loss).__name__}(")
     assert "reduction='mean'" in repr(loss)
     assert str(torch.nn.ModuleDict({"loss": loss}))

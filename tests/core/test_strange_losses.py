@@ -16,11 +16,11 @@ from pydantic import AfterValidator, BaseModel
 import losses
 from losses import ConfigError
 from losses.__main__ import main
-from losses.core.registry import SPECS, register
+from losses.core.registry import SPECS, find, register
 from losses.extend import NON_NEGATIVE, POINTWISE, ElementwiseLoss, Law, Loss, NestedLoss, Positive, Reduction, checked
 
 OURS = losses.available()
-BEFORE = {name: (str(losses.describe(name)), losses.create(name).config()) for name in OURS}
+BEFORE = {name: (str(losses.describe(name)), find(name).instance().config()) for name in OURS}
 SCHEMA = losses.schema()
 
 
@@ -103,7 +103,7 @@ def test_the_others_are_listed_described_and_built_as_before() -> None:
     assert losses.available() == sorted([*OURS, "strange"])
     for name, (description, config) in BEFORE.items():
         assert str(losses.describe(name)) == description
-        assert losses.create(name).config() == config
+        assert find(name).instance().config() == config
 
 
 @pytest.mark.usefixtures("strange")

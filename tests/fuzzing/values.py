@@ -83,7 +83,7 @@ def accepted_values(name: str, parameter: str, pool: list[Any]) -> list[Any]:
     for value in pool:
         for rest in ({}, {"form": "probs"}):  # a support goes with a histogram only
             try:
-                losses.create(name, **{**rest, parameter: value})
+                find(name).instance(**{**rest, parameter: value})
             except ConfigError:
                 continue
             taken.append(value)
@@ -101,9 +101,9 @@ def valid_losses(draw: st.DrawFn, name: str) -> losses.Loss:
     chosen = draw(st.lists(st.sampled_from(known), unique=True, max_size=4))
     options = {key: draw(st.sampled_from(VALUES[name][key])) for key in chosen}
     try:
-        return losses.create(name, **options)
+        return find(name).instance(**options)
     except ConfigError:  # options that exclude each other
-        return losses.create(name, **{key: value for key, value in options.items() if key == "reduction"})
+        return find(name).instance(**{key: value for key, value in options.items() if key == "reduction"})
 
 
 class Number(enum.IntEnum):

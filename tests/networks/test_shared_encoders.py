@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import losses
 from losses import ConfigError, InputError, Pairs, Triplets
+from losses.core.registry import find
 from losses.networks import SiameseNetwork, TripletNetwork
 from tests.refusals import refused
 
@@ -94,7 +95,7 @@ def test_a_loss_that_does_not_fit_is_refused_when_the_network_is_built(name: str
             assert network(encoder(), loss=name).loss.spec.name == name
             continue
         with refused([network.__name__, repr(name), *fitting], ConfigError):
-            network(encoder(), loss=name)
+            network(encoder(), loss=find(name).instance())
 
 
 def test_a_loss_is_a_name_a_configuration_or_an_instance() -> None:

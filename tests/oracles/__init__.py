@@ -18,6 +18,7 @@ from tests.oracles.metric.memory_bank import MEMORY_BANK
 from tests.oracles.metric.multi_similarity import MULTI_SIMILARITY
 from tests.oracles.metric.supervised_contrastive import SUPERVISED_CONTRASTIVE
 from tests.oracles.metric.triplet import TRIPLET
+from tests.oracles.objective import WEIGHTED_SUM
 from tests.oracles.regression import HUBER, MAE, MSE
 
 __all__ = ["ORACLES", "OracleBatch", "OracleCase", "drawn"]
@@ -40,4 +41,5 @@ ORACLES: dict[str, list[OracleCase]] = {
     "js_divergence": JS_DIVERGENCE,
     "wasserstein": WASSERSTEIN,
     "elbo": ELBO,
+    "weighted_sum": WEIGHTED_SUM,
 }

@@ -19,6 +19,7 @@ RUNS = {
         "{name: memory_bank, loss: supcon, warmup_steps: 8}",
     ],
     "warm-up of beta": ["vae", "--set", "loss.warmup_steps=50"],
+    "an objective with a schedule": ["objective"],
 }
 
 

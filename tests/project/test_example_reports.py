@@ -7,6 +7,7 @@ import torch
 import yaml
 
 import losses
+from losses.core.registry import find
 from tests.project.example_runs import history, networks, pictures, report, run_config, small, train
 
 LONG = "{name: multi_similarity, mining_epsilon: 0.1, alpha: 2.5}"
@@ -40,6 +41,15 @@ def test_readings_are_those_of_the_metrics_file(tmp_path, capsys):
     for part in ("training", "validation"):
         shown = next(line for line in lines if line.startswith(f"  {part} ")).split()[1:]
         assert [float(cell) for cell in shown] == pytest.approx([each[part] for each in numbers.values()], rel=1e-2)
+
+
+def test_every_term_of_an_objective_is_logged(tmp_path, capsys):
+    assert small("objective", tmp_path) == 0
+    terms = ["classification", "reconstruction", "metric", "penalty"]
+    assert list(json.loads((tmp_path / "objective" / "metrics.json").read_text())["readings"]) == terms
+    heads = next(line for line in capsys.readouterr().out.splitlines() if "classification" in line)
+    assert heads.split() == terms
+    assert (tmp_path / "objective" / "readings.png").exists()
 
 
 def test_runs_without_any_readings_show_none(tmp_path, capsys):
@@ -125,7 +135,7 @@ def test_what_a_loss_curve_leaves_out_is_marked_with_how_far_it_goes(spikes, tmp
 
 @pytest.mark.parametrize("name", losses.available())
 def test_every_loss_says_its_unit_in_a_picture(name):
-    unit = train.unit_of(losses.create(name))
+    unit = train.unit_of(find(name).instance())
     assert unit.endswith(".")
     assert not set("`:*") & set(unit.replace(": ", " "))
     assert len(unit) < 100

@@ -26,6 +26,7 @@ LAYERS = {
     "abstract": 2,
     "extend": 3,
     **dict.fromkeys(FAMILIES, 4),
+    "objective": 5,
     "networks": 5,
     "diagnostics": 5,
     "configuration": 5,
@@ -112,7 +113,7 @@ def test_a_loss_documents_itself(name: str) -> None:
     description = losses.describe(name)
     for parameter in declared_parameters(cls.__init__):
         assert description.meanings.get(parameter.name), f"{name} does not say what {parameter.name} is"
-        assert parameter.default is not inspect.Parameter.empty
+        assert parameter.default is not inspect.Parameter.empty or parameter.name in cls.spec.example
     assert name in str(description)
     assert re.search(r"\d{4}", description.source), "a source has a year"
 

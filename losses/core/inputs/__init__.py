@@ -9,6 +9,7 @@ from losses.core.inputs.embeddings import Embeddings, MatchInput, PairInput, Tri
 from losses.core.inputs.generative import VAE
 from losses.core.inputs.kind import Asked, Batch, Form, Kind
 from losses.core.inputs.linear import LinearInput
+from losses.core.inputs.parts import Parts
 from losses.core.inputs.predictions import Binary, ClassIndices, Logits, Pointwise, Scores
 
 POINTWISE = Pointwise()
@@ -25,6 +26,7 @@ DISTRIBUTIONS = Distributions()
 DISTRIBUTION_OBJECTS = DistributionObjects()
 TRANSPORT = Transport()
 VAE_OUTPUT = VAE()
+PARTS = Parts()
 
 __all__ = [
     "BINARY",
@@ -36,6 +38,7 @@ __all__ = [
     "LOGITS",
     "MATCHES",
     "PAIRS",
+    "PARTS",
     "POINTWISE",
     "SCORES",
     "TRANSPORT",

@@ -187,7 +187,7 @@ def test_json_is_yaml(data: Any, indent: int | None) -> None:
 def test_a_configuration_that_pyyaml_writes_is_read_back(name: str, tmp_path: Path) -> None:
     cls = find(name).cls
     for options in options_of(declared_parameters(cls.__init__)):
-        config = cls(**options).config()
+        config = find(name).instance(**options).config()
         (tmp_path / "run.yaml").write_text(yaml.safe_dump({"loss": config}), encoding="utf-8")
         assert losses.load(tmp_path / "run.yaml", "loss").config() == config
 

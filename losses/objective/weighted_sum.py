@@ -1,0 +1,389 @@
+"""Weighted sum: several losses and penalties as one objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Never
+
+import torch
+from torch import Tensor, nn
+from torch.compiler import is_compiling
+
+from losses.core.building import ANY_LOSS
+from losses.core.checks import require_nothing_more
+from losses.core.errors import ConfigError, InputError, Problem, quoted
+from losses.core.inputs import PARTS
+from losses.core.loss import Loss
+from losses.core.outputs import map_floating
+from losses.core.parameters import Reduction, Wording, checked, model_of
+from losses.core.precision import widened
+from losses.core.reduction import Total, weighted
+from losses.core.registry import register
+from losses.core.schedules import Schedule, value_at
+from losses.core.torch_private import stepped_over
+from losses.objective.penalties import Penalty
+from losses.objective.term import UNCERTAINTY, Term
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic_core import CoreSchema
+
+Evaluated = Callable[[Loss, Any, Any, Tensor | None], Any]
+"""What is made of a loss, its parts of a batch and the weights of samples."""
+
+
+class TermsRule:
+    """Let a parameter be a list of terms: losses, their names, or mappings with a ``loss``."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(terms_of)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        name = {"allOf": [{"type": "string"}, dict(ANY_LOSS)]}
+        return {"type": "array", "minItems": 1, "items": {"anyOf": [name, model_of(Term.__init__).model_json_schema()]}}
+
+
+Terms = Annotated[Sequence[Any], TermsRule(), Wording("a list of terms, each with a loss")]
+
+
+@register(
+    "weighted_sum",
+    inputs=PARTS,
+    suits="several aims at once: many tasks, a reconstruction beside a class, a penalty on the parameters",
+    example={"terms": ["mse", {"loss": "mae", "weight": 0.5}]},
+    source="learned weights: A. Kendall, Y. Gal, R. Cipolla, Multi-Task Learning Using Uncertainty to Weigh Losses, "
+    "2018, arXiv:1705.07115",
+)
+class WeightedSumLoss(Loss):
+    r"""Several losses and penalties, each times a weight, as one objective.
+
+    .. math::
+        \ell = \sum_k w_k\, \ell_k(\hat y_k, y_k) + \sum_m w_m\, p_m(\theta)
+
+    Each loss :math:`\ell_k` is averaged over its own items before it is multiplied with its weight :math:`w_k`, and is
+    given its own part :math:`\hat y_k` of what the network returns, and :math:`y_k` of the target. A weight below 0
+    maximises. Penalties :math:`p_m` are of the parameters :math:`\theta` of the ``model=`` of a call. With
+    ``weight: uncertainty`` a term counts as :math:`e^{-s_k} \ell_k + s_k / 2` and learns :math:`s_k`, the logarithm of
+    the variance that its task leaves unexplained: a parameter of the loss, which the optimiser has to be given.
+
+    Args:
+        terms: a list of terms: names, losses, or mappings of ``loss``, ``weight`` (a number, a schedule such as
+            ``{"schedule": "linear", "start": 0, "end": 1, "steps": 1000}``, or ``"uncertainty"``), ``output`` and
+            ``target`` (key or position of a part) and ``name``.
+        reduction: ``"mean"`` or ``"sum"`` of the items of each loss; ``"none"`` adds up item by item, where terms have
+            equally many.
+
+    Shapes:
+        output, target: mappings, tuples or NamedTuples that hold what the losses take, or one part for all. ``weight``
+        is given to every loss. Returns ``()``.
+
+    Units:
+        Those of the losses, times their weights.
+
+    A schedule moves with every call in training mode; its progress is a buffer, so it survives a checkpoint. In
+    evaluation mode its last number counts.
+
+    Raises:
+        ConfigError: a term is none, two have one name, or a parameter is outside its range.
+        InputError: a part is missing, a penalty is not given a ``model=``, or a loss does not take its part.
+
+    >>> both = WeightedSumLoss(terms=["mse", {"loss": "mae", "weight": 0.5}])
+    >>> both(tensor([1.0, 3.0]), tensor([1.0, 1.0]))  # (0 + 4) / 2 + 0.5 (0 + 2) / 2
+    tensor(2.5000)
+    """
+
+    progress: Tensor
+
+    @checked
+    def __init__(self, *, terms: Terms, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        self._terms: tuple[Term, ...] = tuple(terms)
+        self.losses = nn.ModuleDict({term.name: term.loss for term in self._terms})
+        learned = [term.name for term in self._terms if term.weight == UNCERTAINTY]
+        self.log_variances = nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in learned})
+        self.register_buffer("progress", torch.zeros((), dtype=torch.long))
+        self.reduction = reduction
+        self._say_what_it_takes()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in super().__getstate__().items() if name != "spec"}
+        return state | {"_terms": [term.beside_its_loss() for term in self._terms]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        beside = zip(self.losses.values(), state["_terms"], strict=True)
+        self._terms = tuple(term_of({"loss": loss, **settings}) for loss, settings in beside)
+        self._say_what_it_takes()
+
+    def _say_what_it_takes(self) -> None:
+        """Take what all losses take, where every one is given the whole."""
+        kinds = common_kinds(self._terms)
+        if kinds:
+            self.spec = replace(type(self).spec, inputs=kinds)  # type: ignore[misc]  # of this instance
+
+    @stepped_over
+    def forward(
+        self,
+        output: Any,
+        target: Any = None,
+        *surplus: Never,
+        weight: Tensor | None = None,
+        normalizer: Tensor | float | None = None,
+        model: nn.Module | None = None,
+    ) -> Tensor:
+        """Return the weighted sum of all terms.
+
+        Args:
+            output: what the model made, with the parts that terms ask for.
+            target: what it should have made, likewise.
+            weight: one weight per sample, given to every loss.
+            normalizer: replaces the denominator of every mean; penalties and learned weights have none, so with them
+                totals are added up instead.
+            model: the network whose parameters are penalised.
+        """
+        require_nothing_more(surplus)
+        if is_compiling():
+            return self._reduced(output, target, weight, normalizer, model)
+        value: Tensor = self._own_code.call(self, output, target, weight, normalizer, model)
+        return value
+
+    def total(
+        self,
+        output: Any,
+        target: Any = None,
+        *surplus: Never,
+        weight: Tensor | None = None,
+        model: nn.Module | None = None,
+    ) -> Total:
+        """Return ``Total(sums, denominators)``, vectors with an entry for every mean of every term; penalties count as
+        one item."""
+        require_nothing_more(surplus)
+        total = self._total_of(output, target, weight, model)
+        self._advance()
+        return total
+
+    def combined(self, output: Any, target: Any, weight: Tensor | None, model: Any, mean: Evaluated) -> Tensor:
+        """Return the weighted sum of what ``mean(loss, output, target, weight)`` makes of every loss, and of the
+        penalties: how a wrapper of losses wraps each of them."""
+        sums = [
+            self._factor(term) * value for term, value in self._evaluated(output, target, weight, model, mean).items()
+        ]
+        value: Tensor = sum(sums[1:], sums[0])
+        for log_variance in self.log_variances.values():
+            value = value + log_variance / 2
+        return value
+
+    @torch.no_grad()
+    def terms(self, output: Any, target: Any = None, *, model: nn.Module | None = None) -> dict[str, Tensor]:
+        """Return what every term comes to before it is weighted, by name, detached, for logging."""
+
+        def mean(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Tensor:
+            return loss._on_accepted(loss._total, output, target).mean()
+
+        return {term.name: value for term, value in self._evaluated(output, target, None, model, mean).items()}
+
+    def readings(self, output: Any, target: Any = None, *, model: nn.Module | None = None) -> dict[str, Tensor]:
+        """Return what a batch tells beside its loss, by name: its :meth:`terms`."""
+        return self.terms(output, target, model=model)
+
+    @torch.no_grad()
+    def weights(self) -> dict[str, float | Tensor]:
+        """Return what every term is multiplied with in the next call, by name."""
+        return {term.name: self._factor(term) for term in self._terms}
+
+    def items(self, output: Any, target: Any) -> Tensor:
+        def items(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Tensor:
+            return loss.items(output, target)
+
+        return self._added_up(self._evaluated(output, target, None, None, items))
+
+    def _reduced(
+        self,
+        output: Any,
+        target: Any,
+        weight: Tensor | None,
+        normalizer: Tensor | float | None,
+        model: Any = None,
+    ) -> Tensor:
+        if normalizer is not None:
+            normalizer = self._accepted_normalizer(normalizer)
+            if self.log_variances or any(isinstance(term.loss, Penalty) for term in self._terms):
+                raise InputError(
+                    "normalizer replaces the denominator of a mean, and penalties and learned weights have none; add "
+                    "up loss.total(...) of the parts instead"
+                )
+            value = self._total_of(output, target, weight, model).mean(normalizer)
+        elif self.reduction == "sum":
+            value = self._total_of(output, target, weight, model).sum.sum()
+        elif self.reduction == "none":
+            value = self._added_up(self._evaluated(output, target, weight, model, weighted_items))
+        else:
+            value = self.combined(output, target, weight, model, mean_with(model))
+        self._advance()
+        self._inspected = True
+        return value
+
+    def _evaluated(
+        self, output: Any, target: Any, weight: Tensor | None, model: Any, made: Evaluated
+    ) -> dict[Term, Any]:
+        """Return what is made of every loss, and what the penalties are, by their terms."""
+        wide: dict[int, Tensor] = {}
+
+        def widened_once(part: Tensor) -> Tensor:
+            # so that the gradients of several terms are added up in float32
+            return wide.setdefault(id(part), widened(part))
+
+        values: dict[Term, Any] = {}
+        for term in self._terms:
+            if isinstance(term.loss, Loss):
+                part, wanted = term.parts(output, target)
+                values[term] = made(term.loss, map_floating(part, widened_once), wanted, weight)
+            else:
+                values[term] = term.loss(self._required(model, term))
+        return values
+
+    def _required(self, model: Any, term: Term) -> Any:
+        if model is None:
+            raise InputError(
+                f"{term.name} penalises the parameters of a network, and none was given; call "
+                "loss(output, target, model=network)"
+            )
+        return model
+
+    def _total_of(self, output: Any, target: Any, weight: Tensor | None, model: Any) -> Total:
+        sums: list[Tensor] = []
+        denominators: list[Tensor] = []
+
+        def add(added: Tensor, denominator: Tensor | int) -> None:
+            sums.append(added.reshape(-1))
+            counted = torch.as_tensor(denominator, device=added.device).to(added.dtype)
+            denominators.append(counted.expand(added.shape).reshape(-1))
+
+        for term, value in self._evaluated(output, target, weight, model, total_with(model)).items():
+            total = value if isinstance(value, Total) else Total(value, 1)
+            add(self._factor(term) * total.sum, total.denominator)
+        for log_variance in self.log_variances.values():
+            add(log_variance / 2, 1)
+        return Total(torch.cat(sums), torch.cat(denominators))
+
+    def _added_up(self, values: dict[Term, Tensor]) -> Tensor:
+        """Return the items of all terms, added up one by one."""
+        shapes = {term.name: tuple(value.shape) for term, value in values.items()}
+        like = next(iter(shapes.values()))
+        unlike = any(shape != like for shape in shapes.values())
+        if unlike or self.log_variances or any(isinstance(term.loss, Penalty) for term in values):
+            raise InputError(
+                f"reduction is 'none', and the terms have not one item each for the other's, but {shapes}; use 'mean' "
+                "or 'sum', or ask each loss for its items"
+            )
+        items = [self._factor(term) * value for term, value in values.items()]
+        added: Tensor = sum(items[1:], items[0])
+        return added
+
+    def _factor(self, term: Term) -> float | Tensor:
+        """Return what a term is multiplied with."""
+        if term.name in self.log_variances:
+            learned: Tensor = (-self.log_variances[term.name]).exp()
+            return learned
+        assert isinstance(term.weight, float | Schedule)
+        return value_at(term.weight, self.progress if self.training else None)
+
+    def _advance(self) -> None:
+        if self.training and any(isinstance(term.weight, Schedule) for term in self._terms):
+            self.progress += 1
+
+    def _argument(self, name: str) -> Any:
+        return [term.config() for term in self._terms] if name == "terms" else super()._argument(name)
+
+    def _shown(self, name: str) -> str:
+        if name != "terms":
+            return super()._shown(name)
+        return f"[{', '.join(f'{quoted(term.weight)} {term.name}' for term in self._terms)}]"
+
+
+def mean_with(model: Any) -> Evaluated:
+    """Return what calls a loss; one that is a weighted sum itself is given the network too."""
+
+    def mean(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Tensor:
+        further = {"model": model} if isinstance(loss, WeightedSumLoss) else {}
+        value: Tensor = loss(output, target, weight=weight, **further)
+        return value
+
+    return mean
+
+
+def total_with(model: Any) -> Evaluated:
+    """Return what asks a loss for its total, likewise."""
+
+    def total(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Total:
+        further = {"model": model} if isinstance(loss, WeightedSumLoss) else {}
+        return loss.total(output, target, weight=weight, **further)
+
+    return total
+
+
+def weighted_items(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Tensor:
+    """Return the items of a loss, weighted."""
+
+    def each(output: Any, target: Any, weight: Tensor | None) -> Tensor:
+        items = loss.items(output, target)
+        return items if weight is None else weighted(items, loss.item_weights(weight, output, target))
+
+    return loss._on_accepted(each, output, target, weight)
+
+
+def terms_of(value: object) -> list[Term]:
+    """Return the terms that a list describes.
+
+    Raises:
+        ConfigError: it is no list, is empty, holds what is no term, or two terms of one name; all problems at once.
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ConfigError(
+            f"got {quoted(value)}, expected a list of terms such as ['mse', {{'loss': 'mae', 'weight': 2}}]"
+        )
+    if not value:
+        raise ConfigError(
+            "got an empty list, and nothing would be minimised; expected a list of terms, each with a loss"
+        )
+    terms: list[Term] = []
+    problems: list[Problem] = []
+    for place, each in enumerate(value):
+        try:
+            terms.append(term_of(each))
+        except ConfigError as error:
+            problems += error.under(place).problems
+    names = [term.name for term in terms]
+    for place, name in enumerate(names):
+        if not problems and name in names[:place]:
+            message = f"{quoted(name)} is the name of term {names.index(name)} too; give one of them a name of its own"
+            problems.append(Problem((place, "name"), message))
+    if problems:
+        raise ConfigError(*problems)
+    return terms
+
+
+def term_of(value: object) -> Term:
+    """Return the term that a name, a loss or a mapping describes."""
+    if isinstance(value, Term):
+        return value
+    if not isinstance(value, Mapping):
+        return Term(loss=value)  # type: ignore[arg-type]  # which refuses what is none
+    if "loss" not in value and "name" in value:
+        name = quoted(value["name"])
+        raise ConfigError(
+            f"a term has a loss, got the name {name} without one; write {{'loss': {{'name': {name}, ...}}}}"
+        )
+    return Term(**value)
+
+
+def common_kinds(terms: Sequence[Term]) -> tuple[Any, ...]:
+    """Return the kinds of input that all losses take, where all are given the whole of output and target."""
+    losses = [term.loss for term in terms if isinstance(term.loss, Loss)]
+    if not losses or any(term.output is not None or term.target is not None for term in terms):
+        return ()
+    first, *others = (loss.spec.inputs for loss in losses)
+    return tuple(kind for kind in first if all(kind in kinds for kinds in others))
