@@ -87,7 +87,7 @@ class GeneralizationGap:
         for name, value in values.items():
             if math.isnan(value):
                 raise InputError(f"the {name} loss of step {step} is NaN; a training that has diverged fits nothing")
-        self.points.append(Point(int(step), *values.values(), None if metric is None else float(metric)))
+        self.points.append(Point(int(step), **values, metric=None if metric is None else float(metric)))
 
     @property
     def gap(self) -> float:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from losses.core.collectives import in_a_group, ranks_apart_are_meant
 from losses.core.errors import ConfigError, InputError
-from losses.distributed.ways import Given, over_items, over_parts, repeatedly, way_of
+from losses.core.loss import Loss
+from losses.distributed.ways import Given, over_items, over_parts, over_terms, repeatedly, way_of
+from losses.objective.weighted_sum import WeightedSumLoss
 
 if TYPE_CHECKING:
     from losses.core.collectives import Group
@@ -53,6 +55,8 @@ class GlobalBatch(nn.Module):
             raise ConfigError(f"GlobalBatch takes a loss, got {type(loss).__name__}; build it with losses.create(...)")
         if getattr(loss, "reduction", "mean") == "none":
             raise ConfigError("reduction is 'none': there is nothing to add up over ranks; use 'mean' or 'sum'")
+        if isinstance(loss, WeightedSumLoss) and loss.reduction == "sum":
+            raise ConfigError("the terms of a weighted sum are averaged over ranks; use reduction='mean'")
         self.loss = loss
         self.group = group
         self._over_several = False
@@ -66,6 +70,7 @@ class GlobalBatch(nn.Module):
         weight: Tensor | None = None,
         normalizer: Tensor | float | None = None,
         reference: tuple[Tensor, Tensor] | None = None,
+        model: nn.Module | None = None,
     ) -> Tensor:
         """Return the loss of the batch of all ranks.
 
@@ -77,7 +82,9 @@ class GlobalBatch(nn.Module):
             weight: one weight per item or anchor of this rank.
             normalizer: replaces the denominator of the mean over all ranks.
             reference: of a labelled batch, the part that this rank has of another set to compare with.
+            model: of a weighted sum, the network whose parameters are penalised.
         """
+        beside = {} if model is None else {"model": model}
         given = Given(indices, weight, reference, normalizer, self.group)
         if not in_a_group(self.group):
             if self._over_several and self.training and torch.is_grad_enabled():
@@ -86,20 +93,30 @@ class GlobalBatch(nn.Module):
                     "the training before dist.destroy_process_group(), or build GlobalBatch anew"
                 )
             with ranks_apart_are_meant():
-                value: Tensor = self.loss(output, target, **given.names())
+                value: Tensor = self.loss(output, target, **given.names(), **beside)
             return value
         if dist.get_rank(self.group) < 0:
             raise InputError("this process is not in the group of GlobalBatch; call it on the ranks of the group only")
         self._over_several = True
-        result: Tensor = self._over_ranks(output, target, given)
+        result: Tensor = self._over_ranks(output, target, given, model)
         return result
 
     @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]  # torch leaves it untyped
-    def _over_ranks(self, output: Any, target: Any, given: Given) -> Tensor:
+    def _over_ranks(self, output: Any, target: Any, given: Given, model: nn.Module | None) -> Tensor:
         """Return the loss of the batch of all ranks; what they exchange is no part of a compiled program."""
+        if isinstance(self.loss, WeightedSumLoss):
+            return over_terms(self.loss, output, target, given, model, self._of_term)
+        if model is not None:
+            raise InputError(f"{type(self.loss).__name__} takes no model=, a weighted sum does; leave it out")
         way = way_of(self.loss, output)
         if way == "repeated":
             return repeatedly(self.loss, output, target, given)
         loss: Any = self.loss
         total = (over_parts if way == "parts" else over_items)(loss, output, target, given)
         return total.sum.sum() if loss.reduction == "sum" else total.mean(given.normalizer)
+
+    def _of_term(self, loss: Loss, output: Any, target: Any, weight: Tensor | None, model: Any) -> Tensor:
+        """Return what a loss of a weighted sum comes to over all ranks."""
+        beside = {"model": model} if isinstance(loss, WeightedSumLoss) else {}
+        value: Tensor = GlobalBatch(loss, self.group)(output, target, weight=weight, **beside)
+        return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -24,6 +24,7 @@ from losses.ops.tiles.sizes import sizes as sizes_in_force
 
 if TYPE_CHECKING:
     from losses.core.collectives import Group
+    from losses.objective.weighted_sum import WeightedSumLoss
 
 REFERENCE = ("reference embeddings", "reference labels")
 Way = Literal["items", "parts", "repeated"]
@@ -128,6 +129,22 @@ def total_of_anchors(
     everyone = rows["embeddings"], rows["labels"]
     total = dealt_total(loss, output, labels, given.weight, everyone, sizes, given.group) if indices is None else None
     return loss.part_total(output, labels, given.weight, everyone, start, indices) if total is None else total
+
+
+def over_terms(
+    loss: WeightedSumLoss, output: Any, target: Any, given: Given, model: Any, of_term: Callable[..., Tensor]
+) -> Tensor:
+    """Return the weighted sum of what every loss comes to over all ranks, ``of_term(loss, output, target, weight,
+    model)``; penalties are the same on all of them."""
+    refusal = None
+    try:
+        loss.require_parts(output, target, model)
+        if beyond := given.names().keys() - {"weight"}:
+            raise InputError(f"a weighted sum takes no {', '.join(sorted(beyond))} over several ranks; leave it out")
+    except Exception as error:
+        refusal = error
+    agreed({}, called(loss, output, given), device_of(output, given.group), given.group, refusal)
+    return loss.combined(output, target, given.weight, model, lambda *term: of_term(*term, model))
 
 
 def repeatedly(loss: nn.Module, output: Any, target: Any, given: Given) -> Tensor:

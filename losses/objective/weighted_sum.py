@@ -165,15 +165,20 @@ class WeightedSumLoss(Loss):
         self._advance()
         return total
 
+    def require_parts(self, output: Any, target: Any, model: Any = None) -> None:
+        """Raise an InputError unless every term finds what it is given."""
+        self._evaluated(output, target, None, model, lambda *batch: None)
+
     def combined(self, output: Any, target: Any, weight: Tensor | None, model: Any, mean: Evaluated) -> Tensor:
         """Return the weighted sum of what ``mean(loss, output, target, weight)`` makes of every loss, and of the
-        penalties: how a wrapper of losses wraps each of them."""
+        penalties: how a wrapper of losses wraps each of them. It counts as a call, which schedules follow."""
         sums = [
             self._factor(term) * value for term, value in self._evaluated(output, target, weight, model, mean).items()
         ]
         value: Tensor = sum(sums[1:], sums[0])
         for log_variance in self.log_variances.values():
             value = value + log_variance / 2
+        self._advance()
         return value
 
     @torch.no_grad()
@@ -215,14 +220,14 @@ class WeightedSumLoss(Loss):
                     "normalizer replaces the denominator of a mean, and penalties and learned weights have none; add "
                     "up loss.total(...) of the parts instead"
                 )
-            value = self._total_of(output, target, weight, model).mean(normalizer)
+            value = self.total(output, target, weight=weight, model=model).mean(normalizer)
         elif self.reduction == "sum":
-            value = self._total_of(output, target, weight, model).sum.sum()
+            value = self.total(output, target, weight=weight, model=model).sum.sum()
         elif self.reduction == "none":
             value = self._added_up(self._evaluated(output, target, weight, model, weighted_items))
+            self._advance()
         else:
             value = self.combined(output, target, weight, model, mean_with(model))
-        self._advance()
         self._inspected = True
         return value
 

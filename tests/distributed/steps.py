@@ -22,7 +22,8 @@ class Step(NamedTuple):
 
     Args:
         name: of the loss, and its ``parameters``.
-        kind: of its output: ``"embeddings"``, ``"matches"``, ``"pairs"``, ``"triplets"`` or ``"numbers"``.
+        kind: of its output: ``"embeddings"``, ``"matches"``, ``"pairs"``, ``"triplets"``, ``"numbers"``, ``"logits"``
+            or ``"parts"``.
         weighted: whether there are weights, one of them 0.
         reference: whether the anchors are compared with another set.
         mined: how many tensors a miner's tuple has, if there is one.
@@ -89,6 +90,9 @@ def call(loss: nn.Module, step: Step, encoder: nn.Module, rows: slice, reference
         return loss(losses.Triplets(*views), None, **given)
     if step.kind == "numbers":
         return loss(views[0], views[1].detach(), **given)
+    if step.kind == "parts":
+        targets = {"label": labels, "class": labels % DIMENSION, "view": views[1].detach()}
+        return loss({"embedding": views[0], "logits": views[2]}, targets, model=encoder, **given)
     if step.kind == "logits":
         return loss(views[0], labels % DIMENSION, **given)
     return loss(views[0], labels, **given)

@@ -57,9 +57,16 @@ OTHERS = [
     Step("js_divergence", {"output_form": "logits", "target_form": "logits"}, kind="numbers", weighted=True),
     Step("wasserstein", {}, kind="numbers"),
 ]
+TERMS = [
+    {"loss": "cross_entropy", "output": "logits", "target": "class", "weight": "uncertainty"},
+    {"loss": "triplet", "output": "embedding", "target": "label", "weight": -0.5},
+    {"loss": {"name": "weighted_sum", "terms": ["mse", "l1_penalty"]}, "output": "embedding", "target": "view"},
+    {"loss": {"name": "l2_penalty", "strength": 0.3}, "weight": {"schedule": "linear", "start": 1, "steps": 3}},
+]
+SUMS = [Step("weighted_sum", {"terms": TERMS}, kind="parts", weighted=weighted) for weighted in (False, True)]
 
 
-@pytest.mark.parametrize("step", [*LABELLED, *REFERENCES, *MINED, *MATCHES, *GIVEN, *OTHERS], ids=str)
+@pytest.mark.parametrize("step", [*LABELLED, *REFERENCES, *MINED, *MATCHES, *GIVEN, *OTHERS, *SUMS], ids=str)
 def test_the_gradient_averaged_over_ranks_is_that_of_one_process(step: Step, ranks: Ranks) -> None:
     expected = one_process(step)
     for size, splits in SPLITS.items():

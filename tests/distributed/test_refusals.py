@@ -37,6 +37,8 @@ def outcomes(ranks: Ranks, name: str, *everything: dict[str, Any]) -> list[Any]:
 
 
 INDICES = torch.tensor([0]), torch.tensor([2]), torch.tensor([1])
+PARTS = {"terms": [{"loss": "circle", "output": "embedding"}]}
+PENALISED = {"terms": ["circle", "l2_penalty"]}
 CASES: dict[str, tuple[str, list[dict[str, Any]], list[str]]] = {
     "labels of another length": (
         "triplet",
@@ -47,6 +49,16 @@ CASES: dict[str, tuple[str, list[dict[str, Any]], list[str]]] = {
         "triplet",
         [{"output": EMBEDDINGS.clone().fill_(torch.nan)}, {}, {}],
         ["finite", "rank 0 of the group refused", "rank 0 of the group refused"],
+    ),
+    "a part that is missing": (
+        "weighted_sum",
+        [{"parameters": PARTS, "output": {"embedding": EMBEDDINGS}}, {"parameters": PARTS, "output": {}}],
+        ["rank 1 of the group refused its batch", "the output has no part 'embedding'"],
+    ),
+    "a penalty whose network one rank lacks": (
+        "weighted_sum",
+        [{"parameters": PENALISED}, {"parameters": PENALISED, "model": torch.nn.Linear(1, 1)}],
+        ["none was given; call", "rank 0 of the group refused its batch"],
     ),
     "another dimension": (
         "circle",
