@@ -17,7 +17,7 @@ from losses.core.inputs import PARTS
 from losses.core.loss import Loss
 from losses.core.outputs import map_floating
 from losses.core.parameters import Reduction, Wording, checked, model_of
-from losses.core.precision import widened
+from losses.core.precision import COMPUTED_IN, widened
 from losses.core.reduction import Total, weighted
 from losses.core.registry import register
 from losses.core.schedules import Schedule, value_at
@@ -173,11 +173,11 @@ class WeightedSumLoss(Loss):
         """Return the weighted sum of what ``mean(loss, output, target, weight)`` makes of every loss, and of the
         penalties: how a wrapper of losses wraps each of them. It counts as a call, which schedules follow."""
         sums = [
-            self._factor(term) * value for term, value in self._evaluated(output, target, weight, model, mean).items()
+            times(self._factor(term), value)
+            for term, value in self._evaluated(output, target, weight, model, mean).items()
         ]
+        sums += [log_variance / 2 for log_variance in self._learned()]
         value: Tensor = sum(sums[1:], sums[0])
-        for log_variance in self.log_variances.values():
-            value = value + log_variance / 2
         self._advance()
         return value
 
@@ -215,7 +215,7 @@ class WeightedSumLoss(Loss):
     ) -> Tensor:
         if normalizer is not None:
             normalizer = self._accepted_normalizer(normalizer)
-            if self.log_variances or any(isinstance(term.loss, Penalty) for term in self._terms):
+            if self._learned() or any(isinstance(term.loss, Penalty) for term in self._terms):
                 raise InputError(
                     "normalizer replaces the denominator of a mean, and penalties and learned weights have none; add "
                     "up loss.total(...) of the parts instead"
@@ -245,7 +245,9 @@ class WeightedSumLoss(Loss):
         for term in self._terms:
             if isinstance(term.loss, Loss):
                 part, wanted = term.parts(output, target)
-                values[term] = made(term.loss, map_floating(part, widened_once), wanted, weight)
+                if not (isinstance(part, Tensor) and part.dtype in COMPUTED_IN):
+                    part = map_floating(part, widened_once)
+                values[term] = made(term.loss, part, wanted, weight)
             else:
                 values[term] = term.loss(self._required(model, term))
         return values
@@ -270,7 +272,7 @@ class WeightedSumLoss(Loss):
         for term, value in self._evaluated(output, target, weight, model, total_with(model)).items():
             total = value if isinstance(value, Total) else Total(value, 1)
             add(self._factor(term) * total.sum, total.denominator)
-        for log_variance in self.log_variances.values():
+        for log_variance in self._learned():
             add(log_variance / 2, 1)
         return Total(torch.cat(sums), torch.cat(denominators))
 
@@ -279,18 +281,22 @@ class WeightedSumLoss(Loss):
         shapes = {term.name: tuple(value.shape) for term, value in values.items()}
         like = next(iter(shapes.values()))
         unlike = any(shape != like for shape in shapes.values())
-        if unlike or self.log_variances or any(isinstance(term.loss, Penalty) for term in values):
+        if unlike or self._learned() or any(isinstance(term.loss, Penalty) for term in values):
             raise InputError(
                 f"reduction is 'none', and the terms have not one item each for the other's, but {shapes}; use 'mean' "
                 "or 'sum', or ask each loss for its items"
             )
-        items = [self._factor(term) * value for term, value in values.items()]
+        items = [times(self._factor(term), value) for term, value in values.items()]
         added: Tensor = sum(items[1:], items[0])
         return added
 
+    def _learned(self) -> list[Tensor]:
+        """Return the logarithms of the variances that are learned."""
+        return [self.log_variances[term.name] for term in self._terms if term.weight == UNCERTAINTY]
+
     def _factor(self, term: Term) -> float | Tensor:
         """Return what a term is multiplied with."""
-        if term.name in self.log_variances:
+        if term.weight == UNCERTAINTY:
             learned: Tensor = (-self.log_variances[term.name]).exp()
             return learned
         assert isinstance(term.weight, float | Schedule)
@@ -307,6 +313,11 @@ class WeightedSumLoss(Loss):
         if name != "terms":
             return super()._shown(name)
         return f"[{', '.join(f'{quoted(term.weight)} {term.name}' for term in self._terms)}]"
+
+
+def times(factor: float | Tensor, value: Tensor) -> Tensor:
+    """Return a product, which is no operation where the factor is 1."""
+    return value if isinstance(factor, float) and factor == 1 else factor * value
 
 
 def mean_with(model: Any) -> Evaluated:
