@@ -272,6 +272,22 @@ class Tile:
         if tiles.follows[1]:
             tiles.of_second[output, there].addmm_(gradient.mT, tiles.behind[rows])
 
+    def accumulate_gradient_at(self, gradient: Tensor, column: Tensor, output: int = 0) -> None:
+        """Add the derivative of a sum by some values of every row ``(B, P)``, 0 where none is meant, at their columns
+        ``(B, P)``."""
+        tiles = self.tiles
+        numbers = gradient.numel() * tiles.ahead.shape[1]
+        if self.exact is not None or any(tiles.follows[1:]) or numbers > sizes().elements:
+            everywhere = torch.zeros_like(self.values).scatter_add_(1, column, gradient)
+            self.accumulate_gradient(everywhere, output)
+            return
+        if tiles.measure == "euclidean":
+            gradient = gradient / self.values.gather(1, column)
+        elif tiles.measure == "squared_euclidean":
+            gradient = gradient * 2
+        others = tiles.ahead[column + self.columns.start]
+        tiles.of_first[output, self.rows] += (gradient.unsqueeze(1) @ others).squeeze(1)
+
     def _measure(self) -> None:
         """Turn squared distances into distances, exactly where some of them are too small or too large for the
         precision at hand."""
