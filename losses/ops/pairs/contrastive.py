@@ -103,7 +103,7 @@ def tiled_contrastive_between(
         lack[:, band].masked_fill_(classes.own(tile, band), 0)
         of_rows = None if weight is None else weight[tile.rows]
         of_within, of_lack = (
-            summed(costs, free, of_rows, sums[part:], counts[part:], power=power, counted=average != "all")
+            add_excess(costs, free, of_rows, sums[part:], counts[part:], power=power, counted=average != "all")
             for costs, free, part in (
                 (excess, [torch.empty_like(excess) for _ in range(3)], 0),
                 (lack, [tile.scratch(number) for number in (2, 3, 4)], parts - 1),
@@ -117,7 +117,7 @@ def tiled_contrastive_between(
     return TileSums(list(sums), list(counts))
 
 
-def summed(
+def add_excess(
     excess: Tensor,
     free: Sequence[Tensor],
     weight: Tensor | None,
