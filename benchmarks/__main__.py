@@ -8,6 +8,7 @@ from benchmarks.cases import (
     divergence,
     generative,
     gradient_caching,
+    gradients_over_ranks,
     metric,
     overhead,
     regression,
@@ -26,6 +27,7 @@ BENCHMARKS: dict[str, command_line.Benchmark] = {
     "training": training,
     "gradient_caching": gradient_caching,
     "distributed": distributed,
+    "gradients_over_ranks": gradients_over_ranks,
 }
 
 

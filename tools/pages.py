@@ -17,6 +17,7 @@ from losses.configuration import available
 from losses.core.registry import find
 from tools.contract_pages import peers, support
 from tools.performance_page import families, performance, picture_of, picture_path
+from tools.ranks_page import gradients_over_ranks
 from tools.scaling_page import scaling
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +60,7 @@ PAGES: dict[Path, Callable[[str], str]] = {
     ROOT / "docs" / "peers.md": lambda _: peers(),
     ROOT / "docs" / "performance.md": lambda _: performance(),
     ROOT / "docs" / "scaling.md": lambda _: scaling(),
+    ROOT / "docs" / "gradients_over_ranks.md": lambda _: gradients_over_ranks(),
     **{picture_path(name): partial(picture_of, name) for name in families()},
 }
 

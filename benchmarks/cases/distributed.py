@@ -10,17 +10,14 @@ of them than cores, times say little, and memory and bytes as much as ever.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import tempfile
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks.harness.environment import summary
-from benchmarks.harness.memory import ALLOCATOR, MEBIBYTE, ONE_THREAD
+from benchmarks.harness.memory import MEBIBYTE
+from benchmarks.harness.ranks.processes import answers_of
 from benchmarks.harness.ranks.sides import OURS, SIDES
 from benchmarks.harness.ranks.work import Asked, Found, work
 from benchmarks.harness.tables import empty_table, short, verdict
@@ -52,7 +49,7 @@ def asked(quick: bool, seconds: float) -> list[Asked]:
 def report(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any], bool]:
     """Run, print, and return every number and whether all gradients were those of one process."""
     ranks = [1, 2] if arguments.quick else arguments.ranks
-    found = {count: over(count, asked(arguments.quick, arguments.seconds)) for count in ranks}
+    found = {count: answers_of(count, work, asked(arguments.quick, arguments.seconds)) for count in ranks}
     rows = [row(one, name, count, found) for one in found[ranks[0]] for name in one.sides for count in ranks]
     table = empty_table(
         f"distributed: forward and backward, float32, D = 128, {summary()} in each process",
@@ -75,27 +72,6 @@ def report(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, A
     if not equal:
         console.print(f"ERROR a gradient of ours is not that of one process to {EQUAL}")
     return {"rows": rows}, equal
-
-
-def over(ranks: int, everything: list[Asked]) -> dict[Asked, dict[str, Found]]:
-    """Return what so many processes find."""
-    context = get_context("spawn")
-    before = {name: os.environ.get(name) for name in (*ALLOCATOR, *ONE_THREAD)}
-    os.environ.update(ALLOCATOR | ONE_THREAD)  # of the processes that are started now
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            answers = context.Queue()
-            arguments = (ranks, str(Path(folder) / "meeting"), everything, answers)
-            processes = [context.Process(target=work, args=(rank, *arguments)) for rank in range(ranks)]
-            for process in processes:
-                process.start()
-            found = dict(answers.get(timeout=900) for _ in everything)
-            for process in processes:
-                process.join()
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
-    return found
 
 
 def row(one: Asked, name: str, ranks: int, found: dict[int, dict[Asked, dict[str, Found]]]) -> dict[str, Any]:

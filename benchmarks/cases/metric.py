@@ -20,6 +20,7 @@ from benchmarks.harness.comparison.case import (
     Batch,
     Case,
     Peer,
+    Shape,
     Views,
     at_least_four_classes,
     of_cubes,
@@ -27,7 +28,8 @@ from benchmarks.harness.comparison.case import (
     of_squared_triplets,
     of_triplets,
 )
-from benchmarks.peers import lines, near_hinge, plain_torch
+from benchmarks.harness.equality import Value
+from benchmarks.peers import lines, memories, near_hinge, plain_torch
 from benchmarks.peers import pytorch_metric_learning as pml
 
 DIMENSIONS = 128
@@ -218,11 +220,64 @@ def miners_indices() -> Iterator[Case]:
                 )
 
 
+class MemoryCase(Case):
+    """A memory bank, of the capacity that is the first number of the shape, and batches of the second."""
+
+    def ours(self, device: str = "cpu") -> Value:
+        return memories.InTurn(partial(memories.ours, self.parameters["loss"]))
+
+
+def anchors_and_pool(capacity: int, size: int, device: str = "cpu") -> Batch:
+    """Return anchors with their labels, and a pool of a batch more than is remembered; 4 samples of each class."""
+    (everything,), (labels,) = labelled(capacity + 2 * size, 4, device)
+    leaf = everything[:size].detach().requires_grad_()
+    return Batch((leaf,), (labels[:size], everything[size:].detach(), labels[size:]))
+
+
+def of_whole_batches(shape: Shape, capacity: int) -> Shape:
+    """Return another capacity, a multiple of batches that are smaller if need be."""
+    size = max(1, min(shape[1], capacity // 4))
+    return capacity // size * size, size
+
+
+def in_memory(make: Callable[[], Value]) -> Callable[[], Value]:
+    """Return what makes ``CrossBatchMemory`` around a loss."""
+    return partial(memories.InTurn, partial(memories.theirs, make))
+
+
+def bytes_of_memory(each: float, capacity: int, size: int) -> float:
+    return each * size * (capacity + size)
+
+
+def memory_banks() -> Iterator[Case]:
+    """Yield memories of past embeddings around losses, with batches of 64."""
+    near_pairs, near_triplets = partial(near_hinge.pairs_with, margin=1.4), near_hinge.triplets_with
+    for name, nested, make, hinge, each in (
+        ("contrastive", {"name": "contrastive", **BALANCED}, partial(pml.contrastive, 1.4), near_pairs, 60),
+        ("triplet", {"name": "triplet"}, pml.triplet, near_triplets, 400),
+        ("supcon", {"name": "supervised_contrastive", "temperature": 0.1}, pml.supervised_contrastive, None, 60),
+    ):
+        for capacity in (1024, 8192):
+            yield MemoryCase(
+                f"memory_bank-{name}-{capacity}",
+                (capacity, 64),
+                "memory_bank",
+                batch=anchors_and_pool,
+                resized=of_whole_batches,
+                parameters={"loss": nested},
+                peer=Peer("PML", in_memory(make), partial(bytes_of_memory, each)),
+                hinge=hinge,
+                faster=1.0,
+                lighter=1.0,
+            )
+
+
 CASES = (
     *small_batches(),
     *matching_rows(),
     *given_pairs_and_triplets(),
     *miners_indices(),
+    *memory_banks(),
     all_triplets("triplet-all-256", (256, 32), peer=PML_TRIPLET, faster=18, lighter=1 / 20),
     all_triplets("triplet-all-512", (512, 4), peer=PML_TRIPLET, faster=45, lighter=1 / 25),
     all_triplets("triplet-all-1024", (1024, 32), peer=PML_TRIPLET, faster=110, lighter=1 / 150),

@@ -39,3 +39,26 @@ def pairs(embeddings: Tensor, labels: Tensor, *, within: float, margin: float) -
     excess = (margin - torch.cdist(embeddings, embeddings)).masked_fill(~sides(labels)[1], -torch.inf)
     close = excess.abs() <= within
     return int(close.sum(1).max()), int(close.sum()) // 2, int((excess > 0).sum()) // 2
+
+
+@torch.no_grad()
+def triplets_with(
+    anchors: Tensor, labels: Tensor, pool: Tensor, pool_labels: Tensor, *, within: float, margin: float = 0.2
+) -> tuple[int, int, int]:
+    """Return the same of triplets of an anchor and two of a pool, which gets no gradient."""
+    touching = near = active = 0
+    for row, same in zip(torch.cdist(anchors, pool), labels.unsqueeze(1) == pool_labels, strict=True):
+        excess = row[same].unsqueeze(1) - row[~same] + margin
+        close = int((excess.abs() <= within).sum())
+        touching, near, active = max(touching, close), near + close, active + int((excess > 0).sum())
+    return touching, near, active
+
+
+@torch.no_grad()
+def pairs_with(
+    anchors: Tensor, labels: Tensor, pool: Tensor, pool_labels: Tensor, *, within: float, margin: float
+) -> tuple[int, int, int]:
+    """Return the same of pairs of an anchor and another class of a pool, which gets no gradient."""
+    excess = (margin - torch.cdist(anchors, pool)).masked_fill(labels.unsqueeze(1) == pool_labels, -torch.inf)
+    close = excess.abs() <= within
+    return int(close.sum(1).max()), int(close.sum()), int((excess > 0).sum())

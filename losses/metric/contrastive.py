@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from losses.core.torch_private import may_read
 from losses.extend import (
     EMBEDDINGS,
     NON_NEGATIVE,
@@ -30,8 +31,9 @@ from losses.extend import (
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.contrastive import dense_contrastive
 from losses.ops.indexed.lists import IndexLists, Listed, are_many, strips_of
-from losses.ops.pairs.contrastive import far_costs, near_costs, pair_costs, tiled_contrastive
+from losses.ops.pairs.contrastive import far_costs, near_costs, pair_costs, tiled_contrastive, tiled_contrastive_between
 from losses.ops.rowwise import RowCosts
+from losses.ops.tiles.sizes import sizes
 
 
 def contrastive(
@@ -163,7 +165,10 @@ class ContrastiveLoss(EmbeddingLoss):
         return Dense(partial(dense_contrastive, **self._settings()))
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
-        function = partial(tiled_contrastive, **self._settings())
+        # of classes that stand far apart among the others; where nothing may be read, nobody knows how many positives
+        few = batch.has_reference and len(batch.anchors) <= 2 * sizes().rows and may_read(batch.anchors)
+        tiled = tiled_contrastive_between if few else tiled_contrastive
+        function = partial(tiled, **self._settings())
         return Tiling(function, upper=not batch.has_reference, outputs=2 if self.average == "balanced" else 1)
 
     def index_sums(self, batch: LabelledBatch) -> IndexLists | None:

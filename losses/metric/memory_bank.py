@@ -180,14 +180,14 @@ class MemoryBankLoss(EmbeddingLoss):
         return joined([self.loss.item_weights(weight, part, target) for part in self._parts(output)])
 
     def fast_total(self, output: LabelledBatch, target: Tensor, weight: Tensor | None) -> Total:
-        first, *others = (self.loss._total(part, target, weight) for part in self._parts(output))
+        first, *others = (self.loss._total(part, target, weight) for part in self._parts_in_any_order(output))
         if self.loss.each_pair_once and output.place is not None and output.indices is None:
             # anchors of one rank among those of all: there every pair comes from both its ends
             first = Total(first.sum / 2, torch.as_tensor(first.denominator) / 2)
         return sum(others, first)
 
     def fast_mean(self, output: LabelledBatch, target: Tensor) -> Tensor | None:
-        parts = self._parts(output)
+        parts = self._parts_in_any_order(output)
         return self.loss._value(parts[0], target, None) if len(parts) == 1 and output.place is None else None
 
     def batch_readings(self, output: Any, target: Tensor) -> dict[str, Tensor]:
@@ -287,6 +287,13 @@ class MemoryBankLoss(EmbeddingLoss):
         past, labels = self.past()
         against = batch._replace(others=past.to(batch.anchors), other_labels=labels.to(batch.labels))
         return [batch, against._replace(has_reference=True, place=None)]
+
+    def _parts_in_any_order(self, batch: LabelledBatch) -> list[LabelledBatch]:
+        """Return the parts where only sums are asked for and no order of items: with a reference all pairs are of an
+        anchor with another set, so that the past is a part of the reference."""
+        if batch.has_reference and batch.place is None:
+            return [self._beside_the_past(batch)]
+        return self._parts(batch)
 
     def _beside_the_past(self, batch: LabelledBatch) -> LabelledBatch:
         """Return a batch whose anchors are compared with what is remembered, too."""

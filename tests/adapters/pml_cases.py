@@ -1,26 +1,22 @@
-"""A case for every loss of pytorch-metric-learning that is built by its name: how it is built and what it is given."""
+"""A case for every loss of pytorch-metric-learning that is built by its name: what it knows and is given."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 import losses
+from benchmarks.peers.pml_parameters import CLASSES, DIMENSION, PARAMETERS
 from losses.adapters.pytorch_metric_learning import losses as pml
-
-CLASSES, DIMENSION = 5, 6
-PROXIES = {"num_classes": CLASSES, "embedding_size": DIMENSION}
 
 
 class Case(NamedTuple):
-    """How a loss is built, and what it knows.
+    """What a loss knows.
 
     Args:
-        parameters: without which it cannot be built, or is small.
         weights: whether its items have anchors, which have weights.
         normalizer: whether it averages over items itself nowhere.
         indices: whether it takes those of miners.
@@ -28,7 +24,6 @@ class Case(NamedTuple):
         terms: how many means are added.
     """
 
-    parameters: Mapping[str, Any] = {}
     weights: bool = True
     normalizer: bool = True
     indices: bool = True
@@ -39,43 +34,39 @@ class Case(NamedTuple):
 OF_ITSELF = Case(weights=False, normalizer=False)
 CASES: dict[str, Case] = {
     "AngularLoss": Case(),
-    "ArcFaceLoss": Case(PROXIES, reference=False),
-    "CircleLoss": Case({"gamma": 8}),
+    "ArcFaceLoss": Case(reference=False),
+    "CircleLoss": Case(),
     "ContrastiveLoss": Case(terms=2),
-    "CosFaceLoss": Case(PROXIES, reference=False),
-    "DynamicSoftMarginLoss": OF_ITSELF._replace(
-        parameters={"min_val": -3.0}
-    ),  # some differences have no bin by default
+    "CosFaceLoss": Case(reference=False),
+    "DynamicSoftMarginLoss": OF_ITSELF,
     "FastAPLoss": Case(reference=False),
     "GeneralizedLiftedStructureLoss": Case(),
     "HistogramLoss": OF_ITSELF._replace(reference=False),
-    "InstanceLoss": Case({"gamma": 4}, indices=False, reference=False),
+    "InstanceLoss": Case(indices=False, reference=False),
     "IntraPairVarianceLoss": Case(terms=2),
-    "LargeMarginSoftmaxLoss": Case(PROXIES, reference=False),
+    "LargeMarginSoftmaxLoss": Case(reference=False),
     "LiftedStructureLoss": Case(),
-    "ManifoldLoss": OF_ITSELF._replace(parameters={"l": DIMENSION, "K": CLASSES}, indices=False, reference=False),
+    "ManifoldLoss": OF_ITSELF._replace(indices=False, reference=False),
     "MarginLoss": Case(weights=False, terms=2),
     "MultiSimilarityLoss": Case(),
     "NCALoss": Case(),
     "NPairsLoss": Case(reference=False),
-    "NTXentLoss": Case({"temperature": 0.5}),
-    "NormalizedSoftmaxLoss": Case(PROXIES, reference=False),
-    "P2SGradLoss": OF_ITSELF._replace(
-        parameters={"num_classes": CLASSES, "descriptors_dim": DIMENSION}, indices=False, reference=False
-    ),
+    "NTXentLoss": Case(),
+    "NormalizedSoftmaxLoss": Case(reference=False),
+    "P2SGradLoss": OF_ITSELF._replace(indices=False, reference=False),
     "PNPLoss": OF_ITSELF._replace(indices=False, reference=False),
-    "ProxyAnchorLoss": Case(PROXIES, weights=False, reference=False, terms=2),
-    "ProxyNCALoss": Case(PROXIES, reference=False),
-    "RankedListLoss": Case({"margin": 0.4, "Tn": 1}, indices=False, reference=False),
+    "ProxyAnchorLoss": Case(weights=False, reference=False, terms=2),
+    "ProxyNCALoss": Case(reference=False),
+    "RankedListLoss": Case(indices=False, reference=False),
     "SignalToNoiseRatioContrastiveLoss": Case(terms=2),
-    "SmoothAPLoss": Case({"temperature": 0.1}, reference=False),
-    "SoftTripleLoss": Case(PROXIES, reference=False),
-    "SphereFaceLoss": Case(PROXIES, reference=False),
-    "SubCenterArcFaceLoss": Case(PROXIES, reference=False),
+    "SmoothAPLoss": Case(reference=False),
+    "SoftTripleLoss": Case(reference=False),
+    "SphereFaceLoss": Case(reference=False),
+    "SubCenterArcFaceLoss": Case(reference=False),
     "SupConLoss": Case(),
     "ThresholdConsistentMarginLoss": OF_ITSELF._replace(reference=False),
-    "TripletMarginLoss": Case({"margin": 0.2}),
-    "TupletMarginLoss": Case({"scale": 8}),
+    "TripletMarginLoss": Case(),
+    "TupletMarginLoss": Case(),
     "VICRegLoss": Case(weights=False, normalizer=False, indices=False, reference=False, terms=4),
 }
 OF_LABELS = [name for name in CASES if name not in ("VICRegLoss", "ManifoldLoss")]
@@ -85,13 +76,13 @@ OF_LABELS = [name for name in CASES if name not in ("VICRegLoss", "ManifoldLoss"
 def ours(name: str, **parameters: Any) -> losses.Loss:
     """Return one of their losses as ours, what it learns drawn from a fixed seed."""
     torch.manual_seed(7)
-    return losses.create(f"pml.{name}", **{**CASES[name].parameters, **parameters})
+    return losses.create(f"pml.{name}", **{**PARAMETERS.get(name, {}), **parameters})
 
 
 def theirs(name: str, **parameters: Any) -> nn.Module:
     """Return the same loss as it is there."""
     torch.manual_seed(7)
-    module: nn.Module = getattr(pml, name)(**{**CASES[name].parameters, **parameters})
+    module: nn.Module = getattr(pml, name)(**{**PARAMETERS.get(name, {}), **parameters})
     return module
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import losses
+from benchmarks.peers.pml_parameters import PARAMETERS
 from losses import InputError
 from losses.adapters import pml as adapter
 from losses.adapters.pytorch_metric_learning import distances, miners, reducers, regularizers
@@ -284,9 +285,7 @@ def test_a_batch_without_positives_costs_nothing_and_has_a_gradient(name: str) -
     assert torch.autograd.grad(value, embeddings)[0].eq(0).all()
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, case in CASES.items() if {"num_classes", "K"} & case.parameters.keys()]
-)
+@pytest.mark.parametrize("name", [name for name, given in PARAMETERS.items() if {"num_classes", "K"} & given.keys()])
 def test_labels_that_it_has_no_class_for_are_refused(name: str) -> None:
     embeddings, labels = batch()
     loss = ours(name)

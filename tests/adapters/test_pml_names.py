@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import losses
+from benchmarks.peers.pml_parameters import PARAMETERS, PROXIES
 from losses import ConfigError
 from losses.adapters import pml
 from losses.adapters.pml.parameters import signature_of
@@ -27,7 +28,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Using a non-tuple sequence"),
     pytest.mark.filterwarnings("ignore:__array_wrap__ must accept"),
 ]
-PROXIES = {"num_classes": 5, "embedding_size": 6}
 
 
 def test_the_library_is_imported_when_a_name_of_it_is_asked_for_and_not_before() -> None:
@@ -58,7 +58,7 @@ def test_they_are_a_family_of_their_own_and_not_among_all_losses() -> None:
 def test_a_configuration_round_trips_through_yaml_and_the_schema(name: str, tmp_path: Path) -> None:
     import yaml
 
-    loss = losses.create(f"pml.{name}", **CASES[name].parameters)
+    loss = losses.create(f"pml.{name}", **PARAMETERS.get(name, {}))
     config = loss.config()
     assert list(config) == ["name", *signature_of(getattr(theirs, name)), "reduction"]
     file = tmp_path / "config.yaml"
@@ -98,7 +98,7 @@ def test_every_parameter_of_its_signature_is_taken_and_no_other(name: str) -> No
     for each in {"reducer", "embedding_regularizer", "embedding_reg_weight"}:
         assert each in parameters
     with refused(["nonsense: unknown key, accepted are", ", ".join(parameters)], ConfigError):
-        losses.create(f"pml.{name}", **CASES[name].parameters, nonsense=1)
+        losses.create(f"pml.{name}", **PARAMETERS.get(name, {}), nonsense=1)
 
 
 def wrong(**parameters: Any) -> dict[str, Any]:

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.peers.pml_parameters import PARAMETERS
 from losses.adapters.pml import stepping
 from losses.distributed import GlobalBatch
-from tests.adapters.pml_cases import CASES, batch, call_ours, ours
+from tests.adapters.pml_cases import batch, call_ours, ours
 
 PATIENCE = 20
-LEARNING = [name for name, case in CASES.items() if {"num_classes", "K"} & case.parameters.keys()]
+LEARNING = [name for name, given in PARAMETERS.items() if {"num_classes", "K"} & given.keys()]
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__ must accept")
 
 

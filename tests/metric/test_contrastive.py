@@ -165,3 +165,28 @@ def test_cosine_distance_does_not_depend_on_the_length_of_the_vectors(scale: flo
     expected = 1 - 2**-0.5
     assert loss(scaled, torch.tensor([0, 0])).item() == pytest.approx(expected, rel=1e-5)
     assert loss(Pairs(scaled[:1], scaled[1:]), torch.tensor([1])).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("parameters", CONFIGURATIONS, ids=lambda p: "-".join(map(str, p.values())))
+@pytest.mark.parametrize("per_class", [3, 200])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("learnt", [False, True])
+def test_few_anchors_against_many_others_are_what_the_definition_says(
+    parameters: dict[str, Any], per_class: int, weighted: bool, learnt: bool
+) -> None:
+    torch.manual_seed(0)
+    anchors, others = (torch.randn(count, 6, dtype=torch.float64) for count in (40, 600))
+    others[100:110] = anchors[:10]  # equal points, of one class and of others
+    labels, other_labels = torch.arange(40) * 15 // per_class, torch.arange(600) // per_class
+    weight = torch.linspace(0, 2, 40, dtype=torch.float64) if weighted else None
+    loss = losses.create("contrastive", margin=2.5, positive_margin=0.3, **parameters)
+    anchors.requires_grad_()
+    others.requires_grad_(learnt)
+    leaves = [anchors, *([others] if learnt else [])]
+    assert isinstance(loss, losses.ContrastiveLoss)
+    batch, target, _ = loss._accepted(anchors, labels, None, {"reference": (others, other_labels)})
+    expected = loss.plain_total(batch, target, weight)
+    actual = loss.total(anchors, labels, weight=weight, reference=(others, other_labels))
+    torch.testing.assert_close(actual.mean(), expected.mean(), rtol=1e-12, atol=1e-12)
+    for got, right in zip(*(torch.autograd.grad(each.mean(), leaves) for each in (actual, expected)), strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-10, atol=1e-12)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import losses
 from benchmarks.__main__ import FAMILIES, main
-from benchmarks.cases import metric
+from benchmarks.cases import gradients_over_ranks, metric
 from benchmarks.harness import memory
 from benchmarks.harness.comparison import growth, measure, tables
 from benchmarks.harness.comparison.case import Case
@@ -25,7 +25,7 @@ from benchmarks.harness.equality import Difference, Outcome, UnequalError, requi
 from benchmarks.harness.timing import exponent, quartiles, timed
 from benchmarks.peers import near_hinge
 from losses.core.registry import find
-from tools import performance_page, scaling_page
+from tools import performance_page, ranks_page, scaling_page
 from tools.performance_pictures import SIZE_IN_NAME
 
 QUICK = Settings(quick=True, fresh=False)
@@ -297,7 +297,7 @@ def test_the_exponents_cover_every_series(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_every_loss_has_a_row() -> None:
     ours = {name for name in losses.available() if find(name).cls.__module__.startswith("losses.")}
-    assert {case.loss for case in CASES} == ours - {"memory_bank", "weighted_sum"}  # measured by the losses within
+    assert {case.loss for case in CASES} == ours - {"weighted_sum"}  # which is measured by its terms
     for name, family in FAMILIES.items():
         assert {find(case.loss).family for case in family.cases} == {name}
 
@@ -408,3 +408,29 @@ def test_the_bytes_that_the_page_tells_are_those_that_were_measured() -> None:
     for row in large:
         told = 8 * row["rows"] * scaling_page.DIMENSION * (row["ranks"] - 1) / row["ranks"] / 1e6
         assert row["sent"] == pytest.approx(1.5 * told, rel=0.06)  # gloo's half as much again; labels and sums beside
+
+
+@pytest.mark.usefixtures("quiet_sources")
+def test_gradients_over_ranks_are_those_of_one_process_and_a_loss_alone_is_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "gradients.json"
+    assert main(["gradients_over_ranks", "--quick", "--json", str(file)]) == 0
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    assert {row["loss"] for row in rows} == set(gradients_over_ranks.QUICK)
+    for row in rows:
+        assert set(row["largest"]["GlobalBatch"]) == {"even", "uneven", "empty"}
+        assert all(difference <= gradients_over_ranks.EQUAL for difference in row["largest"]["GlobalBatch"].values())
+        assert row["largest"]["alone"]["uneven"] > 0.1, "what one gets without"
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 140
+    assert "kept" in shown
+
+
+def test_every_loss_has_its_gradient_over_ranks_compared() -> None:
+    numbers = json.loads(ranks_page.RESULTS.read_text(encoding="utf-8"))
+    compared = {(row["loss"].partition(",")[0], row["input"]) for row in numbers["rows"]}
+    assert {name for name, _ in compared} == {*losses.available(), *losses.available("pml")}
+    assert {(name, kind.name) for name in losses.available() for kind in find(name).inputs} <= compared
+    for row in numbers["rows"]:
+        assert all(difference <= gradients_over_ranks.EQUAL for difference in row["largest"]["GlobalBatch"].values())

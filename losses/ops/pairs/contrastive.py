@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -74,6 +76,72 @@ def tiled_contrastive(
         if average != "all":
             counts /= 2
     return TileSums(list(sums), list(counts))
+
+
+def tiled_contrastive_between(
+    tiles: Tiles,
+    classes: Classes,
+    weight: Tensor | None,
+    *,
+    margin: float,
+    positive_margin: float,
+    power: int,
+    average: str,
+) -> TileSums:
+    """Return the same of anchors and another set: there the pairs of one class, which are few of many, are taken out of
+    a block, so that passes over the whole of it are about different classes alone."""
+    parts = 1 + (average == "balanced")
+    sums, counts = (torch.zeros(parts, dtype=torch.float64, device=classes.rows.device) for _ in range(2))
+    if average == "all":
+        others = tiles.width - int(classes.place is not None)
+        counts += others * (tiles.height if weight is None else weight.sum(dtype=torch.float64))
+    for tile in tiles:
+        column, exists = classes.positive_columns(tile)
+        excess = tile.values.gather(1, column).sub_(positive_margin).clamp_(min=0).masked_fill_(~exists, 0)
+        lack = torch.sub(margin, tile.values, out=tile.scratch(1)).clamp_(min=0)
+        band = classes.band(tile)
+        lack[:, band].masked_fill_(classes.own(tile, band), 0)
+        of_rows = None if weight is None else weight[tile.rows]
+        of_within, of_lack = (
+            add_excess(costs, free, of_rows, sums[part:], counts[part:], power=power, counted=average != "all")
+            for costs, free, part in (
+                (excess, [torch.empty_like(excess) for _ in range(3)], 0),
+                (lack, [tile.scratch(number) for number in (2, 3, 4)], parts - 1),
+            )
+        )
+        if tiles.differentiable and average == "balanced":
+            tile.accumulate_gradient_at(of_within, column, 0)
+            tile.accumulate_gradient(of_lack.neg_(), 1)
+        elif tiles.differentiable:
+            tile.accumulate_gradient(of_lack.neg_().scatter_add_(1, column, of_within))
+    return TileSums(list(sums), list(counts))
+
+
+def add_excess(
+    excess: Tensor,
+    free: Sequence[Tensor],
+    weight: Tensor | None,
+    sums: Tensor,
+    counts: Tensor,
+    *,
+    power: int,
+    counted: bool,
+) -> Tensor:
+    """Add what pairs cost that exceed their margin ``(B, ...)``, and how many they are if that is asked for, to the
+    first of the sums and counts, and return the derivatives; three tensors like the excess are free to be used."""
+    if weight is not None:
+        excess.masked_fill_(weight == 0, 0)  # which may be infinite, and that times 0 is NaN
+    # weighted before it is squared, as a square can overflow
+    costs = slopes = excess if weight is None else torch.mul(excess, weight, out=free[0])
+    if power == 2:
+        costs = torch.mul(slopes, excess, out=free[1]).mul_(0.5)
+    sums[0] += exact_sum(costs)
+    if counted or power == 1:
+        active = torch.ne(excess, 0, out=free[2])  # a NaN is active too
+        active = active if weight is None else active.mul_(weight)
+        counts[0] += exact_sum(active) if counted else 0
+        slopes = active if power == 1 else slopes
+    return slopes
 
 
 def near_costs(distances: Tensor, *, margin: float, power: int) -> tuple[Tensor, tuple[Tensor]]:

@@ -95,9 +95,11 @@ class Tiles:
         else:
             self._prepare_distances()
         if self.differentiable:
-            widths = self.ahead.shape[1], self.behind.shape[1]
-            self.of_first = self.first.new_zeros(outputs, self.height, widths[0])
-            self.of_second = self.of_first if self.itself else self.first.new_zeros(outputs, self.width, widths[1])
+            width = self.ahead.shape[1]
+            self.of_first = self.first.new_zeros(outputs, self.height if self.follows[0] else 0, width)
+            self.of_second = self.of_first
+            if not self.itself:  # the second may be large, as a memory is, and nobody ask for its gradient
+                self.of_second = self.first.new_zeros(outputs, self.width if self.follows[1] else 0, width)
 
     @property
     def is_one_block(self) -> bool:
@@ -122,15 +124,17 @@ class Tiles:
         return squares if self.row_order is None else squares.index_select(0, self.row_order)
 
     def gradients(self) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients ``(K, N, D)`` and ``(K, M, D)`` of the sums; the second is ``None`` where a set met
-        itself."""
+        """Return the gradients ``(K, N, D)`` and ``(K, M, D)`` of the sums, each ``None`` where none was asked for; the
+        second also where a set met itself."""
         if not self.differentiable:
             return None, None
         exactly = (None, None) if self._exact_points is None else self._exact_points.gradients()
-        of_first = self._gradient(self.of_first, self.first, self.lengths, exactly[0], self.row_order)
-        if self.itself:
-            return of_first, None
-        return of_first, self._gradient(self.of_second, self.second, self.other_lengths, exactly[1], self.column_order)
+        of_first = of_second = None
+        if self.follows[0]:
+            of_first = self._gradient(self.of_first, self.first, self.lengths, exactly[0], self.row_order)
+        if self.follows[1] and not self.itself:
+            of_second = self._gradient(self.of_second, self.second, self.other_lengths, exactly[1], self.column_order)
+        return of_first, of_second
 
     def _gradient(
         self, sums: Tensor, points: Tensor, lengths: Tensor | None, exactly: Tensor | None, order: Tensor | None
@@ -168,7 +172,9 @@ class Tiles:
         self.ahead = self.right[:, :-1]  # [1, b]
         if self.itself:
             self.first = self.second = self.ahead[:, 1:]  # the same numbers, once
-        self.behind = self.ahead if self.itself else torch.cat([self.left[:, -1:], self.first], 1)
+        self.behind = self.ahead
+        if self.follows[1] and not self.itself:
+            self.behind = torch.cat([self.left[:, -1:], self.first], 1)
         self.first_norm, self.second_norm = self.left[:, 0], self.right[:, -1]
         self.closeness = TOO_CLOSE if self.left.dtype is accumulation_dtype(self.left) else CLOSE
         self.longest = self.second_norm.amax() if self.width else self.second_norm.sum()
@@ -182,7 +188,11 @@ class Tiles:
             second = None if second is None else self._taken(second, self.column_order, dtype)[0]
             sides = (self.left, self.right) if self.left.dtype is dtype else None
             self._exact_points = ExactPoints(
-                first, second, self.measure, outputs=self.outputs, reads=self.reads, sides=sides
+                *(first, second, self.measure),
+                outputs=self.outputs,
+                reads=self.reads,
+                follows=self.follows,
+                sides=sides,
             )
         return self._exact_points
 
@@ -261,6 +271,22 @@ class Tile:
             tiles.of_first[output, rows].addmm_(gradient, tiles.ahead[there])
         if tiles.follows[1]:
             tiles.of_second[output, there].addmm_(gradient.mT, tiles.behind[rows])
+
+    def accumulate_gradient_at(self, gradient: Tensor, column: Tensor, output: int = 0) -> None:
+        """Add the derivative of a sum by some values of every row ``(B, P)``, 0 where none is meant, at their columns
+        ``(B, P)``."""
+        tiles = self.tiles
+        numbers = gradient.numel() * tiles.ahead.shape[1]
+        if self.exact is not None or any(tiles.follows[1:]) or numbers > sizes().elements:
+            everywhere = torch.zeros_like(self.values).scatter_add_(1, column, gradient)
+            self.accumulate_gradient(everywhere, output)
+            return
+        if tiles.measure == "euclidean":
+            gradient = gradient / self.values.gather(1, column)
+        elif tiles.measure == "squared_euclidean":
+            gradient = gradient * 2
+        others = tiles.ahead[column + self.columns.start]
+        tiles.of_first[output, self.rows] += (gradient.unsqueeze(1) @ others).squeeze(1)
 
     def _measure(self) -> None:
         """Turn squared distances into distances, exactly where some of them are too small or too large for the

@@ -30,6 +30,7 @@ class ExactPoints:
         measure: of distances, see :class:`losses.ops.tiles.blocks.Tiles`.
         outputs: how many sums are made.
         reads: whether values may be looked at.
+        follows: whether the gradients of the first and of the second will be asked for.
         sides: what :func:`augmented` makes of the points less the mean of the columns, if that is known.
     """
 
@@ -41,9 +42,10 @@ class ExactPoints:
         *,
         outputs: int,
         reads: bool,
+        follows: tuple[bool, bool] = (True, True),
         sides: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        self.measure, self.reads = measure, reads
+        self.measure, self.reads, self.follows = measure, reads, follows
         self.first, self.second = first, first if second is None else second
         self.amid = measure == "cosine" or not len(self.second)
         """Whether no other centre will do better."""
@@ -79,11 +81,14 @@ class ExactPoints:
                 points.copy_(bounded(points, squares))
 
     def gradients(self) -> tuple[Tensor, Tensor]:
-        """Return the gradients ``(K, N, D)`` and ``(K, M, D)`` that blocks add to; of a set that meets itself, one."""
+        """Return the gradients ``(K, N, D)`` and ``(K, M, D)`` that blocks add to, of no rows where none is asked for;
+        of a set that meets itself, one."""
         if self._gradients is None:
-            of_first = self.first.new_zeros(self._outputs, *self.first.shape)
-            itself = self.second is self.first
-            self._gradients = of_first, of_first if itself else self.second.new_zeros(self._outputs, *self.second.shape)
+            of_first, of_second = (
+                points.new_zeros(self._outputs, len(points) if asked else 0, points.shape[1])
+                for points, asked in zip((self.first, self.second), self.follows, strict=True)
+            )
+            self._gradients = of_first, of_first if self.second is self.first else of_second
         return self._gradients
 
 
@@ -129,8 +134,9 @@ class ExactBlock:
         else:
             weights.masked_fill_(values == 0, 0).mul_(2 if self.points.measure == "squared_euclidean" else 1)
         there = slice(self.columns.start + columns.start, self.columns.start + columns.stop)
-        of_first, of_second = (part[output] for part in self.points.gradients())
-        of_first, of_second = of_first[self.rows], of_second[there]
+        all_first, all_second = (part[output] for part in self.points.gradients())
+        of_first = all_first[self.rows] if self.points.follows[0] else None
+        of_second = all_second[there] if self.points.follows[1] else None
         if self.near is not None and len(self.near[0]):
             row, column = self.near
             if values.shape != self.values.shape:
@@ -141,8 +147,10 @@ class ExactBlock:
             self._add_one_by_one(slopes, row, column, of_first, of_second, columns.start)
         first, second = self.points.left[self.rows, 1:-1], self.points.right[there, 1:-1]
         # the first are there times -2
-        of_first.addcmul_(weights.sum(1, keepdim=True), first, value=-0.5).addmm_(weights, second, alpha=-1)
-        of_second.addcmul_(weights.sum(0).unsqueeze(1), second).addmm_(weights.mT, first, alpha=0.5)
+        if of_first is not None:
+            of_first.addcmul_(weights.sum(1, keepdim=True), first, value=-0.5).addmm_(weights, second, alpha=-1)
+        if of_second is not None:
+            of_second.addcmul_(weights.sum(0).unsqueeze(1), second).addmm_(weights.mT, first, alpha=0.5)
 
     def _product(self) -> tuple[Tensor, Tensor]:
         """Return the squared distances, and the sum of squared lengths that limits their precision."""
@@ -156,14 +164,22 @@ class ExactBlock:
         return squared, torch.nonzero(at_diagonal(near, self._diagonal, False), as_tuple=True)
 
     def _add_one_by_one(
-        self, slopes: Tensor, row: Tensor, column: Tensor, of_first: Tensor, of_second: Tensor, start: int
+        self,
+        slopes: Tensor,
+        row: Tensor,
+        column: Tensor,
+        of_first: Tensor | None,
+        of_second: Tensor | None,
+        start: int,
     ) -> None:
         moving = torch.nonzero(slopes).squeeze(1)
         slopes, row, column = slopes[moving].unsqueeze(1), row[moving], column[moving]
         for strip, differences in self._differences(row, column + start):
             moves = differences.mul_(slopes[strip])
-            of_first.index_add_(0, row[strip], moves)
-            of_second.index_add_(0, column[strip], moves, alpha=-1)
+            if of_first is not None:
+                of_first.index_add_(0, row[strip], moves)
+            if of_second is not None:
+                of_second.index_add_(0, column[strip], moves, alpha=-1)
 
     def _differences(self, row: Tensor, column: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Yield a strip of pairs of the block at a time, and their differences."""
