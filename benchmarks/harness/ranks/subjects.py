@@ -54,7 +54,7 @@ class Subject(NamedTuple):
         """Return the loss, what it learns in float64 and drawn from a fixed seed."""
         torch.manual_seed(7)
         given = PARAMETERS.get(self.name.removeprefix(OF_OTHERS), {}) | self.parameters
-        return losses.create(self.name, **given, reduction=reduction).double()
+        return find(self.name).instance(**given, reduction=reduction).double()
 
     def batch(self) -> tuple[Any, Any]:
         """Return output and target of the whole batch."""
@@ -65,7 +65,7 @@ class Subject(NamedTuple):
                 return losses.Pairs(draw(), draw()), None
             labels = torch.arange(ROWS)
             return draw(), labels // 6 if self.name == "pml.SmoothAPLoss" else labels % 4  # it wants whole classes
-        kind = next(kind for kind in find(self.name).inputs if kind.name == self.kind)
+        kind = next(kind for kind in self.loss().spec.inputs if kind.name == self.kind)
         output, target = kind.draw(self.loss(), ROWS, generator)
         return (output.loc, target.loc) if self.kind == DISTRIBUTION_OBJECTS.name else (output, target)
 
@@ -92,7 +92,7 @@ def leaf(tensor: Tensor) -> Tensor:
 def subjects() -> Iterator[Subject]:
     """Yield every registered loss with each of its kinds of input, and every loss of pytorch-metric-learning."""
     for name in losses.available():
-        for kind in find(name).inputs:
+        for kind in find(name).instance().spec.inputs:
             for parameters in VARIANTS.get((name, kind.name), ({},)):
                 yield Subject(name, parameters, kind.name)
     for name in losses.available("pml"):
