@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from losses.diagnostics import GeneralizationGap
+from losses.diagnostics.generalization import Verdict
+
 
 class Reading(NamedTuple):
     """What a loss tells beside its value, on data that are trained on and on data that are not."""
@@ -47,6 +50,14 @@ class History:
     @property
     def steps(self) -> int:
         return len(self.training)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the network under-fits, fits or over-fits, and from which step on."""
+        gap = GeneralizationGap()
+        for evaluation in self.evaluations:
+            gap.add(evaluation.step, evaluation.training, evaluation.validation)
+        return gap.verdict()
 
     def state_dict(self) -> dict[str, Any]:
         evaluations = [

@@ -47,6 +47,9 @@ class Run(Settings):
     validate_every: Size
     validation_batches: Size
     seed: Count
+    stop_after: Annotated[Size | None, Wording("an integer of at least 1, or null")] = None
+    """Evaluations without a lower validation loss after which the run ends, with its best network; none: it goes on to
+    the end."""
 
     @property
     def kinds(self) -> list[Kind]:

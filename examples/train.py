@@ -42,6 +42,7 @@ from torch.optim import Optimizer
 import losses
 from losses import ConfigError, InputError
 from losses.core.errors import Problem
+from losses.diagnostics import EarlyStopping
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,7 +146,10 @@ def train(name: str, run: Run, folder: Path, *, resume: bool) -> Result:
     history = History()
     baselines = {"untrained": metrics_of(learner, run), **run.task.references()}
 
+    stopping = EarlyStopping(learner, patience=run.stop_after or run.steps + 1)
     parts: dict[str, checkpoint.Stateful] = {"learner": learner, "optimiser": optimiser, "history": history}
+    if run.stop_after is not None:
+        parts["stopping"] = stopping
     if resume and (folder / CHECKPOINT).exists():
         checkpoint.restore(folder / CHECKPOINT, run, parts)
         if history.steps > run.steps:
@@ -161,16 +165,23 @@ def train(name: str, run: Run, folder: Path, *, resume: bool) -> Result:
     monitored = [run.task.batches(part, run.kind, run.batch_size) for part in ("training", "validation")]
     if resume and history.steps == run.steps:
         print(f"{name}: is finished, all {run.steps} steps are done; --set steps=... goes on", file=sys.stderr)
+    elif stopping.is_over:
+        print(f"{name}: is finished, it stopped after {history.steps} steps", file=sys.stderr)
     else:
         with progress() as bar:
             shown = bar.add_task(name, total=run.steps, completed=history.steps, loss=last_loss(history))
             for _ in steps_of(name, run, learner, optimiser, history, batches, monitored):
                 bar.update(shown, completed=history.steps, loss=last_loss(history))
                 if history.steps % run.validate_every == 0:
+                    stopping.update(history.steps, history.evaluations[-1].validation)
                     checkpoint.save(folder / CHECKPOINT, run, parts)
+                    if stopping.is_over:
+                        break
         checkpoint.save(folder / CHECKPOINT, run, parts)
-    if history.evaluations[-1].step != run.steps:  # after saving: a longer run would not have looked here
-        history.evaluations.append(evaluation(learner, run, monitored, run.steps))
+    if history.evaluations[-1].step != history.steps:  # after saving: a longer run would not have looked here
+        history.evaluations.append(evaluation(learner, run, monitored, history.steps))
+    if run.stop_after is not None and stopping.best_step is not None:
+        stopping.restore()
     distance = getattr(learner.loss, "distance_measure", "")
     result = Result(baselines, metrics_of(learner, run), history, distance)
 
@@ -276,6 +287,7 @@ def summary(result: Result) -> dict[str, object]:
         "metrics": result.metrics,
         "baselines": result.baselines,
         "loss": {"training": last.training, "validation": last.validation, "gap": last.gap, "ratio": last.ratio},
+        "verdict": str(result.history.verdict),
         "readings": {name: reading._asdict() for name, reading in last.readings.items()},
         "steps": last.step,
         "seconds": round(result.history.seconds, 2),
@@ -298,6 +310,8 @@ def show(runs: Mapping[str, Run], results: Mapping[str, Result], output: Path) -
     }
     for line in readings_lines(readings):
         console.print(line, highlight=False, soft_wrap=True)
+    for name, result in results.items():
+        console.print(f"{name}: {result.history.verdict}", highlight=False, soft_wrap=True)
     for line in collapse_warnings(readings):
         console.print(line, style="yellow")
     console.print(

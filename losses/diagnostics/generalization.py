@@ -180,6 +180,11 @@ class EarlyStopping:
             self._state = copy.deepcopy(self.model.state_dict())
         else:
             self.waited += 1
+        return self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing better has come for a while."""
         return self.waited >= self.patience
 
     def restore(self) -> None:
