@@ -14,6 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from losses.diagnostics.generalization import Point
+
 TRAINED, HELD_OUT, WRONG, FAINT = "#1f5fa8", "#d9730d", "#c0272d", "#9aa5b1"
 RIGHT = "#2e8b57"
 DOTS_PER_INCH = 120
@@ -68,6 +70,27 @@ def mark_beyond(axes: Axes, steps: numpy.ndarray, values: numpy.ndarray, color: 
     for edge, marker, beyond in ((high, "^", values > high), (low, "v", values < low)):
         if beyond.any():
             axes.plot(steps[beyond], numpy.full(beyond.sum(), edge), marker, color=color, markersize=5, clip_on=False)
+
+
+def draw_remedies(courses: Mapping[str, Sequence[Sequence[Point]]], path: Path) -> None:
+    """Draw training and validation loss over the steps, a panel for every remedy, a line for every seed."""
+    rows = ceil(len(courses) / COLUMNS)
+    figure = Figure(figsize=(3.6 * COLUMNS, 2.6 * rows + 0.8), layout="constrained")
+    panels = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True, sharey=True).flatten()
+    for axes, (remedy, seeds) in zip(panels, courses.items(), strict=False):
+        for points in seeds:
+            steps = [point.step for point in points]
+            training, validation = zip(*((point.training, point.validation) for point in points), strict=True)
+            (trained,) = axes.plot(steps, training, color=TRAINED, linewidth=0.8, label="training images")
+            (held_out,) = axes.plot(steps, validation, color=HELD_OUT, linewidth=0.8, label="validation images")
+        axes.set(title=remedy, xlabel="step", ylabel="cross-entropy", ylim=(0, 1))
+        axes.label_outer()
+        unboxed(axes)
+    for axes in panels[len(courses) :]:
+        axes.set_visible(False)
+    figure.suptitle("Digits learnt from about a hundred images: the gap, and what closes it")
+    figure.legend(handles=[trained, held_out], loc="outside lower center", ncols=2, frameon=False)
+    save(figure, path)
 
 
 READING_UNITS = {
