@@ -17,10 +17,13 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from losses.core.torch_private import stepped_over
+
 if TYPE_CHECKING:
     Group: TypeAlias = dist.ProcessGroup | None
 
 
+@stepped_over
 def in_a_group(group: Group = None) -> bool:
     """Return whether this process is one of several that work together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1

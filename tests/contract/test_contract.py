@@ -32,11 +32,11 @@ def test_contract(loss: str, clause: ClauseTest, verdicts: Sequence[Verdict]) ->
     try:
         clause(loss)
     finally:
-        found = verdicts[-1]
-        mark = MARKS.get((loss, found.clause, found.precision), "missing")
-        # an exemption's clause is run all the same, and what the tests' oracles say is asked elsewhere
-        if mark != "declared" and found.clause != "equals_its_oracle":
-            assert mark_of(found) == mark, "support.md is stale: run make pages"
+        for found in verdicts[-1:]:  # none, where the loss gives no loss that could be checked
+            mark = MARKS.get((loss, found.clause, found.precision), "missing")
+            # an exemption's clause is run all the same, and what the tests' oracles say is asked elsewhere
+            if mark != "declared" and found.clause != "equals_its_oracle":
+                assert mark_of(found) == mark, "support.md is stale: run make pages"
 
 
 @pytest.mark.parametrize("name", losses.available())

@@ -1,6 +1,7 @@
 """Every loss as a program: exported with a dynamic batch by torch.export, and run as an ONNX model by onnxruntime."""
 
 import doctest
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from torch import Tensor
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import losses
 from losses.checking.case import SINGLE, Case, cases_of, in_precision, require_same
@@ -30,6 +32,14 @@ MORE: dict[str, list[dict[str, Any]]] = {
 """Parameters that choose another formula without being an option by name."""
 NOT_IN_ONNX = {("cross_entropy", 0): "its `SoftmaxCrossEntropyLoss` cannot reshape an empty tensor"}
 """What onnxruntime does not run, by loss and batch size."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_registry() -> Iterator[None]:
+    """Parse the converter's library of operations once, and not for every program: a quarter of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
 
 
 def cases(name: str) -> Iterator[Case]:

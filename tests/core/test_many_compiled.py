@@ -71,6 +71,15 @@ def test_forty_losses_are_compiled_in_one_process_and_stay_right(dynamic: bool) 
     assert len(compiler.graphs) == len(many) * (1 if dynamic else len(SIZES))
 
 
+def test_each_may_be_compiled_by_a_backend_of_its_own() -> None:
+    """Nothing that losses call before their own code is compiled, which would be once for every backend."""
+    for case in [Case(loss, loss.spec.inputs[0]) for loss in different_losses()]:
+        batch, compiler = case.batch(), Compiler()
+        value = torch.compile(case.loss, fullgraph=True, backend=compiler)(*batch)
+        require_same(str(case), value, case.run(batch)[0])
+        assert len(compiler.graphs) == 1
+
+
 COPIED: dict[str, Callable[[Loss], Loss]] = {
     "deepcopy": copy.deepcopy,
     "pickle": lambda loss: pickle.loads(pickle.dumps(loss)),

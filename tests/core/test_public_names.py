@@ -16,8 +16,8 @@ import losses
 from losses import ConfigError, InputError, Pairs, Samples, Total, Triplets, VAEOutput
 from losses.core.registry import find
 from losses.extend import Problem
+from tests.interpreters import ROOT, forked
 
-ROOT = Path(__file__).parents[2]
 ONE = torch.ones(2)
 OBJECTS: dict[str, Any] = {
     "ConfigError": ConfigError(Problem(("loss", "margn"), "unknown key"), "another"),
@@ -30,17 +30,6 @@ OBJECTS: dict[str, Any] = {
     **{name: find(name).instance() for name in losses.available()},
 }
 CLASSES = sorted(name for name in losses.__all__ if inspect.isclass(getattr(losses, name)) and name != "checks")
-
-
-def fresh(script: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        input=stdin,
-        capture_output=True,
-        timeout=120,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("name", [name for name in CLASSES if not name.endswith("Loss") or name == "Loss"])
@@ -68,9 +57,9 @@ def test_no_public_class_is_called_after_the_inner_folders(name: str) -> None:
     ],
 )
 def test_a_traceback_ends_in_the_public_name_of_the_error(script: str, last: str) -> None:
-    outcome = fresh(f"import losses, torch\n{script}")
+    outcome = forked(f"import losses, torch\n{script}")
     assert outcome.returncode == 1
-    lines = [line for line in outcome.stderr.decode().splitlines() if line.startswith("losses.")]
+    lines = [line for line in outcome.stderr.splitlines() if line.startswith("losses.")]
     assert len(lines) == 1
     assert lines[0].startswith(last)
 
@@ -89,7 +78,14 @@ def test_a_pickle_names_no_inner_module(name: str, protocol: int) -> None:
 
 def test_pickles_are_read_where_nothing_but_pickle_was_imported() -> None:
     script = "import pickle, sys\nfor thing in pickle.load(sys.stdin.buffer): print(type(thing).__name__, '|', thing)"
-    outcome = fresh(script, pickle.dumps(list(OBJECTS.values())))
+    outcome = subprocess.run(
+        [sys.executable, "-c", script],
+        input=pickle.dumps(list(OBJECTS.values())),
+        capture_output=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
     assert outcome.returncode == 0, outcome.stderr
     shown = outcome.stdout.decode()
     for thing in OBJECTS.values():
@@ -123,5 +119,5 @@ def test_docstrings_of_public_classes_are_run() -> None:
 @pytest.mark.parametrize("room", ["adapters", "diagnostics", "distributed", "networks"])
 def test_a_room_that_messages_name_is_there_without_an_import_of_its_own(room: str) -> None:
     script = f"import sys, losses; assert 'losses.{room}' not in sys.modules; losses.{room}; print('there')"
-    done = fresh(script)
-    assert done.stdout == b"there\n", done.stderr
+    done = forked(script)
+    assert done.stdout == "there\n", done.stderr

@@ -2,10 +2,7 @@
 
 import ast
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +10,8 @@ import pytest
 import torch
 
 from losses.core import torch_private
+from tests.interpreters import ROOT, forked
 
-ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "losses"
 HIDE = {
     "execution": "import torch._dynamo\ndel torch._C._dynamo.eval_frame.set_code_exec_strategy",
@@ -86,10 +83,7 @@ print(json.dumps([[part is not None for part in there], seen]))
 def measured(*hidden: str) -> tuple[list[bool], dict[str, list[float]]]:
     """Return which parts are there in a fresh interpreter without some, and values and gradients of every loss."""
     script = MEASURE.format(hide="\n".join(HIDE[name] for name in hidden))
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    outcome = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=240, env=environment, check=False
-    )
+    outcome = forked(script)
     assert outcome.returncode == 0, outcome.stderr
     there, seen = json.loads(outcome.stdout)
     return there, seen
@@ -124,10 +118,8 @@ print(torch_private.any_autocast(), torch_private.transforms_are_active(), torch
 print(losses.create("mse")(torch.tensor([float("nan")]), torch.zeros(1)).item())
 print(losses.create("mse")(torch.zeros(1, 2), torch.zeros(1, 2), weight=torch.ones(1)).item())
 """
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    outcome = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment, check=True
-    )
+    outcome = forked(script)
+    assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout.split() == ["True", "True", "True", "nan", "0.0"]
 
 
@@ -155,10 +147,7 @@ import losses
 loss = losses.create("huber")
 print(torch.compile(loss, fullgraph=True, backend="eager")(torch.tensor([3.0]), torch.tensor([1.0])).item())
 """
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    outcome = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment, check=True
-    )
+    outcome = forked(script)
     assert (outcome.stdout.strip(), outcome.stderr) == ("1.5", "")
 
 
