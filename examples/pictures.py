@@ -81,14 +81,14 @@ def draw_remedies(courses: Mapping[str, Sequence[Sequence[Point]]], path: Path) 
         for points in seeds:
             steps = [point.step for point in points]
             training, validation = zip(*((point.training, point.validation) for point in points), strict=True)
-            (trained,) = axes.plot(steps, training, color=TRAINED, linewidth=0.8, label="training images")
-            (held_out,) = axes.plot(steps, validation, color=HELD_OUT, linewidth=0.8, label="validation images")
-        axes.set(title=remedy, xlabel="step", ylabel="cross-entropy", ylim=(0, 1))
+            (trained,) = axes.plot(steps, training, color=TRAINED, linewidth=0.8, label="training data")
+            (held_out,) = axes.plot(steps, validation, color=HELD_OUT, linewidth=0.8, label="validation data")
+        axes.set(title=remedy, xlabel="step", ylabel="cross-entropy", ylim=(0, 0.4))
         axes.label_outer()
         unboxed(axes)
     for axes in panels[len(courses) :]:
         axes.set_visible(False)
-    figure.suptitle("Digits learnt from about a hundred images: the gap, and what closes it")
+    figure.suptitle("Malignant or not, learnt from 56 women: the gap, and what closes it")
     figure.legend(handles=[trained, held_out], loc="outside lower center", ncols=2, frameon=False)
     save(figure, path)
 
