@@ -36,7 +36,7 @@ def test_run_leaves_everything_behind(run, tmp_path, capsys):
     metrics = json.loads((folder / "metrics.json").read_text())
     pictures = {"loss.png", plan.task.picture} | ({"readings.png"} if metrics["readings"] else set())
     assert {file.name for file in folder.iterdir()} == {"config.yaml", "metrics.json", "checkpoint.pt"} | pictures
-    assert bool(metrics["readings"]) == (run in OF_EMBEDDINGS)
+    assert bool(metrics["readings"]) == (run in (*OF_EMBEDDINGS, "objective"))
     assert metrics["metrics"].keys() == plan.task.better.keys() == metrics["baselines"]["untrained"].keys()
     assert metrics["steps"] == 4
     assert saved(folder)["run"] == plan.values() == yaml.safe_load((folder / "config.yaml").read_text())
