@@ -157,7 +157,7 @@ def cases_of(
         cls = type(build(loss)) if isinstance(loss, str) else loss
         variants = [cls(**options) for options in options_of(declared_parameters(cls.__init__))]
     for place, variant in enumerate(variants):
-        for kind in variant.spec.inputs if inputs is None else (inputs,):
+        for kind in variant.inputs if inputs is None else (inputs,):
             # objects of torch.distributions are no tensors to cast, permute or compile
             if kind is not DISTRIBUTION_OBJECTS:
                 # an oracle knows no parameters

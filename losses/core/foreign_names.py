@@ -156,7 +156,11 @@ LOSSES: tuple[ForeignLoss, ...] = (
         "on losses.Triplets(anchor, positive, negative); swap is the same; distance is 'euclidean', "
         "'squared_euclidean' or 'cosine', no function",
     ),
-    *absent(TORCH, "'cross_entropy' takes the same scores and labels", "MultiMarginLoss"),
+    *absent(
+        TORCH,
+        "'multiclass_hinge' with form='weston_watkins' is that times the number of classes, and its p is power",
+        "MultiMarginLoss",
+    ),
     *absent(
         TORCH, "'binary_cross_entropy' and 'hinge' take one score and one 0 or 1 per label", "MultiLabelMarginLoss"
     ),
@@ -265,7 +269,6 @@ LOSSES: tuple[ForeignLoss, ...] = (
         "'cross_entropy' has class_weight, 'binary_cross_entropy' positive_weight, for classes that are rare",
         "focal",
     ),
-    *absent("", "'cross_entropy' has label_smoothing, for labels that are wrong", "generalized_cross_entropy", "gce"),
     *absent("", "'wasserstein' compares distributions on a line", "mmd", "sinkhorn", "sliced_wasserstein"),
     *absent("", "'mse', 'mae' and 'huber' compare pixel by pixel", "ssim", "psnr", "lpips", "perceptual"),
     *absent("", "'binary_cross_entropy' tells real from fake by logits", "gan", "adversarial"),
