@@ -260,6 +260,7 @@ def several_blocks() -> Iterator[None]:
     from_the_start = {
         "dense": 0,
         "in_blocks": 0,
+        "in_blocks_long": 0,
         "in_blocks_fused": 0,
         "in_blocks_fused_weighted": 0,
         "exact": 0,

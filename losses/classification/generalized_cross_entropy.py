@@ -1,5 +1,6 @@
 """Generalized cross-entropy: between cross-entropy and one minus the probability, for labels that may be wrong."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,16 +12,20 @@ from losses.extend import (
     Loss,
     Probability,
     Reduction,
+    Total,
     bounded,
     checked,
     register,
 )
+from losses.ops.elementwise.rows import has_fast_rows
+from losses.ops.elementwise.surprise import all_count, total_of_surprises
+from losses.ops.numerics.softmax import log_softmax
 
 
 def generalized_cross_entropy(logits: Tensor, target: Tensor, *, q: float = 0.7, ignore_index: int = -100) -> Tensor:
     """Return the generalized cross-entropy of every position, unreduced, 0 where it is ignored; see
     :class:`GeneralizedCrossEntropyLoss`."""
-    surprise = F.nll_loss(logits.log_softmax(1), target, ignore_index=ignore_index, reduction="none")  # -log p
+    surprise = F.nll_loss(log_softmax(logits, 1), target, ignore_index=ignore_index, reduction="none")  # -log p
     return (surprise * -q).expm1() / -q if q else surprise  # 1 - p^q keeps its digits where p is close to 1
 
 
@@ -39,9 +44,10 @@ class GeneralizedCrossEntropyLoss(Loss):
     .. math::
         \ell(z, t) = \frac{1 - p_t^q}{q}, \qquad p = \operatorname{softmax}(z)
 
-    The gradient is that of cross-entropy times :math:`p_t^q`: a label that is improbable, perhaps because it is wrong,
-    counts for little. With :math:`q \to 0` the loss is cross-entropy, with :math:`q = 1` one minus the probability:
-    half the absolute error between the probabilities and the one-hot target.
+    :math:`z` are the logits and :math:`t` is the class of the target. The gradient is that of cross-entropy times
+    :math:`p_t^q`: a label that is improbable, perhaps because it is wrong, counts for little. With :math:`q \to 0` the
+    loss is cross-entropy, with :math:`q = 1` one minus the probability, half the absolute error between the
+    probabilities and the one-hot target.
 
     Args:
         q: from 0, cross-entropy, to 1, which bears the most noise and learns the slowest.
@@ -76,3 +82,25 @@ class GeneralizedCrossEntropyLoss(Loss):
 
     def denominators(self, items: Tensor, logits: Tensor, target: Tensor) -> Tensor:
         return (target != self.ignore_index).to(logits.dtype)
+
+    def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
+        return self._by_rows(logits, target, weight)
+
+    def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
+        total = self._by_rows(logits, target, None, mean=True)
+        if total is not None:
+            return total.sum
+        return self.items(logits, target).mean() if all_count(target, self.ignore_index) else None
+
+    def _by_rows(self, logits: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False) -> Total | None:
+        if not has_fast_rows(logits, target, weight):
+            return None
+        counted = self.denominators(logits, logits, target)
+        return total_of_surprises(self._of_surprise, self.items, logits, target, weight, counted, mean=mean)
+
+    def _of_surprise(self, surprise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return value and derivative from -log p."""
+        if not self.q:
+            return surprise, torch.ones_like(surprise)
+        lost = (surprise * -self.q).expm1()  # p^q - 1
+        return lost / -self.q, lost + 1

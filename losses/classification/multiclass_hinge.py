@@ -44,8 +44,10 @@ class MulticlassHingeLoss(Loss):
     (Crammer-Singer), or before each of them, added up (Weston-Watkins).
 
     .. math::
-        \ell_{CS}(s, t) = \max\Big(0,\ m - s_t + \max_{c \ne t} s_c\Big)^p, \qquad
-        \ell_{WW}(s, t) = \sum_{c \ne t} \max(0,\ m - s_t + s_c)^p
+        \ell(s, t) = \begin{cases}
+            \max(0,\ m - s_t + \max_{c \ne t} s_c)^p     & \text{Crammer-Singer} \\
+            \sum_{c \ne t} \max(0,\ m - s_t + s_c)^p     & \text{Weston-Watkins}
+        \end{cases}
 
     :math:`s_c` is the score of class :math:`c`, :math:`t` the class of the target. ``torch.nn.MultiMarginLoss`` is
     Weston-Watkins divided by the number of classes; scikit-learn's ``hinge_loss`` is Crammer-Singer.

@@ -264,10 +264,11 @@ LOSSES: tuple[ForeignLoss, ...] = (
     *absent("", "'huber' is its like, quadratic near 0 and linear far away", "log_cosh"),
     *absent("", "'mae' predicts the median; there are no other quantiles", "quantile", "pinball"),
     *absent("", _OVERLAP, "dice", "tversky", "focal_tversky", "iou", "jaccard", "lovasz"),
-    *absent(
+    ForeignLoss(
         "",
-        "'cross_entropy' has class_weight, 'binary_cross_entropy' positive_weight, for classes that are rare",
-        "focal",
+        "sigmoid_focal_loss",
+        {"name": "focal", "gamma": 2, "alpha": 0.25, "reduction": "none"},
+        "on logits; an alpha below 0 there is none here",
     ),
     *absent("", "'wasserstein' compares distributions on a line", "mmd", "sinkhorn", "sliced_wasserstein"),
     *absent("", "'mse', 'mae' and 'huber' compare pixel by pixel", "ssim", "psnr", "lpips", "perceptual"),

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import losses
+from losses.ops.tiles.sizes import block_sizes
 from tests.gradients import backward
 from tests.refusals import refused
 
@@ -94,3 +97,28 @@ def test_weight_zero_hides_nan_and_classes_that_do_not_exist(reduction: str) -> 
 def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(logits: Any, target: Any, words: list[str]) -> None:
     with refused(words):
         losses.create("gce")(logits, target)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    size=st.integers(1, 12),
+    classes=st.sampled_from([1, 2, 5, 20]),
+    q=st.sampled_from([0.0, 1e-3, 0.7, 1.0]),
+    seed=st.integers(0, 1000),
+    spread=st.sampled_from([0.1, 1.0, 30.0, 1000.0]),
+    weighted=st.booleans(),
+)
+def test_blocks_of_rows_are_the_definition(
+    size: int, classes: int, q: float, seed: int, spread: float, weighted: bool
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = spread * torch.randn(size, classes, generator=generator, dtype=torch.float64)
+    target = torch.randint(classes, (size,), generator=generator)
+    target[1:] = target[1:].where(torch.rand(size - 1, generator=generator) > 0.3, -100)
+    options = {"weight": torch.arange(size) % 3 + 0.5} if weighted else {}
+    loss = losses.create("gce", q=q)
+    expected, slope = backward(loss, logits, target, **options)
+    with block_sizes(rows_in_blocks=0, row_elements=4):
+        value, gradient = backward(loss, logits, target, **options)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradient, slope, rtol=1e-12, atol=1e-12)
