@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args, get_origin
@@ -229,6 +230,22 @@ def leaves_of(output: Any) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], A
         return map_tensors(output, lambda _: next(remaining))
 
     return leaves, rebuild
+
+
+def without_item(batch: Batch, items: Tensor, number: int, leaves: Sequence[Tensor]) -> Batch:
+    """Return a batch with NaN wherever one item alone depends on its output, and in a target of the same shape."""
+    rest = torch.linspace(1, 2, items.numel(), dtype=items.dtype)  # factors of which no slopes cancel
+    shares = (torch.eye(items.numel(), dtype=items.dtype)[number], rest.index_fill(0, torch.tensor(number), 0))
+    totals = [(items.flatten() * share).sum() for share in shares]
+    slopes = [torch.autograd.grad(total, leaves, retain_graph=True, materialize_grads=True) for total in totals]
+    needed = [(of_it != 0) & (of_rest == 0) for of_it, of_rest in zip(*slopes, strict=True)]
+    places = iter(needed)
+    output = map_samples(batch.output, lambda tensor: tensor.detach().masked_fill(next(places), math.nan))
+    target = map_floating(
+        batch.target,
+        lambda tensor: tensor.masked_fill(needed[0], math.nan) if tensor.shape == needed[0].shape else tensor,
+    )
+    return Batch(output, target)
 
 
 def gradients_of(value: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:

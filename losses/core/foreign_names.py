@@ -61,11 +61,6 @@ def absent(library: str, note: str, *names: str) -> list[ForeignLoss]:
 
 _ON_PAIRS = "on losses.Pairs(first, second) with its target"
 _NORMALISED = "its default distance normalises, so pass torch.nn.functional.normalize(embeddings)"
-_OVERLAP = (
-    "for masks there is 'binary_cross_entropy' per pixel, whose positive_weight is for rare foregrounds, and "
-    "'cross_entropy' for several classes"
-)
-
 LOSSES: tuple[ForeignLoss, ...] = (
     ForeignLoss(TORCH, "L1Loss()", {"name": "mae"}),
     ForeignLoss(TORCH, "MSELoss()", {"name": "mse"}),
@@ -263,7 +258,10 @@ LOSSES: tuple[ForeignLoss, ...] = (
     *absent("", "'mae' and 'huber' are in the unit of the target", "mape", "smape"),
     *absent("", "'huber' is its like, quadratic near 0 and linear far away", "log_cosh"),
     *absent("", "'mae' predicts the median; there are no other quantiles", "quantile", "pinball"),
-    *absent("", _OVERLAP, "dice", "tversky", "focal_tversky", "iou", "jaccard", "lovasz"),
+    ForeignLoss(
+        "", "jaccard", {"name": "tversky", "alpha": 1, "beta": 1}, "on logits and masks", also=("iou", "soft_iou")
+    ),
+    *absent("", "'dice' and 'tversky' compare masks by their overlap", "focal_tversky", "lovasz", "generalized_dice"),
     ForeignLoss(
         "",
         "sigmoid_focal_loss",

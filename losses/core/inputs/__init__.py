@@ -9,6 +9,7 @@ from losses.core.inputs.embeddings import Embeddings, MatchInput, PairInput, Tri
 from losses.core.inputs.generative import VAE
 from losses.core.inputs.kind import Asked, Batch, Form, Kind
 from losses.core.inputs.linear import LinearInput
+from losses.core.inputs.masks import ClassMasks, Masks
 from losses.core.inputs.predictions import Binary, ClassIndices, Logits, Pointwise, Scores
 
 POINTWISE = Pointwise()
@@ -17,6 +18,8 @@ SCORES = Scores()
 LOGITS = Logits()
 LINEAR_LOGITS = LinearInput()
 CLASS_INDICES = ClassIndices()
+MASKS = Masks()
+CLASS_MASKS = ClassMasks()
 EMBEDDINGS = Embeddings()
 PAIRS = PairInput()
 MATCHES = MatchInput()
@@ -29,11 +32,13 @@ VAE_OUTPUT = VAE()
 __all__ = [
     "BINARY",
     "CLASS_INDICES",
+    "CLASS_MASKS",
     "DISTRIBUTIONS",
     "DISTRIBUTION_OBJECTS",
     "EMBEDDINGS",
     "LINEAR_LOGITS",
     "LOGITS",
+    "MASKS",
     "MATCHES",
     "PAIRS",
     "POINTWISE",
