@@ -12,12 +12,14 @@ from losses.extend import (
     Loss,
     NonNegative,
     Reduction,
+    Total,
     bounded,
     checked,
     register,
     require_same_shape,
 )
-from losses.ops.overlap import overlap, overlap_of_classes
+from losses.ops.overlap.definitions import Errors, overlap, overlap_of_classes
+from losses.ops.overlap.sums import mean_of_overlaps, total_of_overlaps
 
 Form = Literal["binary", "multiclass"]
 
@@ -25,9 +27,9 @@ Form = Literal["binary", "multiclass"]
 def dice(logits: Tensor, target: Tensor, *, smooth: float = 0.0, form: Form = "binary") -> Tensor:
     """Return the Dice loss of every sample, or sample and class, unreduced; see :class:`DiceLoss`."""
     if form == "multiclass":
-        return overlap_of_classes(logits, target).loss(0.5, 0.5, smooth / 2)
+        return overlap_of_classes(logits, target).loss(Errors(0.5, 0.5, smooth / 2))
     require_same_shape(logits=logits, target=target)
-    return overlap(logits, target).loss(0.5, 0.5, smooth / 2)
+    return overlap(logits, target).loss(Errors(0.5, 0.5, smooth / 2))
 
 
 @register(
@@ -91,3 +93,14 @@ class DiceLoss(Loss):
 
     def items(self, logits: Tensor, target: Tensor) -> Tensor:
         return dice(logits, target, smooth=self.smooth, form=self.form)
+
+    def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
+        if self.form == "multiclass":
+            return None
+        return total_of_overlaps(self._errors(), self.items, logits, target, weight)
+
+    def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
+        return None if self.form == "multiclass" else mean_of_overlaps(self._errors(), self.items, logits, target)
+
+    def _errors(self) -> Errors:
+        return Errors(0.5, 0.5, self.smooth / 2)

@@ -14,12 +14,14 @@ from losses.extend import (
     NonNegative,
     Problem,
     Reduction,
+    Total,
     bounded,
     checked,
     register,
     require_same_shape,
 )
-from losses.ops.overlap import overlap, overlap_of_classes
+from losses.ops.overlap.definitions import Errors, overlap, overlap_of_classes
+from losses.ops.overlap.sums import mean_of_overlaps, total_of_overlaps
 
 Form = Literal["binary", "multiclass"]
 
@@ -27,9 +29,9 @@ Form = Literal["binary", "multiclass"]
 def tversky(logits: Tensor, target: Tensor, *, alpha: float = 0.5, beta: float = 0.5, form: Form = "binary") -> Tensor:
     """Return the Tversky loss of every sample, or sample and class, unreduced; see :class:`TverskyLoss`."""
     if form == "multiclass":
-        return overlap_of_classes(logits, target).loss(alpha, beta)
+        return overlap_of_classes(logits, target).loss(Errors(alpha, beta))
     require_same_shape(logits=logits, target=target)
-    return overlap(logits, target).loss(alpha, beta)
+    return overlap(logits, target).loss(Errors(alpha, beta))
 
 
 @register(
@@ -103,3 +105,14 @@ class TverskyLoss(Loss):
 
     def items(self, logits: Tensor, target: Tensor) -> Tensor:
         return tversky(logits, target, alpha=self.alpha, beta=self.beta, form=self.form)
+
+    def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
+        if self.form == "multiclass":
+            return None
+        return total_of_overlaps(self._errors(), self.items, logits, target, weight)
+
+    def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
+        return None if self.form == "multiclass" else mean_of_overlaps(self._errors(), self.items, logits, target)
+
+    def _errors(self) -> Errors:
+        return Errors(self.alpha, self.beta)

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import losses
 from losses import ConfigError
+from losses.ops.tiles.sizes import block_sizes
 from tests.gradients import backward
 from tests.refusals import refused
 
@@ -171,3 +174,44 @@ def test_logits_that_went_through_a_sigmoid_raise_a_warning() -> None:
 def test_tversky_without_any_weight_is_refused() -> None:
     with refused(["alpha: got 0 beside beta=0"], ConfigError):
         losses.create("tversky", alpha=0, beta=0)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    size=st.integers(1, 6),
+    places=st.integers(1, 9),
+    errors=st.sampled_from([(0.5, 0.5), (0.3, 0.7), (0.9, 0.1), (0.0, 1.0), (3.0, 1.0), (1.0, 0.0), (2.0, 0.01)]),
+    spread=st.sampled_from([0.1, 1.0, 10.0, 300.0]),
+    seed=st.integers(0, 1000),
+    weighted=st.booleans(),
+    fewest=st.sampled_from([0, 1 << 17]),
+)
+def test_every_way_to_a_mean_is_the_definition(
+    size: int, places: int, errors: tuple[float, float], spread: float, seed: int, weighted: bool, fewest: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = spread * torch.randn(size, places, generator=generator, dtype=torch.float64)
+    target = torch.rand(size, places, generator=generator) > 0.6
+    alpha, beta = errors
+    loss = losses.create("tversky", alpha=alpha, beta=beta)
+    weight = torch.arange(size) % 3 + 0.5
+    items, gradients = backward(losses.create("tversky", alpha=alpha, beta=beta, reduction="none"), logits, target)
+    options = {"weight": weight} if weighted else {}
+    factors = (weight if weighted else torch.ones(size)).double()
+    factors /= factors.sum()
+    with block_sizes(in_blocks=fewest, strip=8):
+        value, gradient = backward(loss, logits, target, **options)
+    torch.testing.assert_close(value, (factors * items).sum(), rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(gradient, factors.unsqueeze(1) * gradients, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("options", [{}, {"weight": torch.tensor([1.0, 0.0, 2.0])}], ids=["plain", "weighted"])
+def test_a_gradient_of_many_places_can_be_had_again_and_differentiated(options: dict[str, Any]) -> None:
+    logits, target = torch.randn(3, 7, dtype=torch.float64, requires_grad=True), torch.rand(3, 7) > 0.5
+    loss = losses.create("dice", smooth=0.5)
+    with block_sizes(in_blocks=0, strip=8):
+        assert torch.autograd.gradcheck(lambda z: loss(z, target, **options), logits)
+        assert torch.autograd.gradgradcheck(lambda z: loss(z, target, **options), logits)
+        value = loss(logits, target, **options)
+        first = torch.autograd.grad(value, logits, retain_graph=True)[0].clone()
+        torch.testing.assert_close(torch.autograd.grad(3 * value, logits)[0], 3 * first)
