@@ -234,9 +234,9 @@ def leaves_of(output: Any) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], A
 
 def without_item(batch: Batch, items: Tensor, number: int, leaves: Sequence[Tensor]) -> Batch:
     """Return a batch with NaN wherever one item alone depends on its output, and in a target of the same shape."""
-    rest = torch.linspace(1, 2, items.numel(), dtype=items.dtype)  # factors of which no slopes cancel
-    shares = (torch.eye(items.numel(), dtype=items.dtype)[number], rest.index_fill(0, torch.tensor(number), 0))
-    totals = [(items.flatten() * share).sum() for share in shares]
+    rest = torch.linspace(1, 2, items.numel(), dtype=items.dtype)  # so that no slopes cancel
+    both = (torch.eye(items.numel(), dtype=items.dtype)[number], rest.index_fill(0, torch.tensor(number), 0))
+    totals = [(items.flatten() * factors).sum() for factors in both]
     slopes = [torch.autograd.grad(total, leaves, retain_graph=True, materialize_grads=True) for total in totals]
     needed = [(of_it != 0) & (of_rest == 0) for of_it, of_rest in zip(*slopes, strict=True)]
     places = iter(needed)

@@ -139,9 +139,9 @@ def written(errors: Errors, logits: Tensor, mask: Tensor, factor: Tensor | float
         whole = (hits + rest).clamp_(min=torch.finfo(hits.dtype).tiny)
         losses = rest / whole
         if gradient is not None:
-            share = hits.div_(whole).mul_(factor / whole)
-            other = (share * (alpha + beta)).addcmul_(losses, factor / whole)
-            slopes = torch.mul(mask, other.neg_().unsqueeze(1), out=spare).add_(share.mul_(alpha).unsqueeze(1))
+            coefficient = hits.div_(whole).mul_(factor / whole)
+            other = (coefficient * (alpha + beta)).addcmul_(losses, factor / whole)
+            slopes = torch.mul(mask, other.neg_().unsqueeze(1), out=spare).add_(coefficient.mul_(alpha).unsqueeze(1))
             torch.addcmul(wrong, wrong, wrong, value=-1, out=gradient).mul_(slopes)
         return float((losses * factor).sum())
 
