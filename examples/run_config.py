@@ -59,12 +59,7 @@ class Run(Settings):
     @property
     def kind(self) -> Kind:
         """The kind of input that the loss is fed: it decides what the network returns and what a batch holds."""
-        return next(kind for kind in self.kinds if kind in self.taken)
-
-    @property
-    def taken(self) -> Sequence[Kind]:
-        """The kinds of input that the loss takes."""
-        return create(self.loss).spec.inputs
+        return next(kind for kind in self.kinds if kind in create(self.loss).inputs)
 
     def values(self) -> dict[str, Any]:
         """Return the run as plain data, with every default filled in: :func:`read` makes the same run of it."""
@@ -88,7 +83,7 @@ class Run(Settings):
             yield Problem(
                 ("loss", "reduction"), "got 'none', expected 'mean' or 'sum': a training step needs one number"
             )
-        loss = create(self.loss).spec
+        loss = create(self.loss)
         if not self.kinds:
             hint = suggestion(self.input, map(word, self.task.feeds))
             yield Problem(
@@ -99,7 +94,7 @@ class Run(Settings):
             fitting = sorted(spec.name for spec in SPECS.values() if set(spec.inputs) & set(self.kinds))
             yield Problem(
                 ("loss",),
-                f"{loss.name!r} takes {words(loss.inputs)}, this run of the task {self.task.name!r} feeds "
+                f"{loss.spec.name!r} takes {words(loss.inputs)}, this run of the task {self.task.name!r} feeds "
                 f"{words(self.kinds)}; "
                 f"losses that fit are {', '.join(fitting)}",
             )
@@ -107,8 +102,8 @@ class Run(Settings):
             fitting = [name for name, network in NETWORKS.items() if self.kind.returns in network.returns]
             yield Problem(
                 ("network",),
-                f"{self.network.name!r} cannot return {self.kind.output_text}, which the loss {loss.name!r} takes; "
-                f"networks that can are {', '.join(fitting)}",
+                f"{self.network.name!r} cannot return {self.kind.output_text}, which the loss {loss.spec.name!r} "
+                f"takes; networks that can are {', '.join(fitting)}",
             )
 
 

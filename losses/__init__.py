@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     # begin exports
     from losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss as BinaryCrossEntropyLoss
     from losses.classification.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
+    from losses.classification.dice import DiceLoss as DiceLoss
+    from losses.classification.focal import FocalLoss as FocalLoss
+    from losses.classification.generalized_cross_entropy import (
+        GeneralizedCrossEntropyLoss as GeneralizedCrossEntropyLoss,
+    )
     from losses.classification.hinge import HingeLoss as HingeLoss
+    from losses.classification.multiclass_hinge import MulticlassHingeLoss as MulticlassHingeLoss
+    from losses.classification.tversky import TverskyLoss as TverskyLoss
     from losses.divergence.js_divergence import JSDivergenceLoss as JSDivergenceLoss
     from losses.divergence.kl_divergence import KLDivergenceLoss as KLDivergenceLoss
     from losses.divergence.wasserstein import WassersteinLoss as WassersteinLoss

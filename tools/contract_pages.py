@@ -177,7 +177,7 @@ def oracles_of(name: str) -> Iterable[tuple[losses.Loss, Kind, Callable[[Any, An
     tests, seen = oracles(), set()
     for case in sorted(tests.ORACLES[name], key=lambda case: len(case.parameters)):
         loss, drawn = find(name).instance(**case.parameters), case.draw(torch.Generator().manual_seed(0))
-        kind = next((kind for kind in loss.spec.inputs if kind.claims(drawn.output)), None)
+        kind = next((kind for kind in loss.inputs if kind.claims(drawn.output)), None)
         if (
             kind is not None
             and kind not in seen

@@ -35,6 +35,23 @@ def sides(size: int, device: str = "cpu") -> Batch:
     return Batch((leaf(scores, device),), (target.sign().to(device),))
 
 
+def decisions(size: int, device: str = "cpu") -> Batch:
+    """Return logits and whether the answer is yes, as one in three is."""
+    logits, target = torch.randn(2, size, generator=seeded())
+    return Batch((leaf(logits, device),), ((target > 0.43).float().to(device),))
+
+
+def masks(size: int, side: int, device: str = "cpu") -> Batch:
+    """Return logits ``(N, S, S)`` and masks of 0 and 1."""
+    logits, target = torch.randn(2, size, side, side, generator=seeded())
+    return Batch((leaf(logits, device),), ((target > 0.43).float().to(device),))
+
+
+def class_masks(size: int, count: int, side: int, device: str = "cpu") -> Batch:
+    """Return logits ``(N, C, S, S)`` and class indices ``(N, S, S)``."""
+    return classes(size, count, side, side, device)
+
+
 def classes(size: int, count: int, *rest: int | str) -> Batch:
     """Return logits ``(N, C, ...)`` and class indices ``(N, ...)``."""
     *places, device = rest or ("cpu",)
@@ -141,6 +158,21 @@ def at_three_sizes(form: str, middle: float | None) -> Iterator[Case]:
         yield cross_entropy(form, shape, middle if shape == MIDDLE else None)
 
 
+def beside_lines(
+    name: str,
+    loss: str,
+    batch: Callable[..., Batch],
+    function: Callable[..., Tensor],
+    *shapes: tuple[int, ...],
+    **parameters: Any,
+) -> Iterator[Case]:
+    """Yield the cases of a loss beside the lines one writes for it, at some shapes."""
+    for shape in shapes:
+        peer = of_lines(function, 48)
+        yield Case(f"{name}-{'x'.join(map(str, shape))}", shape, loss, batch, parameters=parameters, peer=peer)
+
+
+MULTICLASS = {"form": "multiclass"}
 BINARY = (of_torch(nn.BCEWithLogitsLoss), of_lines(lines.weighted_binary_cross_entropy))
 HINGE = (of_lines(lines.hinge), of_lines(lines.weighted_hinge))
 
@@ -163,4 +195,25 @@ CASES = (
     of_layer("ce-linear", layers, 512, 128, 4096),
     of_layer("ce-linear", layers, 1024, 256, 32768, faster=1.0, lighter=1 / 6),
     of_layer("ce-linear-ignored", with_ignored_half, 1024, 256, 32768),
+    *beside_lines(
+        "focal", "focal", decisions, lines.binary_focal, (1000,), (100_000,), (1_000_000,), gamma=2, alpha=0.25
+    ),
+    *beside_lines("focal-classes", "focal", classes, lines.focal, SMALL, (65536, 10), MIDDLE, **MULTICLASS),
+    *beside_lines(
+        "gce", "generalized_cross_entropy", classes, lines.generalized_cross_entropy, SMALL, (65536, 10), MIDDLE
+    ),
+    *beside_lines("crammer_singer", "multiclass_hinge", classes, lines.crammer_singer, SMALL, (65536, 10), MIDDLE),
+    *beside_lines(
+        "weston_watkins",
+        "multiclass_hinge",
+        classes,
+        lines.weston_watkins,
+        SMALL,
+        (65536, 10),
+        MIDDLE,
+        form="weston_watkins",
+    ),
+    *beside_lines("dice", "dice", masks, lines.dice, (8, 10), (8, 128), (8, 512)),
+    *beside_lines("dice-classes", "dice", class_masks, lines.dice_of_classes, (2, 4, 8), (8, 21, 128), **MULTICLASS),
+    *beside_lines("tversky", "tversky", masks, lines.tversky, (8, 10), (8, 128), (8, 512), alpha=0.3, beta=0.7),
 )

@@ -5,6 +5,8 @@ Each function is a value to differentiate. The last tensor is the weights, in th
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -51,6 +53,54 @@ def cross_entropy_with_z_loss(logits: Tensor, target: Tensor, z_loss: float = 1e
 
 def linear_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(F.linear(features, weight, bias), target)
+
+
+def binary_focal(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
+    probs = logits.sigmoid()
+    surprise = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    right = probs * target + (1 - probs) * (1 - target)
+    side = alpha * target + (1 - alpha) * (1 - target)
+    return (side * (1 - right) ** gamma * surprise).mean()
+
+
+def focal(logits: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
+    surprise = F.cross_entropy(logits, target, reduction="none")
+    return ((1 - (-surprise).exp()) ** gamma * surprise).mean()
+
+
+def generalized_cross_entropy(logits: Tensor, target: Tensor, q: float = 0.7) -> Tensor:
+    right = logits.softmax(1).gather(1, target.unsqueeze(1))
+    return ((1 - right**q) / q).mean()
+
+
+def crammer_singer(scores: Tensor, target: Tensor) -> Tensor:
+    index = target.unsqueeze(1)
+    best = scores.scatter(1, index, -math.inf).amax(1, keepdim=True)
+    return (1 - scores.gather(1, index) + best).clamp(min=0).mean()
+
+
+def weston_watkins(scores: Tensor, target: Tensor) -> Tensor:
+    return F.multi_margin_loss(scores, target) * scores.shape[1]
+
+
+def dice(logits: Tensor, target: Tensor) -> Tensor:
+    probs, target = logits.sigmoid().flatten(1), target.flatten(1)
+    both = (probs * target).sum(1)
+    return (1 - 2 * both / (probs.sum(1) + target.sum(1))).mean()
+
+
+def dice_of_classes(logits: Tensor, target: Tensor) -> Tensor:
+    probs = logits.softmax(1).flatten(2)
+    there = F.one_hot(target, logits.shape[1]).movedim(-1, 1).flatten(2)
+    both = (probs * there).sum(2)
+    return (1 - 2 * both / (probs.sum(2) + there.sum(2))).mean()
+
+
+def tversky(logits: Tensor, target: Tensor, alpha: float = 0.3, beta: float = 0.7) -> Tensor:
+    probs, target = logits.sigmoid().flatten(1), target.flatten(1)
+    both = (probs * target).sum(1)
+    added, missed = (probs * (1 - target)).sum(1), ((1 - probs) * target).sum(1)
+    return (1 - both / (both + alpha * added + beta * missed)).mean()
 
 
 def kl_divergence(logits: Tensor, probs: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args, get_origin
@@ -157,7 +158,7 @@ def cases_of(
         cls = find(loss).cls if isinstance(loss, str) else loss
         variants = [cls(**cls.spec.example, **options) for options in options_of(declared_parameters(cls.__init__))]
     for place, variant in enumerate(variants):
-        for kind in variant.spec.inputs if inputs is None else (inputs,):
+        for kind in variant.inputs if inputs is None else (inputs,):
             # objects of torch.distributions are no tensors to cast, permute or compile
             if kind is not DISTRIBUTION_OBJECTS:
                 # an oracle knows no parameters
@@ -231,6 +232,22 @@ def leaves_of(output: Any) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], A
     return leaves, rebuild
 
 
+def without_item(batch: Batch, items: Tensor, number: int, leaves: Sequence[Tensor]) -> Batch:
+    """Return a batch with NaN wherever one item alone depends on its output, and in a target of the same shape."""
+    rest = torch.linspace(1, 2, items.numel(), dtype=items.dtype)  # so that no slopes cancel
+    both = (torch.eye(items.numel(), dtype=items.dtype)[number], rest.index_fill(0, torch.tensor(number), 0))
+    totals = [(items.flatten() * factors).sum() for factors in both]
+    slopes = [torch.autograd.grad(total, leaves, retain_graph=True, materialize_grads=True) for total in totals]
+    needed = [(of_it != 0) & (of_rest == 0) for of_it, of_rest in zip(*slopes, strict=True)]
+    places = iter(needed)
+    output = map_samples(batch.output, lambda tensor: tensor.detach().masked_fill(next(places), math.nan))
+    target = map_floating(
+        batch.target,
+        lambda tensor: tensor.masked_fill(needed[0], math.nan) if tensor.shape == needed[0].shape else tensor,
+    )
+    return Batch(output, target)
+
+
 def gradients_of(value: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
     """Return the gradients of a value's sum."""
     if not value.requires_grad:
@@ -260,6 +277,7 @@ def several_blocks() -> Iterator[None]:
     from_the_start = {
         "dense": 0,
         "in_blocks": 0,
+        "in_blocks_long": 0,
         "in_blocks_fused": 0,
         "in_blocks_fused_weighted": 0,
         "exact": 0,

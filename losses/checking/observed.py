@@ -109,7 +109,7 @@ def apart(mine: Tensor, yours: Tensor, tolerance: float) -> bool:
 def batches_for(case: Case) -> Batches:
     """Return batches that show the parameters of a loss: ordinary, far out, close in, at both ends of every bounded
     distance, at integers, and many; then the same of the other kinds of input that the loss takes."""
-    kinds = [kind for kind in case.loss.spec.inputs if kind not in (case.kind, DISTRIBUTION_OBJECTS)]
+    kinds = [kind for kind in case.loss.inputs if kind not in (case.kind, DISTRIBUTION_OBJECTS)]
     cases = [case, *(Case(case.loss, kind) for kind in kinds)]
     return Batches(batch for each in cases for batch in regimes(each))
 

@@ -46,7 +46,8 @@ def require_between_slopes(
         if jumps and float(slopes.abs().amax()) > STEP**-0.5 * max(1.0, abs(value.item())):
             continue
         along = torch.stack([(part * way).sum() for part, way in zip(gradients, ways, strict=True)]).sum()
-        rounding = 64 * torch.finfo(torch.float64).eps * abs(value.item()) / STEP
+        # of the values, and of numbers about 1 that a gradient of nearly nothing is the difference of
+        rounding = torch.finfo(torch.float64).eps * (64 * abs(value.item()) / STEP + 1)
         allowed = 1e-4 * float(slopes.abs().amax()) + rounding
         if not slopes.amin() - allowed <= along <= slopes.amax() + allowed:
             failures.append(f"with {name}: the gradient gives {along.item():.6g}, slopes are {shortened(slopes)}")

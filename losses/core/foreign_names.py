@@ -61,11 +61,6 @@ def absent(library: str, note: str, *names: str) -> list[ForeignLoss]:
 
 _ON_PAIRS = "on losses.Pairs(first, second) with its target"
 _NORMALISED = "its default distance normalises, so pass torch.nn.functional.normalize(embeddings)"
-_OVERLAP = (
-    "for masks there is 'binary_cross_entropy' per pixel, whose positive_weight is for rare foregrounds, and "
-    "'cross_entropy' for several classes"
-)
-
 LOSSES: tuple[ForeignLoss, ...] = (
     ForeignLoss(TORCH, "L1Loss()", {"name": "mae"}),
     ForeignLoss(TORCH, "MSELoss()", {"name": "mse"}),
@@ -156,7 +151,11 @@ LOSSES: tuple[ForeignLoss, ...] = (
         "on losses.Triplets(anchor, positive, negative); swap is the same; distance is 'euclidean', "
         "'squared_euclidean' or 'cosine', no function",
     ),
-    *absent(TORCH, "'cross_entropy' takes the same scores and labels", "MultiMarginLoss"),
+    *absent(
+        TORCH,
+        "'multiclass_hinge' with form='weston_watkins' is that times the number of classes, and its p is power",
+        "MultiMarginLoss",
+    ),
     *absent(
         TORCH, "'binary_cross_entropy' and 'hinge' take one score and one 0 or 1 per label", "MultiLabelMarginLoss"
     ),
@@ -259,13 +258,16 @@ LOSSES: tuple[ForeignLoss, ...] = (
     *absent("", "'mae' and 'huber' are in the unit of the target", "mape", "smape"),
     *absent("", "'huber' is its like, quadratic near 0 and linear far away", "log_cosh"),
     *absent("", "'mae' predicts the median; there are no other quantiles", "quantile", "pinball"),
-    *absent("", _OVERLAP, "dice", "tversky", "focal_tversky", "iou", "jaccard", "lovasz"),
-    *absent(
-        "",
-        "'cross_entropy' has class_weight, 'binary_cross_entropy' positive_weight, for classes that are rare",
-        "focal",
+    ForeignLoss(
+        "", "jaccard", {"name": "tversky", "alpha": 1, "beta": 1}, "on logits and masks", also=("iou", "soft_iou")
     ),
-    *absent("", "'cross_entropy' has label_smoothing, for labels that are wrong", "generalized_cross_entropy", "gce"),
+    *absent("", "'dice' and 'tversky' compare masks by their overlap", "focal_tversky", "lovasz", "generalized_dice"),
+    ForeignLoss(
+        "",
+        "sigmoid_focal_loss",
+        {"name": "focal", "gamma": 2, "alpha": 0.25, "reduction": "none"},
+        "on logits; an alpha below 0 there is none here",
+    ),
     *absent("", "'wasserstein' compares distributions on a line", "mmd", "sinkhorn", "sliced_wasserstein"),
     *absent("", "'mse', 'mae' and 'huber' compare pixel by pixel", "ssim", "psnr", "lpips", "perceptual"),
     *absent("", "'binary_cross_entropy' tells real from fake by logits", "gan", "adversarial"),

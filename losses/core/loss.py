@@ -54,6 +54,7 @@ class Loss(nn.Module, ABC):
     likewise to a mean with weights                       :meth:`fast_weighted_mean`
     a total that hides what has weight 0 without a copy   :meth:`hides_by_itself`
     something that a batch tells beside its loss          :meth:`batch_readings`
+    a parameter that decides which kind of input it is    :attr:`inputs`
     a clause of the contract that cannot be kept          :attr:`exemptions`, with the reason
     calls in training mode that change later ones         :attr:`remembers`
     one item per element, a fused function of torch       a subclass of :class:`losses.extend.ElementwiseLoss`
@@ -85,6 +86,11 @@ class Loss(nn.Module, ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._own_code = OwnCode(type(self)._reduced)
+
+    @property
+    def inputs(self) -> tuple[Kind, ...]:
+        """The kinds of input that the loss takes: those it is registered with, or which of them a parameter chooses."""
+        return self.spec.inputs
 
     @abstractmethod
     def items(self, output: Any, target: Any) -> Tensor:
@@ -335,10 +341,10 @@ def beside_items(weight: Tensor, output: Any) -> Tensor:
 
 def kind_of(loss: Loss, output: object) -> Kind:
     """Return the kind of input, among those the loss takes, that ``output`` is meant for."""
-    for kind in loss.spec.inputs:
+    for kind in loss.inputs:
         if kind.claims(output):
             return kind
-    wanted = " or ".join(f"{kind.output_text} with target {kind.target_text}" for kind in loss.spec.inputs)
+    wanted = " or ".join(f"{kind.output_text} with target {kind.target_text}" for kind in loss.inputs)
     named = isinstance(output, tuple)
     fix = f"choose a loss that takes {type(output).__name__}, or pass one of its tensors" if named else "pass a tensor"
     raise InputError(f"{loss.spec.name} takes {wanted}; got {shown(output)}; {fix}")

@@ -49,7 +49,7 @@ def way_of(loss: nn.Module, output: Any) -> Way:
     compared with one another every rank takes its own anchors, if the loss can, or else all of them."""
     if not isinstance(loss, Loss):
         return "repeated"
-    kind = next((kind for kind in loss.spec.inputs if kind.claims(output)), None)
+    kind = next((kind for kind in loss.inputs if kind.claims(output)), None)
     if kind is None:
         return "items"  # and the loss will say what it takes
     whole = kind in (EMBEDDINGS, MATCHES)

@@ -113,7 +113,7 @@ class ELBOLoss(Loss):
     ) -> None:
         super().__init__()
         assert isinstance(reconstruction, Loss)  # built from its configuration by @checked
-        if not set(reconstruction.spec.inputs) & {POINTWISE, BINARY}:
+        if not set(reconstruction.inputs) & {POINTWISE, BINARY}:
             name = reconstruction.spec.name
             raise ConfigError(
                 Problem(

@@ -339,7 +339,7 @@ def accepted_loss(loss: Any) -> EmbeddingLoss:
         ConfigError: it is not of labelled embeddings, is a memory bank itself, or does not leave the reduction to it.
     """
     name = loss.spec.name
-    if not isinstance(loss, EmbeddingLoss) or EMBEDDINGS not in loss.spec.inputs or isinstance(loss, MemoryBankLoss):
+    if not isinstance(loss, EmbeddingLoss) or EMBEDDINGS not in loss.inputs or isinstance(loss, MemoryBankLoss):
         message = f"got {name!r}, expected a loss of labelled embeddings such as 'contrastive' or 'triplet'"
         raise ConfigError(Problem(("loss",), message))
     if loss.reduction != "mean":

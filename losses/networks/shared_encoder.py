@@ -37,7 +37,7 @@ class SharedEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.loss = build(loss)
-        if self.kind not in self.loss.spec.inputs:
+        if self.kind not in self.loss.inputs:
             fitting = sorted(spec.name for spec in SPECS.values() if self.kind in spec.inputs)
             raise ConfigError(
                 Problem(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Never
 
 import torch
@@ -13,7 +12,7 @@ from torch.compiler import is_compiling
 from losses.core.building import ANY_LOSS
 from losses.core.checks import require_nothing_more
 from losses.core.errors import ConfigError, InputError, Problem, quoted
-from losses.core.inputs import PARTS
+from losses.core.inputs import PARTS, Kind
 from losses.core.loss import Loss
 from losses.core.outputs import map_floating
 from losses.core.parameters import Reduction, Wording, checked, model_of
@@ -106,23 +105,19 @@ class WeightedSumLoss(Loss):
         self.log_variances = nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in learned})
         self.register_buffer("progress", torch.zeros((), dtype=torch.long))
         self.reduction = reduction
-        self._say_what_it_takes()
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in super().__getstate__().items() if name != "spec"}
-        return state | {"_terms": [term.beside_its_loss() for term in self._terms]}
+        return super().__getstate__() | {"_terms": [term.beside_its_loss() for term in self._terms]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         beside = zip(self.losses.values(), state["_terms"], strict=True)
         self._terms = tuple(term_of({"loss": loss, **settings}) for loss, settings in beside)
-        self._say_what_it_takes()
 
-    def _say_what_it_takes(self) -> None:
-        """Take what all losses take, where every one is given the whole."""
-        kinds = common_kinds(self._terms)
-        if kinds:
-            self.spec = replace(type(self).spec, inputs=kinds)  # type: ignore[misc]  # of this instance
+    @property
+    def inputs(self) -> tuple[Kind, ...]:
+        """What all losses take, where every one is given the whole; else parts of it."""
+        return common_kinds(self._terms) or self.spec.inputs
 
     @stepped_over
     def forward(
@@ -396,10 +391,10 @@ def term_of(value: object) -> Term:
     return Term(**value)
 
 
-def common_kinds(terms: Sequence[Term]) -> tuple[Any, ...]:
+def common_kinds(terms: Sequence[Term]) -> tuple[Kind, ...]:
     """Return the kinds of input that all losses take, where all are given the whole of output and target."""
     losses = [term.loss for term in terms if isinstance(term.loss, Loss)]
     if not losses or any(term.output is not None or term.target is not None for term in terms):
         return ()
-    first, *others = (loss.spec.inputs for loss in losses)
+    first, *others = (loss.inputs for loss in losses)
     return tuple(kind for kind in first if all(kind in kinds for kinds in others))

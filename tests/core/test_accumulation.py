@@ -21,7 +21,7 @@ OURS = [
     for name in losses.available()
     if find(name).cls.__module__.startswith("losses.") and not find(name).cls.remembers
 ]
-EVERY = {(name, kind) for name in OURS for kind in find(name).instance().spec.inputs}
+EVERY = {(name, kind) for name in OURS for kind in find(name).instance().inputs}
 PARTS = (slice(0, 3), slice(3, 4), slice(4, 12))
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "contrastive": [{}, {"average": "all"}, {"average": "balanced"}],

@@ -21,7 +21,7 @@ MINERS = [miners.TripletMarginMiner(margin=0.5), miners.MultiSimilarityMiner()]
 
 
 def drawn(loss: Loss) -> tuple[Any, Any]:
-    return loss.spec.inputs[0].draw(loss, 6, torch.Generator().manual_seed(0))
+    return loss.inputs[0].draw(loss, 6, torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("miner", MINERS, ids=["triplets", "pairs"])

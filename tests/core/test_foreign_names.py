@@ -333,7 +333,7 @@ def test_near_names_are_suggested(word: str, near: str) -> None:
         losses.create(word)
 
 
-@pytest.mark.parametrize("word", ["dice", "mmd", "ncc", "foo", "ice cream", "", "x", "adam", "loss"])
+@pytest.mark.parametrize("word", ["mmd", "ncc", "foo", "ice cream", "", "x", "adam", "loss"])
 def test_what_is_near_to_nothing_gets_no_suggestion(word: str) -> None:
     with pytest.raises(ConfigError) as caught:
         losses.create(word)

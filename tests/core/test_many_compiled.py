@@ -56,7 +56,7 @@ def test_forty_losses_are_compiled_in_one_process_and_stay_right(dynamic: bool) 
     many = different_losses()
     assert len(many) > 40
     compiler = Compiler()
-    cases = [Case(loss, loss.spec.inputs[0]) for loss in many]
+    cases = [Case(loss, loss.inputs[0]) for loss in many]
     compiled = [torch.compile(loss, fullgraph=True, backend=compiler, dynamic=dynamic) for loss in many]
     for _ in range(2):
         for size in SIZES:
@@ -73,7 +73,7 @@ def test_forty_losses_are_compiled_in_one_process_and_stay_right(dynamic: bool) 
 
 def test_each_may_be_compiled_by_a_backend_of_its_own() -> None:
     """Nothing that losses call before their own code is compiled, which would be once for every backend."""
-    for case in [Case(loss, loss.spec.inputs[0]) for loss in different_losses()]:
+    for case in [Case(loss, loss.inputs[0]) for loss in different_losses()]:
         batch, compiler = case.batch(), Compiler()
         value = torch.compile(case.loss, fullgraph=True, backend=compiler)(*batch)
         require_same(str(case), value, case.run(batch)[0])

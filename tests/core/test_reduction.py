@@ -91,7 +91,7 @@ def test_totals_of_different_shapes_are_refused() -> None:
 def test_totals_of_two_halves_are_the_whole_in_value_and_gradient(name: str, weighted: bool) -> None:
     loss = losses.create(name)
     generator = torch.Generator().manual_seed(0)
-    output, target = loss.spec.inputs[0].draw(loss, 9, generator)
+    output, target = loss.inputs[0].draw(loss, 9, generator)
     weight = torch.rand(9, generator=generator, dtype=torch.float64) if weighted else None
 
     def total(rows: slice) -> Total:

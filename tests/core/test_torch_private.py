@@ -56,7 +56,7 @@ for name in losses.available():
     cls = find(name).cls
     for options in options_of(declared_parameters(cls.__init__)):
         loss = cls(**options)
-        for kind in loss.spec.inputs:
+        for kind in loss.inputs:
             if str(kind) == "DISTRIBUTION_OBJECTS":
                 continue
             case = Case(loss, kind)

@@ -12,11 +12,13 @@ from losses.core.registry import SPECS
 from losses.extend import (
     BINARY,
     CLASS_INDICES,
+    CLASS_MASKS,
     DISTRIBUTION_OBJECTS,
     DISTRIBUTIONS,
     EMBEDDINGS,
     LINEAR_LOGITS,
     LOGITS,
+    MASKS,
     MATCHES,
     NON_NEGATIVE,
     PAIRS,
@@ -98,6 +100,24 @@ class BrierOfClasses(Plain):
             classes = torch.arange(logits.shape[1]).reshape(-1, *[1] * (logits.ndim - 2))
             target = (target.unsqueeze(1) == classes).to(logits.dtype)  # F.one_hot reads values
         return (logits.softmax(1) - target).square().sum(1)
+
+
+@of_another_author(MASKS)
+class Coverage(Plain):
+    """Squared difference between what share of a sample is predicted and what is there."""
+
+    def items(self, logits: Tensor, target: Tensor) -> Tensor:
+        return (logits.sigmoid() - target).unsqueeze(-1).flatten(1).mean(1).square()
+
+
+@of_another_author(CLASS_MASKS)
+class CoverageOfClasses(Plain):
+    """The same of every class."""
+
+    def items(self, logits: Tensor, target: Tensor) -> Tensor:
+        classes = torch.arange(logits.shape[1]).reshape(-1, *[1] * (logits.ndim - 2))
+        there = (target.unsqueeze(1) == classes).to(logits.dtype)
+        return (logits.softmax(1) - there).unsqueeze(-1).flatten(2).mean(2).square()
 
 
 @of_another_author(LINEAR_LOGITS)

@@ -133,7 +133,7 @@ def described(call: Call) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_any_batch_gives_a_finite_loss_or_raises_input_error(name: str) -> None:
     @examples(max(20, 1600 // len(NAMES)))
-    @given(valid_losses(name).flatmap(lambda loss: st.tuples(st.just(loss), cases(loss.spec.inputs))))
+    @given(valid_losses(name).flatmap(lambda loss: st.tuples(st.just(loss), cases(loss.inputs))))
     def run(drawn: tuple[losses.Loss, FuzzCase]) -> None:
         loss, case = losses.create(drawn[0].config()), drawn[1]
         loss.train(not loss.remembers)  # what remembers is another loss at every call

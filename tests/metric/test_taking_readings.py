@@ -186,7 +186,7 @@ def test_no_matrix_of_all_pairs_is_made(parameters: dict[str, Any]) -> None:
 )
 def test_losses_of_anything_but_embeddings_have_no_readings(name: str) -> None:
     loss = find(name).instance()
-    kind = loss.spec.inputs[0]
+    kind = loss.inputs[0]
     assert loss.readings(*kind.draw(loss, 4, torch.Generator().manual_seed(0))) == {}
 
 

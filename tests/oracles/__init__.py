@@ -6,7 +6,13 @@ gives values, whose central differences are the expected gradient.
 """
 
 from tests.oracles.case import OracleBatch, OracleCase, drawn
-from tests.oracles.classification import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, HINGE
+from tests.oracles.classification.binary_cross_entropy import BINARY_CROSS_ENTROPY
+from tests.oracles.classification.cross_entropy import CROSS_ENTROPY
+from tests.oracles.classification.focal import FOCAL
+from tests.oracles.classification.generalized_cross_entropy import GENERALIZED_CROSS_ENTROPY
+from tests.oracles.classification.hinge import HINGE
+from tests.oracles.classification.multiclass_hinge import MULTICLASS_HINGE
+from tests.oracles.classification.overlap import DICE, TVERSKY
 from tests.oracles.divergence.js_divergence import JS_DIVERGENCE
 from tests.oracles.divergence.kl_divergence import KL_DIVERGENCE
 from tests.oracles.divergence.wasserstein import WASSERSTEIN
@@ -26,7 +32,12 @@ __all__ = ["ORACLES", "OracleBatch", "OracleCase", "drawn"]
 ORACLES: dict[str, list[OracleCase]] = {
     "cross_entropy": CROSS_ENTROPY,
     "binary_cross_entropy": BINARY_CROSS_ENTROPY,
+    "dice": DICE,
+    "focal": FOCAL,
+    "generalized_cross_entropy": GENERALIZED_CROSS_ENTROPY,
     "hinge": HINGE,
+    "multiclass_hinge": MULTICLASS_HINGE,
+    "tversky": TVERSKY,
     "mse": MSE,
     "mae": MAE,
     "huber": HUBER,

@@ -21,7 +21,7 @@ from torch.distributions import kl_divergence as torch_kl
 
 from losses import VAEOutput
 from tests.oracles.case import Answer, OracleBatch, OracleCase, coin, normal, uniform, unreduced
-from tests.oracles.classification import binary_loop, torch_binary
+from tests.oracles.classification.binary_cross_entropy import binary_loop, torch_binary
 
 
 def vae(*event: int, latent: tuple[int, ...] = (2,), binary: bool = False) -> Callable[[Generator], OracleBatch]:

@@ -431,6 +431,6 @@ def test_every_loss_has_its_gradient_over_ranks_compared() -> None:
     numbers = json.loads(ranks_page.RESULTS.read_text(encoding="utf-8"))
     compared = {(row["loss"].partition(",")[0], row["input"]) for row in numbers["rows"]}
     assert {name for name, _ in compared} == {*losses.available(), *losses.available("pml")}
-    assert {(name, kind.name) for name in losses.available() for kind in find(name).instance().spec.inputs} <= compared
+    assert {(name, kind.name) for name in losses.available() for kind in find(name).instance().inputs} <= compared
     for row in numbers["rows"]:
         assert all(difference <= gradients_over_ranks.EQUAL for difference in row["largest"]["GlobalBatch"].values())

@@ -65,7 +65,7 @@ class Subject(NamedTuple):
                 return losses.Pairs(draw(), draw()), None
             labels = torch.arange(ROWS)
             return draw(), labels // 6 if self.name == "pml.SmoothAPLoss" else labels % 4  # it wants whole classes
-        kind = next(kind for kind in self.loss().spec.inputs if kind.name == self.kind)
+        kind = next(kind for kind in self.loss().inputs if kind.name == self.kind)
         output, target = kind.draw(self.loss(), ROWS, generator)
         return (output.loc, target.loc) if self.kind == DISTRIBUTION_OBJECTS.name else (output, target)
 
@@ -92,7 +92,7 @@ def leaf(tensor: Tensor) -> Tensor:
 def subjects() -> Iterator[Subject]:
     """Yield every registered loss with each of its kinds of input, and every loss of pytorch-metric-learning."""
     for name in losses.available():
-        for kind in find(name).instance().spec.inputs:
+        for kind in find(name).instance().inputs:
             for parameters in VARIANTS.get((name, kind.name), ({},)):
                 yield Subject(name, parameters, kind.name)
     for name in losses.available("pml"):

@@ -99,8 +99,8 @@ def as_pml(loss: Loss | GlobalBatch) -> Any:
         raise ConfigError(
             f"as_pml takes a loss of this package, got {type(inner).__name__}; build it with losses.create(...)"
         )
-    if EMBEDDINGS not in inner.spec.inputs:
-        takes = " or ".join(kind.output_text for kind in inner.spec.inputs)
+    if EMBEDDINGS not in inner.inputs:
+        takes = " or ".join(kind.output_text for kind in inner.inputs)
         raise ConfigError(f"as_pml takes losses of labelled embeddings, {inner.spec.name} takes {takes}")
     if inner.reduction == "none":
         raise ConfigError("reduction is 'none': pytorch-metric-learning expects one number; use 'mean' or 'sum'")

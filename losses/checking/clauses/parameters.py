@@ -166,7 +166,9 @@ def parameters_set_later(case: Case) -> None:
 
 def require_set_later(case: Case, used: Loss, fresh: Loss, name: str) -> bool:
     """Raise unless a loss in use that is given another loss's value of a parameter becomes that loss; return whether it
-    was given."""
+    was given. A parameter that chooses another kind of input is not."""
+    if case.kind not in fresh.inputs:
+        return False
     batches = batches_for(Case(fresh, case.kind))
     shown = Observed(copy.deepcopy(used), batches).first_difference(Observed(copy.deepcopy(fresh), batches))
     if shown is None:

@@ -28,13 +28,13 @@ from losses.checking.case import (
     require_same,
     rows_of,
     several_blocks,
+    without_item,
 )
 from losses.checking.clauses.derivatives import STEP
 from losses.checking.contract import clause
 from losses.core.checks import checks
 from losses.core.errors import InputError
 from losses.core.inputs import Batch
-from losses.core.outputs import map_floating, map_samples
 
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 """How far a result may be off by its own rounding, relative to the largest of its kind."""
@@ -263,21 +263,9 @@ def weights_of_items(case: Case) -> None:
     weight = torch.ones(items.shape, dtype=torch.float64)
     weight.view(-1)[1] = 0
     value, gradients = case.run(batch, weight=weight)
-    other, others = case.run(without_item(batch, items.reshape(-1)[1], leaves), weight=weight)
+    other, others = case.run(without_item(batch, items, 1, leaves), weight=weight)
     for what, one, two in (("value", other, value), *zip_named(others, gradients)):
         require_same(f"{what} with NaN in one item of weight 0", one, two)
-
-
-def without_item(batch: Batch, item: Tensor, leaves: Sequence[Tensor]) -> Batch:
-    """Return a batch with NaN wherever one item depends on its output, and there in a target of the same shape."""
-    needed = [part != 0 for part in torch.autograd.grad(item, leaves, materialize_grads=True)]
-    places = iter(needed)
-    output = map_samples(batch.output, lambda tensor: tensor.detach().masked_fill(next(places), math.nan))
-    target = map_floating(
-        batch.target,
-        lambda tensor: tensor.masked_fill(needed[0], math.nan) if tensor.shape == needed[0].shape else tensor,
-    )
-    return Batch(output, target)
 
 
 @clause(of_the_call=True, scope="each kind")

@@ -9,6 +9,7 @@ from losses.core.inputs.embeddings import Embeddings, MatchInput, PairInput, Tri
 from losses.core.inputs.generative import VAE
 from losses.core.inputs.kind import Asked, Batch, Form, Kind
 from losses.core.inputs.linear import LinearInput
+from losses.core.inputs.masks import ClassMasks, Masks
 from losses.core.inputs.parts import Parts
 from losses.core.inputs.predictions import Binary, ClassIndices, Logits, Pointwise, Scores
 
@@ -18,6 +19,8 @@ SCORES = Scores()
 LOGITS = Logits()
 LINEAR_LOGITS = LinearInput()
 CLASS_INDICES = ClassIndices()
+MASKS = Masks()
+CLASS_MASKS = ClassMasks()
 EMBEDDINGS = Embeddings()
 PAIRS = PairInput()
 MATCHES = MatchInput()
@@ -31,11 +34,13 @@ PARTS = Parts()
 __all__ = [
     "BINARY",
     "CLASS_INDICES",
+    "CLASS_MASKS",
     "DISTRIBUTIONS",
     "DISTRIBUTION_OBJECTS",
     "EMBEDDINGS",
     "LINEAR_LOGITS",
     "LOGITS",
+    "MASKS",
     "MATCHES",
     "PAIRS",
     "PARTS",

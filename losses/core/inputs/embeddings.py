@@ -290,7 +290,7 @@ def refuse_views(embeddings: Tensor, labels: Any) -> NoReturn:
 
 def refuse_without_labels(loss: Any, embeddings: Tensor) -> NoReturn:
     """Refuse a batch without labels, and say what the loss takes without."""
-    unlabelled = [f"losses.{kind.output_text}" for kind in loss.spec.inputs if kind.target_text == "None"]
+    unlabelled = [f"losses.{kind.output_text}" for kind in loss.inputs if kind.target_text == "None"]
     otherwise = (
         f"without labels the loss takes {' or '.join(unlabelled)}"
         if unlabelled

@@ -207,5 +207,5 @@ def uniform(generator: torch.Generator, *shape: int) -> Tensor:
 
 def kind_for(loss: Any, output: object) -> Kind | None:
     """Return the kind of input, among those the loss takes, that ``output`` is meant for."""
-    kinds: tuple[Kind, ...] = loss.spec.inputs
+    kinds: tuple[Kind, ...] = loss.inputs
     return next((kind for kind in kinds if kind.claims(output)), None)

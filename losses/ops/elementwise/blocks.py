@@ -27,12 +27,15 @@ from losses.ops.tiles.sizes import sizes
 Definition = Callable[[Tensor, Tensor], Tensor]
 
 
-def suits_blocks(output: Tensor, target: Tensor, weight: Tensor | None = None, *, fused: bool = False) -> bool:
+def suits_blocks(
+    output: Tensor, target: Tensor, weight: Tensor | None = None, *, fused: bool = False, long: bool = False
+) -> bool:
     """Return whether blocks are worth while and may answer: for many elements on a CPU, where nobody traces, transforms
-    or wants a derivative by something else than the output; for more of them where there is a ``fused`` function."""
+    or wants a derivative by something else than the output; for more of them where there is a ``fused`` function, for
+    fewer where the formula is ``long``."""
     if not may_read(output):  # asked first: where a program is made for any size, a size that is asked is a limit
         return False
-    least = sizes().in_blocks
+    least = sizes().in_blocks_long if long else sizes().in_blocks
     if fused:
         least = sizes().in_blocks_fused if weight is None else sizes().in_blocks_fused_weighted
     if output.numel() < least or not output.numel():
@@ -137,9 +140,15 @@ def total_in_blocks(
     total = 0.0
     parts = repeat(None) if gradient is None else shared_out(gradient, weight)
     for block, part in zip(blocks(output, target, weight, hides), parts, strict=False):
-        total += block.total(formula.values(block.output, block.target, block.buffer, block.spare)).item()
+        if part is not None and formula.both is not None:
+            values, slopes = formula.both(block.output, block.target, block.buffer, block.spare)
+            part.copy_(slopes)
+        else:
+            values = formula.values(block.output, block.target, block.buffer, block.spare)
+        total += block.total(values).item()
         if part is not None:
-            formula.slopes(block.output, block.target, part, block.spare)
+            if formula.both is None:
+                formula.slopes(block.output, block.target, part, block.spare)
             block.scale_(part, divisor)
     return total
 

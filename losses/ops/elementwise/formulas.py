@@ -21,6 +21,8 @@ class Formula:
     values: Written
     slopes: Written
     """Derivatives of the values by the output."""
+    both: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    """The values and their derivatives, where they have most in common; both tensors may be written to."""
 
 
 def squared_values(output: Tensor, target: Tensor, into: Tensor, spare: Tensor) -> Tensor:

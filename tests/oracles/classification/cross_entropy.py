@@ -1,4 +1,4 @@
-"""Classification: torch's own, scikit-learn, and loops over positions."""
+"""Cross-entropy: torch's own, scikit-learn, and a loop over positions."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import scipy.integrate
-import scipy.optimize
-import scipy.spatial.distance
 import scipy.special
-import scipy.stats
 import sklearn.metrics
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from losses import LinearLogits
-from tests.oracles.case import Answer, OracleBatch, OracleCase, coin, normal, numpied, probabilities, uniform
+from tests.oracles.case import Answer, OracleBatch, OracleCase, normal, numpied, probabilities, uniform
 
 WEIGHTS = [0.5, 2.0, 0.25, 1.5, 1.0]
 
@@ -223,100 +219,4 @@ CROSS_ENTROPY = [
         **on_layer(**cross_entropy_loop(WEIGHTS, 0.2, z_loss=0.1)),
     ),
     OracleCase("linear_probabilities", linear_probabilities, **on_layer(**torch_cross_entropy())),
-]
-
-
-def questions(kind: str) -> Callable[[Generator], OracleBatch]:
-    def draw(random: Generator) -> OracleBatch:
-        logits = normal(random, 5, 3)
-        target = uniform(random, 5, 3) if kind == "probabilities" else coin(random, 5, 3)
-        return OracleBatch(logits, target.long() if kind == "integers" else target)
-
-    return draw
-
-
-def torch_binary(positive_weight: list[float] | float | None = None) -> Answer:
-    def items(logits: Tensor, target: Tensor) -> Tensor:
-        weight = None if positive_weight is None else torch.as_tensor(positive_weight, dtype=torch.float64)
-        return F.binary_cross_entropy_with_logits(logits, target.double(), pos_weight=weight, reduction="none")
-
-    return items
-
-
-def binary_loop(smoothing: float = 0.0, positive_weight: list[float] | float = 1.0) -> Answer:
-    def items(logits: Tensor, target: Tensor) -> Tensor:
-        weights = torch.as_tensor(positive_weight, dtype=torch.float64).expand(logits.shape[-1])
-        rows = []
-        for row, wanted in zip(logits, target.double(), strict=True):
-            for weight, logit, t in zip(weights, row, wanted, strict=True):
-                prob = 1 / (1 + torch.exp(-logit))
-                t = t * (1 - smoothing) + smoothing / 2
-                rows.append(-weight * t * prob.log() - (1 - t) * (1 - prob).log())
-        return torch.stack(rows).reshape(logits.shape)
-
-    return items
-
-
-def sklearn_binary(logits: np.ndarray, target: np.ndarray) -> float:
-    return sklearn.metrics.log_loss(target.ravel(), scipy.special.expit(logits.ravel()), labels=[False, True])
-
-
-BINARY_CROSS_ENTROPY = [
-    OracleCase("torch", questions("probabilities"), items=torch_binary()),
-    OracleCase("integers", questions("integers"), items=torch_binary()),
-    OracleCase("booleans", questions("booleans"), items=torch_binary()),
-    OracleCase("scikit_learn", questions("booleans"), value=numpied(sklearn_binary), differentiable=False),
-    OracleCase("smoothing", questions("booleans"), {"label_smoothing": 0.2}, items=binary_loop(0.2)),
-    OracleCase("positive_weight", questions("probabilities"), {"positive_weight": 2.5}, items=torch_binary(2.5)),
-    OracleCase(
-        "positive_weight_list",
-        questions("integers"),
-        {"positive_weight": [0.5, 2.0, 1.5]},
-        items=torch_binary([0.5, 2.0, 1.5]),
-    ),
-    OracleCase(
-        "smoothing_positive_weight",
-        questions("probabilities"),
-        {"label_smoothing": 0.3, "positive_weight": [0.5, 2.0, 0.0]},
-        items=binary_loop(0.3, [0.5, 2.0, 0.0]),
-    ),
-]
-
-
-def decisions(kind: str) -> Callable[[Generator], OracleBatch]:
-    def draw(random: Generator) -> OracleBatch:
-        scores, yes = normal(random, 7, 2), coin(random, 7, 2)
-        targets = {"zero_one": yes.long(), "signs": yes.long() * 2 - 1, "booleans": yes, "floats": yes.double() * 2 - 1}
-        return OracleBatch(scores, targets[kind])
-
-    return draw
-
-
-def hinge_loop(margin: float = 1.0, power: int = 1) -> Answer:
-    def items(scores: Tensor, target: Tensor) -> Tensor:
-        values = []
-        for score, wanted in zip(scores.flatten(), target.flatten(), strict=True):
-            sign = 1 if wanted > 0 else -1
-            values.append(torch.clamp(margin - sign * score, min=0) ** power)
-        return torch.stack(values).reshape(scores.shape)
-
-    return items
-
-
-def sklearn_hinge(scores: np.ndarray, target: np.ndarray) -> float:
-    return sklearn.metrics.hinge_loss(target.ravel(), scores.ravel())
-
-
-HINGE = [
-    *(
-        OracleCase(f"scikit_learn_{kind}", decisions(kind), value=numpied(sklearn_hinge), differentiable=False)
-        for kind in ("zero_one", "signs")
-    ),
-    *(
-        OracleCase(f"loop_{kind}", decisions(kind), items=hinge_loop())
-        for kind in ("zero_one", "signs", "booleans", "floats")
-    ),
-    OracleCase("margin", decisions("zero_one"), {"margin": 0.3}, items=hinge_loop(0.3)),
-    OracleCase("squared", decisions("booleans"), {"power": 2}, items=hinge_loop(1, 2)),
-    OracleCase("squared_margin", decisions("signs"), {"margin": 2.5, "power": 2}, items=hinge_loop(2.5, 2)),
 ]

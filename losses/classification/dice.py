@@ -1,0 +1,106 @@
+"""Dice loss: how much of two masks does not overlap, whatever part of the picture they fill."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from losses.extend import (
+    CLASS_MASKS,
+    MASKS,
+    NON_NEGATIVE,
+    Kind,
+    Loss,
+    NonNegative,
+    Reduction,
+    Total,
+    bounded,
+    checked,
+    register,
+    require_same_shape,
+)
+from losses.ops.overlap.definitions import Errors, overlap, overlap_of_classes
+from losses.ops.overlap.sums import mean_of_overlaps, total_of_overlaps
+
+Form = Literal["binary", "multiclass"]
+
+
+def dice(logits: Tensor, target: Tensor, *, smooth: float = 0.0, form: Form = "binary") -> Tensor:
+    """Return the Dice loss of every sample, or sample and class, unreduced; see :class:`DiceLoss`."""
+    if form == "multiclass":
+        return overlap_of_classes(logits, target).loss(Errors(0.5, 0.5, smooth / 2))
+    require_same_shape(logits=logits, target=target)
+    return overlap(logits, target).loss(Errors(0.5, 0.5, smooth / 2))
+
+
+@register(
+    "dice",
+    inputs=(MASKS, CLASS_MASKS),
+    laws=(NON_NEGATIVE, bounded(1.0)),
+    suits="segmentation where what is looked for fills a small part of the picture",
+    source="L. R. Dice, Measures of the Amount of Ecologic Association Between Species, 1945, doi:10.2307/1932409; as "
+    "a loss, with squares in the denominator: F. Milletari, N. Navab, S.-A. Ahmadi, V-Net, 2016, arXiv:1606.04797",
+)
+class DiceLoss(Loss):
+    r"""One minus the Dice coefficient of the predicted probabilities and the mask.
+
+    .. math::
+        \ell(z, t) = 1 - \frac{2 \sum_i p_i t_i + s}{\sum_i p_i + \sum_i t_i + s},
+        \qquad p = \sigma(z) \text{ or } \operatorname{softmax}(z)
+
+    :math:`z` are the logits, :math:`\sigma` is the sigmoid, and :math:`t_i` is 1 where place :math:`i` belongs to the
+    mask, else 0. In the multi-class form every class has its own mask and its own item.
+
+    Where the mask is empty the loss is 1 without a gradient as long as anything is predicted, and 0 if nothing is; with
+    ``smooth`` above 0 it falls with what is predicted. It is the ``tversky`` loss whose errors weigh 1/2 each.
+
+    Args:
+        smooth: :math:`s`, added to both sides of the fraction: a number of places that counts as right already.
+        form: ``"binary"``, one mask, or ``"multiclass"``, one for each of several classes, which share out every place.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one sample, in the multi-class form one class of it.
+
+    Shapes:
+        logits, target: ``(N, ...)``, the same; the target is 0 or 1, bool and integers are accepted. Returns ``()``, or
+        ``(N,)`` if nothing is reduced. Masks of several channels are one item; give them as ``(N * K, ...)`` to have
+        each for itself.
+        In the multi-class form logits ``(N, C, ...)`` and class indices ``(N, ...)``. Returns ``()``, or ``(N, C)`` if
+        nothing is reduced.
+
+    Units:
+        None: the loss is a pure number from 0 to 1; ``smooth`` is a number of places.
+
+    Raises:
+        ConfigError: a parameter is outside its range.
+        InputError: shapes do not fit, or a target is not 0 or 1, or no class.
+
+    >>> loss = DiceLoss()
+    >>> loss(tensor([[0.0, 0.0, 0.0]]), tensor([[1, 0, 0]]))  # 1 - 2 * 0.5 / (1.5 + 1)
+    tensor(0.6000)
+    >>> loss = DiceLoss(form="multiclass", reduction="none")
+    >>> loss(torch.zeros(1, 2, 3), tensor([[1, 0, 0]]))  # 1 - 2 * 1 / (1.5 + 2), 1 - 2 * 0.5 / (1.5 + 1)
+    tensor([[0.4286, 0.6000]])
+    """
+
+    @checked
+    def __init__(self, *, smooth: NonNegative = 0.0, form: Form = "binary", reduction: Reduction = "mean") -> None:
+        super().__init__()
+        self.smooth = smooth
+        self.form: Form = form
+        self.reduction = reduction
+
+    @property
+    def inputs(self) -> tuple[Kind, ...]:
+        return (MASKS,) if self.form == "binary" else (CLASS_MASKS,)
+
+    def items(self, logits: Tensor, target: Tensor) -> Tensor:
+        return dice(logits, target, smooth=self.smooth, form=self.form)
+
+    def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
+        if self.form == "multiclass":
+            return None
+        return total_of_overlaps(self._errors(), self.items, logits, target, weight)
+
+    def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
+        return None if self.form == "multiclass" else mean_of_overlaps(self._errors(), self.items, logits, target)
+
+    def _errors(self) -> Errors:
+        return Errors(0.5, 0.5, self.smooth / 2)

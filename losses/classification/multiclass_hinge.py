@@ -1,0 +1,95 @@
+"""Hinge loss of several classes: nothing to pay once the right score leads by the margin."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from losses.extend import (
+    CLASS_INDICES,
+    NON_NEGATIVE,
+    SHIFT_INVARIANT_LOGITS,
+    Loss,
+    Positive,
+    Reduction,
+    checked,
+    register,
+)
+
+Form = Literal["crammer_singer", "weston_watkins"]
+
+
+def multiclass_hinge(
+    scores: Tensor, target: Tensor, *, margin: float = 1.0, power: Literal[1, 2] = 1, form: Form = "crammer_singer"
+) -> Tensor:
+    """Return the multi-class hinge loss of every position, unreduced; see :class:`MulticlassHingeLoss`."""
+    index = target.unsqueeze(1)
+    rivals = scores.scatter(1, index, -torch.inf)  # the right class is no rival of its own
+    if form == "crammer_singer":
+        rivals = rivals.amax(1, keepdim=True)
+    shortfall = (rivals - scores.gather(1, index) + margin).relu()
+    return (shortfall if power == 1 else shortfall.square()).sum(1)
+
+
+@register(
+    "multiclass_hinge",
+    inputs=CLASS_INDICES,
+    laws=(NON_NEGATIVE, SHIFT_INVARIANT_LOGITS),
+    suits="classification where only the ranking of scores and a margin matter, not the probability",
+    source="K. Crammer, Y. Singer, On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines, "
+    "JMLR 2, 2001; J. Weston, C. Watkins, Support Vector Machines for Multi-Class Pattern Recognition, ESANN 1999",
+)
+class MulticlassHingeLoss(Loss):
+    r"""How far the score of the target's class falls short of leading by the margin: before the best of its rivals
+    (Crammer-Singer), or before each of them, added up (Weston-Watkins).
+
+    .. math::
+        \ell(s, t) = \begin{cases}
+            \max(0,\ m - s_t + \max_{c \ne t} s_c)^p     & \text{Crammer-Singer} \\
+            \sum_{c \ne t} \max(0,\ m - s_t + s_c)^p     & \text{Weston-Watkins}
+        \end{cases}
+
+    :math:`s_c` is the score of class :math:`c`, :math:`t` the class of the target. ``torch.nn.MultiMarginLoss`` is
+    Weston-Watkins divided by the number of classes; scikit-learn's ``hinge_loss`` is Crammer-Singer.
+
+    Args:
+        margin: lead :math:`m` of the right score beyond which nothing is to pay.
+        power: :math:`p`; 1 is the hinge, 2 the squared hinge with a continuous gradient.
+        form: ``"crammer_singer"`` compares with the best rival, ``"weston_watkins"`` with all.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one sample, or one position of it.
+
+    Shapes:
+        scores: ``(N, C, ...)``; target: class indices ``(N, ...)``. Returns ``()``, or ``(N, ...)`` if nothing is
+        reduced.
+
+    Units:
+        ``margin`` is in the unit of the scores; the loss is in that unit to the ``power``.
+
+    Raises:
+        ConfigError: a parameter is outside its range.
+        InputError: shapes do not fit, or an index is out of range.
+
+    >>> scores, target = tensor([[1.0, 0.5, 2.0]]), tensor([0])
+    >>> MulticlassHingeLoss()(scores, target)  # 1 - 1 + 2
+    tensor(2.)
+    >>> MulticlassHingeLoss(form="weston_watkins")(scores, target)  # (1 - 1 + 0.5) + (1 - 1 + 2)
+    tensor(2.5000)
+    """
+
+    @checked
+    def __init__(
+        self,
+        *,
+        margin: Positive = 1.0,
+        power: Literal[1, 2] = 1,
+        form: Form = "crammer_singer",
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__()
+        self.margin = margin
+        self.power: Literal[1, 2] = power
+        self.form: Form = form
+        self.reduction = reduction
+
+    def items(self, scores: Tensor, target: Tensor) -> Tensor:
+        return multiclass_hinge(scores, target, margin=self.margin, power=self.power, form=self.form)

@@ -1,0 +1,1 @@
+"""How a segmentation overlaps a mask."""

@@ -1,0 +1,152 @@
+"""The sum of overlap losses over samples, with the gradient by hand: beside the mask one pass over the logits makes it,
+and it is written in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from losses.core.reduction import Total, weighted
+from losses.core.torch_private import may_read
+from losses.ops.derivatives import chained, plain_gradients
+from losses.ops.eager import is_eager
+from losses.ops.elementwise.buffers import buffers
+from losses.ops.overlap.definitions import Errors
+from losses.ops.tiles.sizes import sizes
+
+Definition = Callable[[Tensor, Tensor], Tensor]
+EXACT_FROM = 1 / 16
+"""Weight of a false negative, beside that of a false positive and 1, from which its sums may be differences."""
+
+
+def total_of_overlaps(
+    errors: Errors, definition: Definition, logits: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False
+) -> Total | None:
+    """Return the total of the losses of samples, from logits of yes ``(N, ...)`` and masks of 0 and 1, if it can be
+    made so; for the ``mean`` its sum is divided already.
+
+    Args:
+        errors: what the loss is made of.
+        definition: from logits and masks to all items ``(N,)``, as a plain composition.
+        logits: ``(N, ...)``.
+        target: of the same shape.
+        weight: of each sample.
+        mean: divide by the denominator.
+    """
+    if not may_read(logits) or not logits.numel() or not is_eager(logits, target, weight):
+        return None
+    if target.requires_grad or (weight is not None and (weight.requires_grad or weight.ndim != 1)):
+        return None
+    if not sums_may_be_differences(errors):
+        return None
+    denominator = len(logits) if weight is None else weight.sum()
+    divisor = float(denominator) if mean else 1.0
+    if not divisor >= torch.finfo(logits.dtype).tiny:
+        return None
+    factors: Tensor | float = 1 / divisor if weight is None else weight / divisor
+    wanted = torch.is_grad_enabled() and logits.requires_grad  # inside of a Function it never is
+    total: Tensor = OverlapSum.apply(errors, definition, wanted, logits, target, factors)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    return Total(total, denominator)
+
+
+def mean_of_overlaps(errors: Errors, definition: Definition, logits: Tensor, target: Tensor) -> Tensor | None:
+    """Return the mean likewise, if it can be made so."""
+    mean = mean_of_few(errors, logits, target)
+    if mean is None:
+        total = total_of_overlaps(errors, definition, logits, target, None, mean=True)
+        mean = None if total is None else total.sum
+    return mean
+
+
+def mean_of_few(errors: Errors, logits: Tensor, target: Tensor) -> Tensor | None:
+    """Return the mean over samples too small for a derivative by hand, in few operations; ``None`` where it cannot be
+    had so."""
+    alpha, beta, smooth = errors
+    if not may_read(logits) or not 0 < logits.numel() < sizes().in_blocks or not sums_may_be_differences(errors):
+        return None
+    logits, target = (part.flatten(1) if part.ndim > 1 else part.unsqueeze(-1) for part in (logits, target))
+    wrong = (logits * torch.rsub(target, 1, alpha=2)).sigmoid()  # on the side that is wrong
+    missed = (wrong * target).sum(1)
+    unit = alpha or beta  # in which errors are counted
+    rest = wrong.sum(1) if alpha == beta else wrong.sum(1).add(missed, alpha=beta / alpha - 1) if alpha else missed
+    hits = target.sum(1).sub(missed)
+    whole = torch.add(rest, hits + smooth if smooth else hits, alpha=1 / unit)
+    return (rest / whole.clamp(min=torch.finfo(whole.dtype).tiny)).mean()
+
+
+def sums_may_be_differences(errors: Errors) -> bool:
+    """Return whether what is found of the target may be what is there less what is missed, without loss of digits."""
+    return errors.false_negative >= EXACT_FROM * max(1.0, errors.false_positive)
+
+
+class OverlapSum(torch.autograd.Function):
+    r"""The sum of factors times losses.
+
+    With :math:`w` the probability of the wrong answer, :math:`F = \sum (1 - t) w` and :math:`M = \sum t w` are the
+    false positives and negatives, :math:`H = \sum t - M + s` the true positives and what is added to them,
+    :math:`E = \alpha F + \beta M` the errors and the loss :math:`E / (H + E)`. Its derivative by :math:`w` is
+    :math:`(\alpha H (1 - t) + (\beta H + E)\, t) / (H + E)^2`, that of :math:`w` by the logit
+    :math:`(1 - 2 t)\, w (1 - w)`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        errors: Errors,
+        definition: Definition,
+        wanted: bool,
+        logits: Tensor,
+        target: Tensor,
+        factors: Tensor | float,
+    ) -> Tensor:
+        gradient = torch.empty_like(logits, memory_format=torch.contiguous_format) if wanted else None
+        masks = target.reshape(len(target), -1)
+        step = max(1, sizes().strip // masks.shape[1])
+        parts = (torch.split(part, step) for part in (logits.reshape(masks.shape), masks))
+        places = None if gradient is None else torch.split(gradient.view(masks.shape), step)
+        total = 0.0
+        for number, (scores, mask) in enumerate(zip(*parts, strict=True)):
+            factor = factors[number * step : (number + 1) * step] if isinstance(factors, Tensor) else factors
+            total += written(errors, scores, mask, factor, None if places is None else places[number])
+        ctx.definition, ctx.factors = definition, factors
+        ctx.save_for_backward(logits, target, gradient)
+        return logits.new_tensor(total)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        logits, target, of_logits = ctx.saved_tensors
+        if torch.is_grad_enabled():  # of several at once each is a multiple of what was saved
+            definition = partial(plain_sum, ctx.definition, target, ctx.factors)
+            (of_logits,) = plain_gradients(definition, gradient, logits)
+        else:
+            of_logits = chained(gradient, of_logits)
+        return None, None, None, of_logits, None, None
+
+
+def written(errors: Errors, logits: Tensor, mask: Tensor, factor: Tensor | float, gradient: Tensor | None) -> float:
+    """Return the sum of some samples ``(B, P)``, and write its gradient where that is wanted."""
+    alpha, beta, smooth = errors
+    with buffers(logits.dtype, logits.numel(), 2) as vectors:
+        spare, wrong = (vector[: logits.numel()].view(logits.shape) for vector in vectors)
+        torch.addcmul(logits, logits, mask, value=-2, out=wrong).sigmoid_()
+        missed = torch.mul(wrong, mask, out=spare).sum(1)
+        rest = wrong.sum(1).sub_(missed).mul_(alpha).add_(missed, alpha=beta)
+        hits = mask.sum(1).sub_(missed).add_(smooth)
+        whole = (hits + rest).clamp_(min=torch.finfo(hits.dtype).tiny)
+        losses = rest / whole
+        if gradient is not None:
+            coefficient = hits.div_(whole).mul_(factor / whole)
+            other = (coefficient * (alpha + beta)).addcmul_(losses, factor / whole)
+            slopes = torch.mul(mask, other.neg_().unsqueeze(1), out=spare).add_(coefficient.mul_(alpha).unsqueeze(1))
+            torch.addcmul(wrong, wrong, wrong, value=-1, out=gradient).mul_(slopes)
+        return float((losses * factor).sum())
+
+
+def plain_sum(definition: Definition, target: Tensor, factors: Tensor | float, logits: Tensor) -> Tensor:
+    """Return the same sum as a plain composition."""
+    items = definition(logits, target)
+    return items.sum() * factors if isinstance(factors, float) else weighted(items, factors).sum()
