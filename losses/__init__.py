@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from losses.metric.supervised_contrastive import SupervisedContrastiveLoss as SupervisedContrastiveLoss
     from losses.metric.triplet import TripletLoss as TripletLoss
     from losses.regression.huber import HuberLoss as HuberLoss
+    from losses.regression.log_cosh import LogCoshLoss as LogCoshLoss
     from losses.regression.mae import MAELoss as MAELoss
     from losses.regression.mse import MSELoss as MSELoss
 

@@ -28,4 +28,11 @@ CASES = (
     *rows(
         "huber", "huber", numbers, (of_torch(nn.HuberLoss), of_lines(lines.weighted_huber)), {"1e3": 0.9, "1e7": 1.5}
     ),
+    *rows(
+        "log-cosh",
+        "log_cosh",
+        numbers,
+        (of_lines(lines.log_cosh), of_lines(lines.weighted_log_cosh)),
+        {"1e3": 0.7, "1e7": 1.5},
+    ),
 )

@@ -5,6 +5,8 @@ Each function is a value to differentiate. The last tensor is the weights, in th
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,6 +25,19 @@ def weighted_mae(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 def weighted_huber(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return weighted_mean(F.huber_loss(prediction, target, reduction="none"), weight)
+
+
+def log_cosh_items(prediction: Tensor, target: Tensor) -> Tensor:
+    residual = prediction - target
+    return residual + F.softplus(-2 * residual) - math.log(2)  # as Keras has it: cosh overflows
+
+
+def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
+    return log_cosh_items(prediction, target).mean()
+
+
+def weighted_log_cosh(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean(log_cosh_items(prediction, target), weight)
 
 
 def hinge(scores: Tensor, sides: Tensor) -> Tensor:

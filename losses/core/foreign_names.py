@@ -257,7 +257,6 @@ LOSSES: tuple[ForeignLoss, ...] = (
     ForeignLoss("", "beta_vae", {"name": "elbo", "beta": 4}),
     *absent("", "it is the root of 'mse', whose smallest value is at the same place", "rmse"),
     *absent("", "'mae' and 'huber' are in the unit of the target", "mape", "smape"),
-    *absent("", "'huber' is its like, quadratic near 0 and linear far away", "log_cosh"),
     *absent("", "'mae' predicts the median; there are no other quantiles", "quantile", "pinball"),
     *absent("", _OVERLAP, "dice", "tversky", "focal_tversky", "iou", "jaccard", "lovasz"),
     *absent(

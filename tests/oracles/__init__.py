@@ -18,7 +18,7 @@ from tests.oracles.metric.memory_bank import MEMORY_BANK
 from tests.oracles.metric.multi_similarity import MULTI_SIMILARITY
 from tests.oracles.metric.supervised_contrastive import SUPERVISED_CONTRASTIVE
 from tests.oracles.metric.triplet import TRIPLET
-from tests.oracles.regression import HUBER, MAE, MSE
+from tests.oracles.regression import HUBER, LOG_COSH, MAE, MSE
 
 __all__ = ["ORACLES", "OracleBatch", "OracleCase", "drawn"]
 
@@ -29,6 +29,7 @@ ORACLES: dict[str, list[OracleCase]] = {
     "mse": MSE,
     "mae": MAE,
     "huber": HUBER,
+    "log_cosh": LOG_COSH,
     "contrastive": CONTRASTIVE,
     "triplet": TRIPLET,
     "circle": CIRCLE,
