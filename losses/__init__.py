@@ -12,7 +12,7 @@ from losses.configuration import available, create, describe, load, schema
 from losses.core.checks import checks
 from losses.core.errors import ConfigError, InputError
 from losses.core.loss import Loss
-from losses.core.outputs import LinearLogits, Pairs, Samples, Triplets, VAEOutput
+from losses.core.outputs import Gaussian, LinearLogits, Pairs, Samples, Triplets, VAEOutput
 from losses.core.reduction import Total
 from losses.core.registry import SPECS, register, scan
 
@@ -35,14 +35,17 @@ if TYPE_CHECKING:
     from losses.metric.multi_similarity import MultiSimilarityLoss as MultiSimilarityLoss
     from losses.metric.supervised_contrastive import SupervisedContrastiveLoss as SupervisedContrastiveLoss
     from losses.metric.triplet import TripletLoss as TripletLoss
+    from losses.regression.gaussian_nll import GaussianNLLLoss as GaussianNLLLoss
     from losses.regression.huber import HuberLoss as HuberLoss
     from losses.regression.log_cosh import LogCoshLoss as LogCoshLoss
     from losses.regression.mae import MAELoss as MAELoss
     from losses.regression.mse import MSELoss as MSELoss
+    from losses.regression.poisson_nll import PoissonNLLLoss as PoissonNLLLoss
+    from losses.regression.quantile import QuantileLoss as QuantileLoss
 
     # end exports
 
-for public in (ConfigError, InputError, LinearLogits, Loss, Pairs, Samples, Total, Triplets, VAEOutput):
+for public in (ConfigError, Gaussian, InputError, LinearLogits, Loss, Pairs, Samples, Total, Triplets, VAEOutput):
     public.__module__ = __name__  # what tracebacks and pickles call it
 scan(__name__, __path__)
 globals().update({spec.cls.__name__: spec.cls for spec in SPECS.values()})
@@ -62,6 +65,7 @@ if not TYPE_CHECKING:
 
 __all__ = [
     "ConfigError",
+    "Gaussian",
     "InputError",
     "LinearLogits",
     "Loss",

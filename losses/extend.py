@@ -22,14 +22,17 @@ from losses.core.errors import ConfigError, InputError, Problem
 from losses.core.inputs import (
     BINARY,
     CLASS_INDICES,
+    COUNTS,
     DISTRIBUTION_OBJECTS,
     DISTRIBUTIONS,
     EMBEDDINGS,
+    GAUSSIAN,
     LINEAR_LOGITS,
     LOGITS,
     MATCHES,
     PAIRS,
     POINTWISE,
+    QUANTILES,
     SCORES,
     TRANSPORT,
     TRIPLETS,
@@ -40,6 +43,7 @@ from losses.core.inputs import (
 )
 from losses.core.labelled import LabelledBatch, views_of
 from losses.core.laws import (
+    LEAST_AT_LOG_TARGET,
     NON_NEGATIVE,
     SCALE_INVARIANT,
     SHIFT_INVARIANT_LOGITS,
@@ -52,7 +56,7 @@ from losses.core.laws import (
     scales,
 )
 from losses.core.loss import Loss
-from losses.core.outputs import LinearLogits, Pairs, Samples, Triplets, VAEOutput
+from losses.core.outputs import Gaussian, LinearLogits, Pairs, Samples, Triplets, VAEOutput
 from losses.core.parameters import (
     AtLeastOne,
     Average,
@@ -60,6 +64,7 @@ from losses.core.parameters import (
     Distance,
     DistributionForm,
     InnerProbability,
+    InnerProbabilityVector,
     Integer,
     NonNegative,
     NonNegativeVector,
@@ -81,15 +86,19 @@ Problem.__module__ = __name__  # what pickles of a ConfigError call it
 __all__ = [
     "BINARY",
     "CLASS_INDICES",
+    "COUNTS",
     "DISTRIBUTIONS",
     "DISTRIBUTION_OBJECTS",
     "EMBEDDINGS",
+    "GAUSSIAN",
+    "LEAST_AT_LOG_TARGET",
     "LINEAR_LOGITS",
     "LOGITS",
     "MATCHES",
     "NON_NEGATIVE",
     "PAIRS",
     "POINTWISE",
+    "QUANTILES",
     "SCALE_INVARIANT",
     "SCORES",
     "SHIFT_INVARIANT_LOGITS",
@@ -112,7 +121,9 @@ __all__ = [
     "DistributionForm",
     "ElementwiseLoss",
     "EmbeddingLoss",
+    "Gaussian",
     "InnerProbability",
+    "InnerProbabilityVector",
     "InputError",
     "Integer",
     "Kind",

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.cases.elementwise import leaf, of_lines, of_torch, rows, seeded
-from benchmarks.harness.comparison.case import Batch
+from benchmarks.harness.comparison.case import Batch, Case
 from benchmarks.peers import lines
 
 WHAT = "float32, one weight for each number where there are weights"
@@ -19,6 +19,12 @@ SHAPE = "numbers"
 def numbers(size: int, device: str = "cpu") -> Batch:
     """Return predictions and targets, both scattered about 0."""
     prediction, target = torch.randn(2, size, generator=seeded())
+    return Batch((leaf(prediction, device),), (target.to(device),))
+
+
+def several(size: int, device: str = "cpu") -> Batch:
+    """Return predictions of several quantiles of each target, both scattered about 0."""
+    prediction, target = torch.randn(size, len(lines.LEVELS), generator=seeded()), torch.randn(size, generator=seeded())
     return Batch((leaf(prediction, device),), (target.to(device),))
 
 
@@ -34,5 +40,25 @@ CASES = (
         numbers,
         (of_lines(lines.log_cosh), of_lines(lines.weighted_log_cosh)),
         {"1e3": 0.7, "1e7": 1.5},
+    ),
+    *rows(
+        "quantile",
+        "quantile",
+        numbers,
+        (of_lines(lines.quantile), of_lines(lines.weighted_quantile)),
+        {"1e3": 0.9, "1e7": 1.5},
+        quantile=lines.LEVEL,
+    ),
+    *(
+        Case(
+            f"quantiles-{text}",
+            (size,),
+            "quantile",
+            several,
+            parameters={"quantile": lines.LEVELS},
+            peer=of_lines(lines.quantiles),
+            faster=0.9,
+        )
+        for text, size in {"1e3": 10**3, "1e6": 10**6}.items()
     ),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -38,6 +39,25 @@ def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
 
 def weighted_log_cosh(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return weighted_mean(log_cosh_items(prediction, target), weight)
+
+
+LEVEL, LEVELS = 0.9, [0.1, 0.5, 0.9]
+
+
+def quantile(prediction: Tensor, target: Tensor, level: float = LEVEL) -> Tensor:
+    residual = target - prediction
+    return torch.maximum(level * residual, (level - 1) * residual).mean()
+
+
+def weighted_quantile(prediction: Tensor, target: Tensor, weight: Tensor, level: float = LEVEL) -> Tensor:
+    residual = target - prediction
+    return weighted_mean(torch.maximum(level * residual, (level - 1) * residual), weight)
+
+
+def quantiles(prediction: Tensor, target: Tensor) -> Tensor:
+    levels = prediction.new_tensor(LEVELS)
+    residual = target.unsqueeze(1) - prediction
+    return torch.maximum(levels * residual, (levels - 1) * residual).mean()
 
 
 def hinge(scores: Tensor, sides: Tensor) -> Tensor:

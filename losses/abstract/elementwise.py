@@ -28,7 +28,7 @@ class ElementwiseLoss(Loss):
     """
 
     many_operations: ClassVar[bool] = False
-    """Whether items take so many operations that blocks are worth while for a thousand elements too."""
+    """Whether items take so many operations that blocks are worth while for a few thousand elements too."""
 
     def __init__(self) -> None:
         super().__init__()

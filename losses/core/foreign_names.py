@@ -160,8 +160,19 @@ LOSSES: tuple[ForeignLoss, ...] = (
     *absent(
         TORCH, "'binary_cross_entropy' and 'hinge' take one score and one 0 or 1 per label", "MultiLabelMarginLoss"
     ),
-    *absent(TORCH, "of one constant variance it is 'mse', scaled and shifted", "GaussianNLLLoss"),
-    *absent(TORCH, "there is no likelihood of counts; 'mse' and 'huber' predict means", "PoissonNLLLoss"),
+    ForeignLoss(
+        TORCH,
+        "GaussianNLLLoss(full=False)",
+        {"name": "gaussian_nll"},
+        "on losses.Gaussian(mean, log_variance): it takes a variance, here it is the logarithm of one, which needs no "
+        "eps; full is the same",
+    ),
+    ForeignLoss(
+        TORCH,
+        "PoissonNLLLoss(log_input=True)",
+        {"name": "poisson_nll"},
+        "on the logarithm of the rate; full adds the exact log-factorial, there an approximation of it",
+    ),
     *absent(TORCH, "there is no loss of sequences without alignment", "CTCLoss"),
     *absent(
         TORCH,
@@ -257,7 +268,7 @@ LOSSES: tuple[ForeignLoss, ...] = (
     ForeignLoss("", "beta_vae", {"name": "elbo", "beta": 4}),
     *absent("", "it is the root of 'mse', whose smallest value is at the same place", "rmse"),
     *absent("", "'mae' and 'huber' are in the unit of the target", "mape", "smape"),
-    *absent("", "'mae' predicts the median; there are no other quantiles", "quantile", "pinball"),
+    ForeignLoss("", "mean_pinball_loss", {"name": "quantile", "quantile": 0.5}, "", {"alpha": "quantile"}),
     *absent("", _OVERLAP, "dice", "tversky", "focal_tversky", "iou", "jaccard", "lovasz"),
     *absent(
         "",
@@ -277,6 +288,7 @@ PARAMETERS: tuple[ForeignParameter, ...] = (
     ForeignParameter(("tau", "temp", "t"), "temperature"),
     ForeignParameter(("m", "neg_margin"), "margin"),
     ForeignParameter(("pos_margin",), "positive_margin"),
+    ForeignParameter(("alpha", "tau", "q", "quantiles"), "quantile"),
     ForeignParameter(("smooth_loss", "soft"), "margin", "margin: soft"),
     ForeignParameter(("gamma", "s"), "scale"),
     ForeignParameter(("pos_weight",), "positive_weight"),

@@ -18,7 +18,7 @@ from tests.oracles.metric.memory_bank import MEMORY_BANK
 from tests.oracles.metric.multi_similarity import MULTI_SIMILARITY
 from tests.oracles.metric.supervised_contrastive import SUPERVISED_CONTRASTIVE
 from tests.oracles.metric.triplet import TRIPLET
-from tests.oracles.regression import HUBER, LOG_COSH, MAE, MSE
+from tests.oracles.regression import GAUSSIAN_NLL, HUBER, LOG_COSH, MAE, MSE, POISSON_NLL, QUANTILE
 
 __all__ = ["ORACLES", "OracleBatch", "OracleCase", "drawn"]
 
@@ -30,6 +30,9 @@ ORACLES: dict[str, list[OracleCase]] = {
     "mae": MAE,
     "huber": HUBER,
     "log_cosh": LOG_COSH,
+    "quantile": QUANTILE,
+    "gaussian_nll": GAUSSIAN_NLL,
+    "poisson_nll": POISSON_NLL,
     "contrastive": CONTRASTIVE,
     "triplet": TRIPLET,
     "circle": CIRCLE,

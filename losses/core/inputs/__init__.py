@@ -10,8 +10,12 @@ from losses.core.inputs.generative import VAE
 from losses.core.inputs.kind import Asked, Batch, Form, Kind
 from losses.core.inputs.linear import LinearInput
 from losses.core.inputs.predictions import Binary, ClassIndices, Logits, Pointwise, Scores
+from losses.core.inputs.regression import Counts, GaussianInput, QuantilesInput
 
 POINTWISE = Pointwise()
+QUANTILES = QuantilesInput()
+GAUSSIAN = GaussianInput()
+COUNTS = Counts()
 BINARY = Binary()
 SCORES = Scores()
 LOGITS = Logits()
@@ -29,14 +33,17 @@ VAE_OUTPUT = VAE()
 __all__ = [
     "BINARY",
     "CLASS_INDICES",
+    "COUNTS",
     "DISTRIBUTIONS",
     "DISTRIBUTION_OBJECTS",
     "EMBEDDINGS",
+    "GAUSSIAN",
     "LINEAR_LOGITS",
     "LOGITS",
     "MATCHES",
     "PAIRS",
     "POINTWISE",
+    "QUANTILES",
     "SCORES",
     "TRANSPORT",
     "TRIPLETS",

@@ -62,6 +62,16 @@ def log_cosh_slopes(output: Tensor, target: Tensor, into: Tensor, spare: Tensor)
     return torch.sub(output, target, out=into).tanh_()
 
 
+def pinball_values(output: Tensor, target: Tensor, into: Tensor, spare: Tensor, *, quantile: float) -> Tensor:
+    torch.sub(output, target, out=into)
+    above = torch.mul(into, 1 - quantile, out=spare)
+    return torch.maximum(into.mul_(-quantile), above, out=into)
+
+
+def pinball_slopes(output: Tensor, target: Tensor, into: Tensor, spare: Tensor, *, quantile: float) -> Tensor:
+    return torch.sub(output, target, out=into).sign_().mul_(0.5).add_(0.5 - quantile)
+
+
 def shortfall(scores: Tensor, target: Tensor, into: Tensor, spare: Tensor, margin: float) -> Tensor:
     """Write how far scores fall short of the margin, and into the spare tensor on which side of 0 they belong."""
     side = torch.clamp(target, 0, 1, out=spare).ceil_().mul_(2).sub_(1)
@@ -96,6 +106,10 @@ LOG_COSH = Formula(log_cosh_values, log_cosh_slopes)
 
 def huber(delta: float) -> Formula:
     return Formula(partial(huber_values, delta=delta), partial(huber_slopes, delta=delta))
+
+
+def pinball(quantile: float) -> Formula:
+    return Formula(partial(pinball_values, quantile=quantile), partial(pinball_slopes, quantile=quantile))
 
 
 def hinge(margin: float, power: int) -> Formula:
