@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from losses.classification.binary_cross_entropy import BinaryCrossEntropyLoss as BinaryCrossEntropyLoss
     from losses.classification.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
     from losses.classification.hinge import HingeLoss as HingeLoss
+    from losses.classification.ordinal import OrdinalLoss as OrdinalLoss
     from losses.divergence.js_divergence import JSDivergenceLoss as JSDivergenceLoss
     from losses.divergence.kl_divergence import KLDivergenceLoss as KLDivergenceLoss
     from losses.divergence.wasserstein import WassersteinLoss as WassersteinLoss
     from losses.generative.elbo import ELBOLoss as ELBOLoss
     from losses.metric.circle import CircleLoss as CircleLoss
     from losses.metric.contrastive import ContrastiveLoss as ContrastiveLoss
+    from losses.metric.cosine_embedding import CosineEmbeddingLoss as CosineEmbeddingLoss
     from losses.metric.info_nce import InfoNCELoss as InfoNCELoss
     from losses.metric.memory_bank import MemoryBankLoss as MemoryBankLoss
     from losses.metric.multi_similarity import MultiSimilarityLoss as MultiSimilarityLoss

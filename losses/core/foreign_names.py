@@ -139,8 +139,8 @@ LOSSES: tuple[ForeignLoss, ...] = (
     ForeignLoss(
         TORCH,
         "CosineEmbeddingLoss(margin=0.0)",
-        {"name": "contrastive", "distance": "cosine", "power": 1, "margin": 1.0},
-        f"{_ON_PAIRS}; a margin of m there is 1 - m here",
+        {"name": "cosine_embedding", "margin": 0.0},
+        f"{_ON_PAIRS}; margin is the same; labelled embeddings, of which every pair is compared, are taken too",
     ),
     ForeignLoss(
         TORCH,

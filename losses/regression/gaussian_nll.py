@@ -54,8 +54,8 @@ class GaussianNLLLoss(Loss):
         \ell = \tfrac12 \Big(v + (\mu - y)^2\, e^{-v}\Big) \;\Big[ + \tfrac12 \log 2 \pi \Big]
 
     :math:`\mu` is the predicted mean, :math:`v = \log \sigma^2` the logarithm of the predicted variance and :math:`y`
-    the target. Value and gradient are finite for any input: a log-variance below -71 (in float16, whose largest number is
-    65504, below -8.9; where the squared residual is above 1, by its logarithm sooner) goes on along the tangent of
+    the target. Value and gradient are finite for any input: a log-variance below -71 (in float16, whose largest number
+    is 65504, below -8.9; where the squared residual is above 1, by its logarithm sooner) goes on along the tangent of
     :math:`e^{-v}`, and the mean learns as it does there.
 
     Args:

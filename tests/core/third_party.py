@@ -21,6 +21,7 @@ from losses.extend import (
     LOGITS,
     MATCHES,
     NON_NEGATIVE,
+    ORDERED_CLASSES,
     PAIRS,
     POINTWISE,
     QUANTILES,
@@ -148,6 +149,14 @@ class Miss(Plain):
 
     def items(self, logits: Tensor, target: Tensor) -> Tensor:
         return 1 - logits.softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
+
+
+@of_another_author(ORDERED_CLASSES)
+class RankDistance(Plain):
+    """Squared difference of the class and the expected number of thresholds below it."""
+
+    def items(self, logits: Tensor, target: Tensor) -> Tensor:
+        return (logits.sigmoid().sum(1) - target).square()
 
 
 @of_another_author(EMBEDDINGS)

@@ -13,11 +13,13 @@ from tests.oracles.divergence.wasserstein import WASSERSTEIN
 from tests.oracles.generative import ELBO
 from tests.oracles.metric.circle import CIRCLE
 from tests.oracles.metric.contrastive import CONTRASTIVE
+from tests.oracles.metric.cosine_embedding import COSINE_EMBEDDING
 from tests.oracles.metric.info_nce import INFO_NCE
 from tests.oracles.metric.memory_bank import MEMORY_BANK
 from tests.oracles.metric.multi_similarity import MULTI_SIMILARITY
 from tests.oracles.metric.supervised_contrastive import SUPERVISED_CONTRASTIVE
 from tests.oracles.metric.triplet import TRIPLET
+from tests.oracles.ordinal import ORDINAL
 from tests.oracles.regression import GAUSSIAN_NLL, HUBER, LOG_COSH, MAE, MSE, POISSON_NLL, QUANTILE
 
 __all__ = ["ORACLES", "OracleBatch", "OracleCase", "drawn"]
@@ -26,6 +28,7 @@ ORACLES: dict[str, list[OracleCase]] = {
     "cross_entropy": CROSS_ENTROPY,
     "binary_cross_entropy": BINARY_CROSS_ENTROPY,
     "hinge": HINGE,
+    "ordinal": ORDINAL,
     "mse": MSE,
     "mae": MAE,
     "huber": HUBER,
@@ -34,6 +37,7 @@ ORACLES: dict[str, list[OracleCase]] = {
     "gaussian_nll": GAUSSIAN_NLL,
     "poisson_nll": POISSON_NLL,
     "contrastive": CONTRASTIVE,
+    "cosine_embedding": COSINE_EMBEDDING,
     "triplet": TRIPLET,
     "circle": CIRCLE,
     "multi_similarity": MULTI_SIMILARITY,

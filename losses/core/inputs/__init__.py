@@ -9,6 +9,7 @@ from losses.core.inputs.embeddings import Embeddings, MatchInput, PairInput, Tri
 from losses.core.inputs.generative import VAE
 from losses.core.inputs.kind import Asked, Batch, Form, Kind
 from losses.core.inputs.linear import LinearInput
+from losses.core.inputs.ordinal import OrderedClasses
 from losses.core.inputs.predictions import Binary, ClassIndices, Logits, Pointwise, Scores
 from losses.core.inputs.regression import Counts, GaussianInput, QuantilesInput
 
@@ -21,6 +22,7 @@ SCORES = Scores()
 LOGITS = Logits()
 LINEAR_LOGITS = LinearInput()
 CLASS_INDICES = ClassIndices()
+ORDERED_CLASSES = OrderedClasses()
 EMBEDDINGS = Embeddings()
 PAIRS = PairInput()
 MATCHES = MatchInput()
@@ -41,6 +43,7 @@ __all__ = [
     "LINEAR_LOGITS",
     "LOGITS",
     "MATCHES",
+    "ORDERED_CLASSES",
     "PAIRS",
     "POINTWISE",
     "QUANTILES",
