@@ -67,7 +67,7 @@ class OrdinalLoss(Loss):
 
     >>> loss = OrdinalLoss(reduction="none")
     >>> loss(tensor([[0.0, 0.0], [9.0, -9.0]]), tensor([2, 1]))  # 2 log 2, and twice log(1 + exp(-9))
-    tensor([1.3863e+00, 2.4682e-04])
+    tensor([1.3863e+00, 2.4680e-04])
     """
 
     @checked
