@@ -30,7 +30,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def doctest_names(doctest_namespace: dict[str, object]) -> None:
-    doctest_namespace.update({"torch": torch, "tensor": tensor, "Pairs": losses.Pairs, "VAEOutput": losses.VAEOutput})
+    outputs = {cls.__name__: cls for cls in (losses.Gaussian, losses.Pairs, losses.VAEOutput)}
+    doctest_namespace.update({"torch": torch, "tensor": tensor, **outputs})
 
 
 # torch.manual_seed writes down the call stack for each kind of accelerator that is not there, half a millisecond in all

@@ -12,7 +12,7 @@ from losses.configuration import available, create, describe, load, schema
 from losses.core.checks import checks
 from losses.core.errors import ConfigError, InputError
 from losses.core.loss import Loss
-from losses.core.outputs import LinearLogits, Pairs, Samples, Triplets, VAEOutput
+from losses.core.outputs import Gaussian, LinearLogits, Pairs, Samples, Triplets, VAEOutput
 from losses.core.reduction import Total
 from losses.core.registry import SPECS, register, scan
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from losses.classification.hinge import HingeLoss as HingeLoss
     from losses.classification.multiclass_hinge import MulticlassHingeLoss as MulticlassHingeLoss
+    from losses.classification.ordinal import OrdinalLoss as OrdinalLoss
     from losses.classification.tversky import TverskyLoss as TverskyLoss
     from losses.divergence.js_divergence import JSDivergenceLoss as JSDivergenceLoss
     from losses.divergence.kl_divergence import KLDivergenceLoss as KLDivergenceLoss
@@ -37,18 +38,23 @@ if TYPE_CHECKING:
     from losses.generative.elbo import ELBOLoss as ELBOLoss
     from losses.metric.circle import CircleLoss as CircleLoss
     from losses.metric.contrastive import ContrastiveLoss as ContrastiveLoss
+    from losses.metric.cosine_embedding import CosineEmbeddingLoss as CosineEmbeddingLoss
     from losses.metric.info_nce import InfoNCELoss as InfoNCELoss
     from losses.metric.memory_bank import MemoryBankLoss as MemoryBankLoss
     from losses.metric.multi_similarity import MultiSimilarityLoss as MultiSimilarityLoss
     from losses.metric.supervised_contrastive import SupervisedContrastiveLoss as SupervisedContrastiveLoss
     from losses.metric.triplet import TripletLoss as TripletLoss
+    from losses.regression.gaussian_nll import GaussianNLLLoss as GaussianNLLLoss
     from losses.regression.huber import HuberLoss as HuberLoss
+    from losses.regression.log_cosh import LogCoshLoss as LogCoshLoss
     from losses.regression.mae import MAELoss as MAELoss
     from losses.regression.mse import MSELoss as MSELoss
+    from losses.regression.poisson_nll import PoissonNLLLoss as PoissonNLLLoss
+    from losses.regression.quantile import QuantileLoss as QuantileLoss
 
     # end exports
 
-for public in (ConfigError, InputError, LinearLogits, Loss, Pairs, Samples, Total, Triplets, VAEOutput):
+for public in (ConfigError, Gaussian, InputError, LinearLogits, Loss, Pairs, Samples, Total, Triplets, VAEOutput):
     public.__module__ = __name__  # what tracebacks and pickles call it
 scan(__name__, __path__)
 globals().update({spec.cls.__name__: spec.cls for spec in SPECS.values()})
@@ -68,6 +74,7 @@ if not TYPE_CHECKING:
 
 __all__ = [
     "ConfigError",
+    "Gaussian",
     "InputError",
     "LinearLogits",
     "Loss",

@@ -176,6 +176,27 @@ MULTICLASS = {"form": "multiclass"}
 BINARY = (of_torch(nn.BCEWithLogitsLoss), of_lines(lines.weighted_binary_cross_entropy))
 HINGE = (of_lines(lines.hinge), of_lines(lines.weighted_hinge))
 
+
+def ordered(size: int, count: int, device: str = "cpu") -> Batch:
+    """Return logits of the thresholds between classes, and class indices."""
+    (logits,), (labels,) = classes(size, count, device)
+    return Batch((logits.detach()[:, 1:].contiguous().requires_grad_(),), (labels,))
+
+
+def ordinal(size: int, count: int) -> tuple[Case, Case]:
+    """Return the cases of ordered classes, without and with weights."""
+    row = partial(Case, shape=(size, count), loss="ordinal")
+    return (
+        row(f"ordinal-{size}x{count}", batch=ordered, peer=of_lines(lines.ordinal), faster=0.9),
+        row(
+            f"ordinal-weighted-{size}x{count}",
+            batch=partial(weighted, ordered),
+            peer=of_lines(lines.weighted_ordinal),
+            call=with_weight,
+        ),
+    )
+
+
 CASES = (
     *rows("bce", "binary_cross_entropy", answers, BINARY, {"1e3": 0.9, "1e7": 1.5}),
     *rows("hinge", "hinge", sides, HINGE, {"1e3": 0.9, "1e6": 1.5, "1e7": 2.5}),
@@ -191,6 +212,8 @@ CASES = (
     cross_entropy("ce-ignored", (8, 21, 16, 16)),
     cross_entropy("ce-ignored", (8, 21, 128, 128), 1.2),
     cross_entropy("ce-ignored", (32, 21, 128, 128)),
+    *ordinal(128, 5),
+    *ordinal(65536, 10),
     of_layer("ce-linear", layers, 64, 64, 100),
     of_layer("ce-linear", layers, 512, 128, 4096),
     of_layer("ce-linear", layers, 1024, 256, 32768, faster=1.0, lighter=1 / 6),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,12 @@ def weighted(batch: Callable[..., Batch], *shape: int | str) -> Batch:
 
 
 def rows(
-    name: str, loss: str, batch: Callable[..., Batch], peers: tuple[Peer, Peer], reach: Mapping[str, float]
+    name: str,
+    loss: str,
+    batch: Callable[..., Batch],
+    peers: tuple[Peer, Peer],
+    reach: Mapping[str, float],
+    **parameters: Any,
 ) -> Iterator[Case]:
     """Yield the cases of a loss of single elements: every size, without and with weights.
 
@@ -50,6 +56,7 @@ def rows(
         batch: makes the batch from a number of elements and the device.
         peers: without and with weights.
         reach: without weights, by size. At the largest size nothing may need more memory than torch does.
+        parameters: of our loss.
     """
     for peer, form, made, reached in (
         (peers[0], name, {"batch": batch}, reach),
@@ -57,7 +64,16 @@ def rows(
     ):
         for text, size in SIZES.items():
             lighter = 1.0 if text == "1e7" else None
-            yield Case(f"{form}-{text}", (size,), loss, peer=peer, faster=reached.get(text), lighter=lighter, **made)
+            yield Case(
+                f"{form}-{text}",
+                (size,),
+                loss,
+                peer=peer,
+                faster=reached.get(text),
+                lighter=lighter,
+                parameters=parameters,
+                **made,
+            )
 
 
 def seeded() -> torch.Generator:

@@ -111,6 +111,7 @@ PML_INFO_NCE = Peer("PML", pml.info_nce, of_cubes(32))
 CUBE = Peer("cube", plain_torch.triplet_cube, of_cubes(20), formula=True)
 CDIST = Peer("cdist", plain_torch.cdist, of_matrices(20))
 NAIVE_CONTRASTIVE = Peer("naive", partial(plain_torch.contrastive, 1.4), of_matrices(40))
+NAIVE_COSINE = Peer("naive", partial(plain_torch.cosine_embedding, lines.COSINE_MARGIN), of_matrices(30))
 NAIVE_BOTH = Peer("naive", plain_torch.info_nce_both, of_matrices(30))
 SIMCLR_LINES = Peer("SimCLR", plain_torch.info_nce_both, of_matrices(30))
 CLIP_LINES = Peer("CLIP", plain_torch.info_nce_second, of_matrices(40))
@@ -178,6 +179,15 @@ def given_pairs_and_triplets() -> Iterator[Case]:
             f"pairs-weighted-{size}",
             batch=partial(weighted, pairs),
             peer=of_lines(lines.weighted_contrastive_pairs, each),
+        )
+        cosine = partial(
+            Case, shape=(size,), loss="cosine_embedding", call=as_pairs, parameters={"margin": lines.COSINE_MARGIN}
+        )
+        yield cosine(f"cosine-pairs-{size}", batch=pairs, peer=of_lines(lines.cosine_pairs, each))
+        yield cosine(
+            f"cosine-pairs-weighted-{size}",
+            batch=partial(weighted, pairs),
+            peer=of_lines(lines.weighted_cosine_pairs, each),
         )
         three = partial(Case, shape=(size,), loss="triplet", call=as_triplets, parameters={"average": "all"})
         yield three(f"triplets-{size}", batch=triplets, peer=of_lines(lines.triplets, each), faster=faster)
@@ -314,6 +324,14 @@ CASES = (
         lighter=1 / 25,
     ),
     contrastive("contrastive-default-4096", (4096, 4), parameters={"margin": 1.4}, peer=NAIVE_CONTRASTIVE),
+    on_labels(
+        *("cosine_embedding-4096", (4096, 4)),
+        loss="cosine_embedding",
+        parameters={"margin": lines.COSINE_MARGIN},
+        peer=NAIVE_COSINE,
+        faster=2,
+        lighter=1 / 20,
+    ),
     circle("circle-4096", (4096, 4), parameters=CIRCLE, peer=PML_CIRCLE, faster=12, lighter=1 / 50),
     multi_similarity(
         *("multi_similarity-4096", (4096, 4)),
@@ -338,6 +356,7 @@ SERIES = {
     "triplet-all, 4 per class": triplet("", (0, 4)),
     "triplet-all, 32 per class": triplet("", (0, 32)),
     "contrastive": contrastive("", (0, 4)),
+    "cosine_embedding": on_labels("", (0, 4), loss="cosine_embedding"),
     "circle": circle("", (0, 4)),
     "multi_similarity": multi_similarity("", (0, 4)),
     "supervised_contrastive": supcon("", (0, 4)),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,6 +26,55 @@ def weighted_mae(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 def weighted_huber(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return weighted_mean(F.huber_loss(prediction, target, reduction="none"), weight)
+
+
+def log_cosh_items(prediction: Tensor, target: Tensor) -> Tensor:
+    residual = prediction - target
+    return residual + F.softplus(-2 * residual) - math.log(2)  # as Keras has it: cosh overflows
+
+
+def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
+    return log_cosh_items(prediction, target).mean()
+
+
+def weighted_log_cosh(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean(log_cosh_items(prediction, target), weight)
+
+
+LEVEL, LEVELS = 0.9, [0.1, 0.5, 0.9]
+COSINE_MARGIN = 0.2
+
+
+def quantile(prediction: Tensor, target: Tensor, level: float = LEVEL) -> Tensor:
+    residual = target - prediction
+    return torch.maximum(level * residual, (level - 1) * residual).mean()
+
+
+def weighted_quantile(prediction: Tensor, target: Tensor, weight: Tensor, level: float = LEVEL) -> Tensor:
+    residual = target - prediction
+    return weighted_mean(torch.maximum(level * residual, (level - 1) * residual), weight)
+
+
+def quantiles(prediction: Tensor, target: Tensor) -> Tensor:
+    levels = prediction.new_tensor(LEVELS)
+    residual = target.unsqueeze(1) - prediction
+    return torch.maximum(levels * residual, (levels - 1) * residual).mean()
+
+
+def gaussian_nll_items(mean: Tensor, log_variance: Tensor, target: Tensor) -> Tensor:
+    return 0.5 * (log_variance + (mean - target).square() * (-log_variance).exp())
+
+
+def gaussian_nll(mean: Tensor, log_variance: Tensor, target: Tensor) -> Tensor:
+    return gaussian_nll_items(mean, log_variance, target).mean()
+
+
+def weighted_gaussian_nll(mean: Tensor, log_variance: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean(gaussian_nll_items(mean, log_variance, target), weight)
+
+
+def weighted_poisson_nll(log_rates: Tensor, counts: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean(F.poisson_nll_loss(log_rates, counts, reduction="none"), weight)
 
 
 def hinge(scores: Tensor, sides: Tensor) -> Tensor:
@@ -49,6 +99,19 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Te
 
 def cross_entropy_with_z_loss(logits: Tensor, target: Tensor, z_loss: float = 1e-4) -> Tensor:
     return F.cross_entropy(logits, target) + z_loss * logits.logsumexp(1).square().mean()
+
+
+def ordinal_items(logits: Tensor, target: Tensor) -> Tensor:
+    above = target.unsqueeze(1) > torch.arange(logits.shape[1], device=logits.device)
+    return F.binary_cross_entropy_with_logits(logits, above.to(logits.dtype), reduction="none").sum(1)
+
+
+def ordinal(logits: Tensor, target: Tensor) -> Tensor:
+    return ordinal_items(logits, target).mean()
+
+
+def weighted_ordinal(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean(ordinal_items(logits, target), weight)
 
 
 def linear_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
@@ -157,6 +220,15 @@ def weighted_contrastive_pairs(first: Tensor, second: Tensor, same: Tensor, weig
 def contrastive_items(first: Tensor, second: Tensor, same: Tensor, margin: float = 1.4) -> Tensor:
     between = (first - second).norm(dim=1)
     return (same * between.square() + (1 - same) * (margin - between).clamp(min=0).square()) / 2
+
+
+def cosine_pairs(first: Tensor, second: Tensor, same: Tensor) -> Tensor:
+    return F.cosine_embedding_loss(first, second, 2 * same - 1, margin=COSINE_MARGIN)
+
+
+def weighted_cosine_pairs(first: Tensor, second: Tensor, same: Tensor, weight: Tensor) -> Tensor:
+    items = F.cosine_embedding_loss(first, second, 2 * same - 1, margin=COSINE_MARGIN, reduction="none")
+    return weighted_mean(items, weight)
 
 
 def triplets(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

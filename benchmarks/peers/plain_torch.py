@@ -46,6 +46,18 @@ def cdist() -> Value:
     return lambda embeddings, _: torch.cdist(embeddings, embeddings)
 
 
+def cosine_embedding(margin: float = 0.0) -> Value:
+    """Each pair once, by its cosine."""
+
+    def value(embeddings: Tensor, labels: Tensor) -> Tensor:
+        units = F.normalize(embeddings)
+        cosines = units @ units.mT
+        costs = torch.where(labels.unsqueeze(1) == labels, 1 - cosines, (cosines - margin).relu())
+        return costs.triu(1).sum() / (len(labels) * (len(labels) - 1) / 2)
+
+    return value
+
+
 def contrastive(margin: float = 1.0) -> Value:
     """Half a square for every pair, over the upper triangle of all distances."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import SymInt, Tensor
@@ -26,6 +26,9 @@ class ElementwiseLoss(Loss):
     - :meth:`block_formula`, value and derivative of an element: with it sums over many elements are made in blocks that
       stay in a cache, weighted ones too.
     """
+
+    many_operations: ClassVar[bool] = False
+    """Whether items take so many operations that blocks are worth while for a few thousand elements too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +99,9 @@ class ElementwiseLoss(Loss):
 
     def _formula_for(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Formula | None:
         """Return the formula to sum a batch by in blocks, if that is worth while."""
-        if not self._has_formula or not suits_blocks(output, target, weight, fused=self._has_fused):
+        if not self._has_formula:
+            return None
+        if not suits_blocks(output, target, weight, fused=self._has_fused, long=self.many_operations):
             return None
         return self.block_formula()
 

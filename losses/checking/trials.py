@@ -9,8 +9,9 @@ from itertools import combinations, pairwise
 from typing import Any
 
 from losses.checking.case import Broken, Case
-from losses.checking.observed import FINEST, Observed, batches_for
+from losses.checking.observed import FINEST, Batches, Observed, batches_for
 from losses.checking.values import LOSSES, Rebuilder, Values, is_learnt, list_for, parameters_of, setting_of
+from losses.core.loss import Loss
 
 STEP = 2.0**-27
 """A change that float64 holds and float32 rounds away."""
@@ -37,7 +38,8 @@ class Trial:
         self.again, self.name = again, name
         self.values = next(values for parameter, values in parameters_of(again) if parameter.name == name)
         self.case = Case(again.loss(), case.kind)
-        self.batches = batches_for(self.case)
+        self.drawn = {isinstance(again.settings[name], list): batches_for(self.case)}
+        """Batches as they are where the parameter is a list, and where it is not."""
         self.unseen = ""
         """What was found to make no difference."""
         self.known: dict[str, Observed | None] = {}
@@ -46,8 +48,14 @@ class Trial:
         """Return the loss with another value, or ``None`` if a rule between parameters excludes it."""
         if (key := repr(value)) not in self.known:
             loss = self.again.build(**{self.name: value})
-            self.known[key] = None if loss is None else Observed(loss, self.batches)
+            self.known[key] = None if loss is None else Observed(loss, self.batches(loss, value))
         return self.known[key]
+
+    def batches(self, loss: Loss, value: Any) -> Batches:
+        """Return the batches for a loss with a value of the parameter: a list may be for other shapes than a number."""
+        if (form := isinstance(value, list)) not in self.drawn:
+            self.drawn[form] = batches_for(Case(loss, self.case.kind))
+        return self.drawn[form]
 
     def tells_apart(self, one: Any, other: Any) -> bool | None:
         """Return whether two values make a difference, on batches drawn for the loss as it is or for one of them."""

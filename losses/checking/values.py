@@ -237,10 +237,12 @@ def list_for(again: Rebuilder, case: Case, name: str) -> list[float] | None:
     sizes = [size for tensor in tensors_in(case.batch().output) for size in reversed(tensor.shape)]
     current = again.settings[name]
     for size in dict.fromkeys([len(current)] if isinstance(current, list) else sizes):
-        entries = [ENTRIES[index % len(ENTRIES)] for index in range(size)]
-        loss = again.build(**{name: entries})
-        if loss is not None and takes(Case(loss, case.kind)):
-            return entries
+        cycled = [ENTRIES[index % len(ENTRIES)] for index in range(size)]
+        rising = [(index + 1) / 2 ** size.bit_length() for index in range(size)]  # inside of 0 and 1
+        for entries in (cycled, rising):
+            loss = again.build(**{name: entries})
+            if loss is not None and takes(Case(loss, case.kind)):
+                return entries
     return None
 
 

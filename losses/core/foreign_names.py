@@ -134,8 +134,8 @@ LOSSES: tuple[ForeignLoss, ...] = (
     ForeignLoss(
         TORCH,
         "CosineEmbeddingLoss(margin=0.0)",
-        {"name": "contrastive", "distance": "cosine", "power": 1, "margin": 1.0},
-        f"{_ON_PAIRS}; a margin of m there is 1 - m here",
+        {"name": "cosine_embedding", "margin": 0.0},
+        f"{_ON_PAIRS}; margin is the same; labelled embeddings, of which every pair is compared, are taken too",
     ),
     ForeignLoss(
         TORCH,
@@ -159,8 +159,19 @@ LOSSES: tuple[ForeignLoss, ...] = (
     *absent(
         TORCH, "'binary_cross_entropy' and 'hinge' take one score and one 0 or 1 per label", "MultiLabelMarginLoss"
     ),
-    *absent(TORCH, "of one constant variance it is 'mse', scaled and shifted", "GaussianNLLLoss"),
-    *absent(TORCH, "there is no likelihood of counts; 'mse' and 'huber' predict means", "PoissonNLLLoss"),
+    ForeignLoss(
+        TORCH,
+        "GaussianNLLLoss(full=False)",
+        {"name": "gaussian_nll"},
+        "on losses.Gaussian(mean, log_variance): it takes a variance, here it is the logarithm of one, which needs no "
+        "eps; full is the same",
+    ),
+    ForeignLoss(
+        TORCH,
+        "PoissonNLLLoss(log_input=True)",
+        {"name": "poisson_nll"},
+        "on the logarithm of the rate; full adds the exact log-factorial, there an approximation of it",
+    ),
     *absent(TORCH, "there is no loss of sequences without alignment", "CTCLoss"),
     *absent(
         TORCH,
@@ -256,8 +267,7 @@ LOSSES: tuple[ForeignLoss, ...] = (
     ForeignLoss("", "beta_vae", {"name": "elbo", "beta": 4}),
     *absent("", "it is the root of 'mse', whose smallest value is at the same place", "rmse"),
     *absent("", "'mae' and 'huber' are in the unit of the target", "mape", "smape"),
-    *absent("", "'huber' is its like, quadratic near 0 and linear far away", "log_cosh"),
-    *absent("", "'mae' predicts the median; there are no other quantiles", "quantile", "pinball"),
+    ForeignLoss("", "mean_pinball_loss", {"name": "quantile", "quantile": 0.5}, "", {"alpha": "quantile"}),
     ForeignLoss(
         "", "jaccard", {"name": "tversky", "alpha": 1, "beta": 1}, "on logits and masks", also=("iou", "soft_iou")
     ),
@@ -280,6 +290,7 @@ PARAMETERS: tuple[ForeignParameter, ...] = (
     ForeignParameter(("tau", "temp", "t"), "temperature"),
     ForeignParameter(("m", "neg_margin"), "margin"),
     ForeignParameter(("pos_margin",), "positive_margin"),
+    ForeignParameter(("alpha", "tau", "q", "quantiles"), "quantile"),
     ForeignParameter(("smooth_loss", "soft"), "margin", "margin: soft"),
     ForeignParameter(("gamma", "s"), "scale"),
     ForeignParameter(("pos_weight",), "positive_weight"),

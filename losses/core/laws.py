@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from losses.core.outputs import LinearLogits, Pairs, map_floating
+from losses.core.outputs import Gaussian, LinearLogits, Pairs, map_floating
 
 if TYPE_CHECKING:
     from losses.core.inputs import Batch
@@ -69,12 +69,20 @@ def _symmetric_in_pairs(loss: Loss, batch: Batch) -> None:
 
 
 def _translation_invariant(loss: Loss, batch: Batch) -> None:
-    equal(
-        "shifted by 3",
-        loss(map_floating(batch.output, lambda t: t + 3), map_floating(batch.target, lambda t: t + 3)),
-        loss(*batch),
-        1e-7,
-    )
+    output, target = batch
+    if isinstance(output, Gaussian):  # which moves with its mean
+        moved: Any = output._replace(mean=output.mean + 3)
+    else:
+        moved = map_floating(output, lambda t: t + 3)
+    equal("shifted by 3", loss(moved, map_floating(target, lambda t: t + 3)), loss(*batch), 1e-7)
+
+
+def _least_at_log_target(loss: Loss, batch: Batch) -> None:
+    unreduced = changed(loss, reduction="none")
+    counted = batch.target > 0
+    items, least = (unreduced(part, batch.target) for part in (batch.output, batch.target.where(counted, 1).log()))
+    if (items < least - 1e-12)[counted].any():
+        raise LawError(f"an item is {(items - least)[counted].min().item()} below that of the logarithm of its target")
 
 
 def _shift_of_output(loss: Loss, batch: Batch) -> None:
@@ -98,6 +106,9 @@ SYMMETRIC = Law("SYMMETRIC", "output and target can change places", _symmetric)
 SYMMETRIC_IN_PAIRS = Law("SYMMETRIC_IN_PAIRS", "the two sides of a pair can change places", _symmetric_in_pairs)
 TRANSLATION_INVARIANT = Law(
     "TRANSLATION_INVARIANT", "moving everything by a constant changes nothing", _translation_invariant
+)
+LEAST_AT_LOG_TARGET = Law(
+    "LEAST_AT_LOG_TARGET", "no item is below that of the logarithm of its target", _least_at_log_target
 )
 SHIFT_INVARIANT_LOGITS = Law(
     "SHIFT_INVARIANT_LOGITS", "a constant added to all logits changes nothing", _shift_of_output

@@ -64,6 +64,13 @@ class VAEOutput(NamedTuple):
     log_variance: Tensor
 
 
+class Gaussian(NamedTuple):
+    """A mean and the logarithm of a variance, both ``(*)``, for each number that is predicted."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+
 def tensors_in(part: Any) -> list[Tensor]:
     """Return the tensors of an output or target, whatever its kind."""
     if isinstance(part, Tensor):

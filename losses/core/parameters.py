@@ -50,17 +50,18 @@ class VectorRule(NamedTuple):
     """Accept a list of numbers or a one-dimensional tensor, and hand the constructor a list of numbers."""
 
     minimum: float | None = None
+    inside: tuple[float, float] | None = None
+    """Bounds that are both excluded."""
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         from pydantic_core import core_schema
 
-        numbers = core_schema.list_schema(
-            core_schema.float_schema(
-                ge=-LARGEST if self.minimum is None else self.minimum, le=LARGEST, allow_inf_nan=False, strict=True
-            ),
-            min_length=1,
-            strict=True,
-        )
+        low = -LARGEST if self.minimum is None else self.minimum
+        bounds: dict[str, Any] = {"ge": low, "le": LARGEST}
+        if self.inside is not None:
+            bounds = {"gt": self.inside[0], "lt": self.inside[1]}
+        number = core_schema.float_schema(**bounds, allow_inf_nan=False, strict=True)
+        numbers = core_schema.list_schema(number, min_length=1, strict=True)
         return core_schema.no_info_before_validator_function(_listed, numbers)
 
 
@@ -82,11 +83,17 @@ NonNegative = Annotated[float, Ge(0), Le(LARGEST), Wording("a finite number of a
 AtLeastOne = Annotated[float, Ge(1), Le(LARGEST), Wording("a finite number of at least 1")]
 Probability = Annotated[float, Ge(0), Le(1), Wording("a number from 0 to 1")]
 InnerProbability = Annotated[float, Gt(0), Lt(1), Wording("a number between 0 and 1, both excluded")]
+Cosine = Annotated[float, Ge(-1), Le(1), Wording("a number from -1 to 1")]
 Integer = Annotated[int, Ge(-(2**63)), Le(2**63 - 1), IntegerRule(), Wording("an integer of 64 bits")]
 Count = Annotated[int, Ge(0), Le(2**53), IntegerRule(), Wording("an integer of at least 0")]
 Vector = Annotated[Sequence[float] | Tensor, VectorRule(), Wording("a list of finite numbers")]
 NonNegativeVector = Annotated[
     Sequence[float] | Tensor, VectorRule(minimum=0), Wording("a list of finite numbers of at least 0")
+]
+InnerProbabilityVector = Annotated[
+    Sequence[float] | Tensor,
+    VectorRule(inside=(0, 1)),
+    Wording("a list of numbers between 0 and 1, both excluded"),
 ]
 Reduction = Literal["mean", "sum", "none"]
 Average = Literal["active", "all"]

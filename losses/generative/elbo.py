@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Never
 
@@ -32,17 +31,14 @@ from losses.extend import (
     widened,
 )
 from losses.ops.elementwise.gaussian import gaussian_kl_sum
-
-STEEPEST = 0.8
-"""Fraction of the exponent range of a dtype above which exp goes on as its tangent."""
+from losses.ops.numerics.exponential import exp_and_tangent, largest_exponent
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Return KL(N(mean, exp(log_variance)) ‖ N(0, 1)) of every latent dimension; see :class:`ELBOLoss`."""
-    largest = STEEPEST * math.log(torch.finfo(log_variance.dtype).max)  # of the dtype that the gradient has to fit into
+    largest = largest_exponent(log_variance.dtype)  # of the dtype that the gradient has to fit into
     log_variance = widened(log_variance)
-    below = log_variance.clamp(max=largest)
-    variance = below.exp() * (1 + log_variance - below)
+    variance = exp_and_tangent(log_variance, largest)
     return (variance + mean.square() - 1 - log_variance) / 2
 
 

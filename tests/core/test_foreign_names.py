@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import losses
-from losses import ConfigError, Pairs, Triplets
+from losses import ConfigError, Gaussian, Pairs, Triplets
 from losses.adapters.pytorch_metric_learning import losses as pml_losses
 from losses.core.foreign_names import LOSSES, PARAMETERS, PML, TORCH, VALUES, ForeignLoss, bare, foreign_losses
 from losses.core.parameters import declared_parameters
@@ -102,6 +102,17 @@ def queries(seed: int) -> Called:
     return Called((Pairs(query, key),), (query, key), (query, key))
 
 
+def gaussians(seed: int) -> Called:
+    mean, log_variance, target = number(seed, 9), number(seed + 1, 9), 3 * number(seed + 2, 9).detach()
+    theirs = mean, target, log_variance.exp()
+    return Called((Gaussian(mean, log_variance), target), theirs, (mean, log_variance))
+
+
+def counts(seed: int) -> Called:
+    log_rates, target = number(seed, 9), torch.arange(9, dtype=torch.float64) % 3
+    return Called((log_rates, target), (log_rates, target), (log_rates,))
+
+
 CALLED: dict[str, Callable[[int], Called]] = {
     "L1Loss": predictions,
     "MSELoss": predictions,
@@ -118,6 +129,8 @@ CALLED: dict[str, Callable[[int], Called]] = {
     "HingeEmbeddingLoss": distances,
     "CosineEmbeddingLoss": pairs,
     "TripletMarginWithDistanceLoss": triplets,
+    "GaussianNLLLoss": gaussians,
+    "PoissonNLLLoss": counts,
     "InfoNCE": queries,
     f"{TORCH} TripletMarginLoss": triplets,
     f"{PML} TripletMarginLoss": normalised,
@@ -201,7 +214,8 @@ def test_a_renamed_parameter_means_the_same_at_another_value(row: ForeignLoss, t
         (TORCH, "MarginRankingLoss", {"margin": 0.3}, {"margin": 0.3}, 1),
         (TORCH, "KLDivLoss", {}, {"reduction": "mean"}, 1 / 4),
         (TORCH, "HingeEmbeddingLoss", {"margin": 2.0}, {"margin": 2.0}, 1),
-        (TORCH, "CosineEmbeddingLoss", {"margin": 0.75}, {"margin": 0.25}, 1),
+        (TORCH, "CosineEmbeddingLoss", {"margin": 0.25}, {"margin": 0.25}, 1),
+        (TORCH, "GaussianNLLLoss", {"full": True}, {"full": True}, 1),
         (TORCH, "TripletMarginLoss", {"swap": True}, {"swap": True, "eps": 0.0}, 1),
         (TORCH, "TripletMarginWithDistanceLoss", {"distance": "cosine", "swap": True}, {"swap": True, "cosine": 1}, 1),
         (PML, "TripletMarginLoss", {"swap": True}, {"swap": True}, 1),
@@ -232,12 +246,6 @@ def test_targets_that_are_logarithms_are_a_form_of_the_target() -> None:
     output, target = number(0, 5, 3).log_softmax(-1), number(1, 5, 3).log_softmax(-1)
     theirs = nn.KLDivLoss(reduction="batchmean", log_target=True)
     torch.testing.assert_close(ours(output, target), theirs(output, target))
-
-
-def test_gaussian_likelihood_of_a_constant_variance_is_mse_scaled_and_shifted() -> None:
-    prediction, target, variance = number(0, 8), number(1, 8), torch.full((8,), 0.3, dtype=torch.float64)
-    expected = nn.GaussianNLLLoss()(prediction, target, variance)
-    torch.testing.assert_close(losses.create("mse")(prediction, target) / 0.6 + variance[0].log() / 2, expected)
 
 
 @pytest.mark.parametrize("inner", ["NTXentLoss", "SupConLoss"])

@@ -13,20 +13,25 @@ from losses.extend import (
     BINARY,
     CLASS_INDICES,
     CLASS_MASKS,
+    COUNTS,
     DISTRIBUTION_OBJECTS,
     DISTRIBUTIONS,
     EMBEDDINGS,
+    GAUSSIAN,
     LINEAR_LOGITS,
     LOGITS,
     MASKS,
     MATCHES,
     NON_NEGATIVE,
+    ORDERED_CLASSES,
     PAIRS,
     POINTWISE,
+    QUANTILES,
     SCORES,
     TRANSPORT,
     TRIPLETS,
     VAE_OUTPUT,
+    Gaussian,
     Kind,
     LabelledBatch,
     LinearLogits,
@@ -73,6 +78,34 @@ class Charbonnier(Plain):
 
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
         return (1 + (prediction - target).square()).sqrt() - 1
+
+
+@of_another_author(QUANTILES)
+class SmoothPinball(Plain):
+    """Softly more for what lies too low than for what lies too high."""
+
+    def items(self, prediction: Tensor, target: Tensor) -> Tensor:
+        residual = prediction - target
+        return F.softplus(residual) + 2 * F.softplus(-residual)
+
+
+@of_another_author(GAUSSIAN)
+class SquaredHellinger(Plain):
+    """One minus the overlap of the predicted Gaussian with one of variance 1 around the target."""
+
+    def items(self, output: Gaussian, target: Tensor) -> Tensor:
+        variance = widened(output.log_variance).clamp(-5, 5).exp()
+        residual = (widened(output.mean) - target).square()
+        overlap = (2 * variance.sqrt() / (1 + variance)).sqrt()
+        return 1 - overlap * (-residual / (4 * (1 + variance))).exp()
+
+
+@of_another_author(COUNTS)
+class SquaredRoots(Plain):
+    """Squared difference of the roots of rate and count, whose variance does not depend on the rate."""
+
+    def items(self, log_rates: Tensor, target: Tensor) -> Tensor:
+        return ((widened(log_rates).clamp(max=8) / 2).exp() - target.sqrt()).square()
 
 
 @of_another_author(SCORES)
@@ -136,6 +169,14 @@ class Miss(Plain):
 
     def items(self, logits: Tensor, target: Tensor) -> Tensor:
         return 1 - logits.softmax(1).gather(1, target.unsqueeze(1)).squeeze(1)
+
+
+@of_another_author(ORDERED_CLASSES)
+class RankDistance(Plain):
+    """Squared difference of the class and the expected number of thresholds below it."""
+
+    def items(self, logits: Tensor, target: Tensor) -> Tensor:
+        return (logits.sigmoid().sum(1) - target).square()
 
 
 @of_another_author(EMBEDDINGS)

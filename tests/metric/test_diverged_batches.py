@@ -29,6 +29,7 @@ OF_ANGLES = [
     ("triplet", {"distance": "cosine", "mining": "hard"}),
     ("triplet", {"distance": "cosine", "mining": "semi_hard"}),
     ("contrastive", {"distance": "cosine"}),
+    ("cosine_embedding", {}),
     ("circle", {}),
     ("supervised_contrastive", {}),
     ("supervised_contrastive", {"temperature": 0.01}),

@@ -24,6 +24,7 @@ LOSSES: list[tuple[str, dict[str, Any]]] = [
     ("contrastive", {"power": 1, "average": "balanced"}),
     ("contrastive", {"distance": "cosine", "average": "active"}),
     ("contrastive", {"distance": "squared_euclidean"}),
+    ("cosine_embedding", {"margin": 0.3}),
     ("circle", {}),
     ("multi_similarity", {}),
     ("multi_similarity", {"mining_epsilon": 0.1}),

@@ -14,6 +14,7 @@ LOSSES: list[tuple[str, dict[str, Any]]] = [
     ("triplet", {"mining": "semi_hard"}),
     ("triplet", {"swap": True}),
     ("contrastive", {}),
+    ("cosine_embedding", {}),
     ("contrastive", {"average": "balanced", "power": 1}),
     ("circle", {}),
     *(("supervised_contrastive", {"temperature": temperature}) for temperature in (0.1, 0.02, 0.01)),

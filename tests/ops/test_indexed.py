@@ -25,6 +25,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     *(("contrastive", {"average": average}) for average in ("all", "active", "balanced")),
     *(("contrastive", {"power": 1, "average": "balanced", "distance": distance}) for distance in DISTANCES),
     ("contrastive", {"positive_margin": 0.3, "margin": 2.0}),
+    ("cosine_embedding", {"margin": 0.2}),
     ("circle", {"scale": 8.0}),
     ("supervised_contrastive", {}),
     ("supervised_contrastive", {"temperature": 0.01}),

@@ -64,6 +64,7 @@ CASES = [
         for average in ("all", "active", "balanced")
         for distance in DISTANCES
     ),
+    *(TileCase("cosine_embedding", {"margin": margin}) for margin in (0.0, 0.4)),
     TileCase("circle", {}),
     TileCase("circle", {"margin": 0.1, "scale": 4.0}),
     TileCase("multi_similarity", {}),
@@ -86,6 +87,7 @@ ONE_OF_EACH = [
     TileCase("triplet", {"margin": 0.7, "swap": True}),
     TileCase("contrastive", {"margin": 1.3, "average": "balanced", "power": 1}),
     TileCase("contrastive", {"margin": 1.3, "average": "active", "distance": "cosine"}),
+    TileCase("cosine_embedding", {"margin": 0.2}),
     TileCase("circle", {"margin": 0.1, "scale": 4.0}),
     TileCase("supervised_contrastive", {"temperature": 0.3}),
     TileCase("multi_similarity", {"beta": 10.0}),

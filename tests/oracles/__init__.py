@@ -19,13 +19,15 @@ from tests.oracles.divergence.wasserstein import WASSERSTEIN
 from tests.oracles.generative import ELBO
 from tests.oracles.metric.circle import CIRCLE
 from tests.oracles.metric.contrastive import CONTRASTIVE
+from tests.oracles.metric.cosine_embedding import COSINE_EMBEDDING
 from tests.oracles.metric.info_nce import INFO_NCE
 from tests.oracles.metric.memory_bank import MEMORY_BANK
 from tests.oracles.metric.multi_similarity import MULTI_SIMILARITY
 from tests.oracles.metric.supervised_contrastive import SUPERVISED_CONTRASTIVE
 from tests.oracles.metric.triplet import TRIPLET
 from tests.oracles.objective import WEIGHTED_SUM
-from tests.oracles.regression import HUBER, MAE, MSE
+from tests.oracles.ordinal import ORDINAL
+from tests.oracles.regression import GAUSSIAN_NLL, HUBER, LOG_COSH, MAE, MSE, POISSON_NLL, QUANTILE
 
 __all__ = ["ORACLES", "OracleBatch", "OracleCase", "drawn"]
 
@@ -38,10 +40,16 @@ ORACLES: dict[str, list[OracleCase]] = {
     "hinge": HINGE,
     "multiclass_hinge": MULTICLASS_HINGE,
     "tversky": TVERSKY,
+    "ordinal": ORDINAL,
     "mse": MSE,
     "mae": MAE,
     "huber": HUBER,
+    "log_cosh": LOG_COSH,
+    "quantile": QUANTILE,
+    "gaussian_nll": GAUSSIAN_NLL,
+    "poisson_nll": POISSON_NLL,
     "contrastive": CONTRASTIVE,
+    "cosine_embedding": COSINE_EMBEDDING,
     "triplet": TRIPLET,
     "circle": CIRCLE,
     "multi_similarity": MULTI_SIMILARITY,

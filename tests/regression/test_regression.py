@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 import losses
 from losses import ConfigError, InputError, Pairs, VAEOutput
@@ -12,8 +13,14 @@ from tests.gradients import backward
 from tests.refusals import refused
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-LOSSES = [("mse", {}), ("mae", {}), ("huber", {}), ("huber", {"delta": 0.25})]
-each_loss = pytest.mark.parametrize(("name", "parameters"), LOSSES, ids=["mse", "mae", "huber", "huber_quarter"])
+LOSSES = [("mse", {}), ("mae", {}), ("huber", {}), ("huber", {"delta": 0.25}), ("log_cosh", {})]
+each_loss = pytest.mark.parametrize(
+    ("name", "parameters"), LOSSES, ids=["mse", "mae", "huber", "huber_quarter", "log_cosh"]
+)
+
+
+def log_cosh_lines(prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
+    return (prediction - target).cosh().log()
 
 
 @each_loss
@@ -53,7 +60,7 @@ def test_an_empty_batch_is_zero_with_a_graph(name: str, parameters: Any, shape: 
 def test_missing_targets_of_weight_zero_change_nothing(name: str, parameters: Any, reduction: str) -> None:
     prediction, target = torch.tensor([1.0, 2.0, torch.nan, 7.0]), torch.tensor([0.0, torch.nan, 1.0, 4.0])
     weight = torch.tensor([1.0, 0.0, 0.0, 1.0])
-    function = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}[name]
+    function = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss, "log_cosh": log_cosh_lines}[name]
     kept = function(prediction[[0, 3]], target[[0, 3]], reduction="none", **parameters)
     expected = {
         "mean": kept.mean(),

@@ -10,10 +10,15 @@ from losses.core.inputs.generative import VAE
 from losses.core.inputs.kind import Asked, Batch, Form, Kind
 from losses.core.inputs.linear import LinearInput
 from losses.core.inputs.masks import ClassMasks, Masks
+from losses.core.inputs.ordinal import OrderedClasses
 from losses.core.inputs.parts import Parts
 from losses.core.inputs.predictions import Binary, ClassIndices, Logits, Pointwise, Scores
+from losses.core.inputs.regression import Counts, GaussianInput, QuantilesInput
 
 POINTWISE = Pointwise()
+QUANTILES = QuantilesInput()
+GAUSSIAN = GaussianInput()
+COUNTS = Counts()
 BINARY = Binary()
 SCORES = Scores()
 LOGITS = Logits()
@@ -21,6 +26,7 @@ LINEAR_LOGITS = LinearInput()
 CLASS_INDICES = ClassIndices()
 MASKS = Masks()
 CLASS_MASKS = ClassMasks()
+ORDERED_CLASSES = OrderedClasses()
 EMBEDDINGS = Embeddings()
 PAIRS = PairInput()
 MATCHES = MatchInput()
@@ -35,16 +41,20 @@ __all__ = [
     "BINARY",
     "CLASS_INDICES",
     "CLASS_MASKS",
+    "COUNTS",
     "DISTRIBUTIONS",
     "DISTRIBUTION_OBJECTS",
     "EMBEDDINGS",
+    "GAUSSIAN",
     "LINEAR_LOGITS",
     "LOGITS",
     "MASKS",
     "MATCHES",
+    "ORDERED_CLASSES",
     "PAIRS",
     "PARTS",
     "POINTWISE",
+    "QUANTILES",
     "SCORES",
     "TRANSPORT",
     "TRIPLETS",

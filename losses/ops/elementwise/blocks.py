@@ -32,10 +32,10 @@ def suits_blocks(
 ) -> bool:
     """Return whether blocks are worth while and may answer: for many elements on a CPU, where nobody traces, transforms
     or wants a derivative by something else than the output; for more of them where there is a ``fused`` function, for
-    fewer where the formula is ``long``."""
+    fewer where the plain composition is ``long``."""
     if not may_read(output):  # asked first: where a program is made for any size, a size that is asked is a limit
         return False
-    least = sizes().in_blocks_long if long else sizes().in_blocks
+    least = min(sizes().in_blocks, sizes().in_blocks_long) if long else sizes().in_blocks
     if fused:
         least = sizes().in_blocks_fused if weight is None else sizes().in_blocks_fused_weighted
     if output.numel() < least or not output.numel():

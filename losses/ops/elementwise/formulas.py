@@ -13,6 +13,9 @@ Written = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """Writes something of output and target into a third tensor, which it returns, with a fourth to keep things in
 meanwhile; all are of one shape and dtype."""
 
+LINEAR_BEYOND = 20.0
+"""Of a residual: from here on log cosh rises by 1 for each 1, to all the digits of float64."""
+
 
 @dataclass(frozen=True)
 class Formula:
@@ -51,6 +54,26 @@ def huber_slopes(output: Tensor, target: Tensor, into: Tensor, spare: Tensor, *,
     return torch.sub(output, target, out=into).clamp_(-delta, delta)
 
 
+def log_cosh_values(output: Tensor, target: Tensor, into: Tensor, spare: Tensor) -> Tensor:
+    torch.sub(output, target, out=into)
+    clipped = torch.clamp(into, -LINEAR_BEYOND, LINEAR_BEYOND, out=spare)
+    return into.sub_(clipped).abs_().add_(clipped.sinh_().square_().log1p_(), alpha=0.5)
+
+
+def log_cosh_slopes(output: Tensor, target: Tensor, into: Tensor, spare: Tensor) -> Tensor:
+    return torch.sub(output, target, out=into).tanh_()
+
+
+def pinball_values(output: Tensor, target: Tensor, into: Tensor, spare: Tensor, *, quantile: float) -> Tensor:
+    torch.sub(output, target, out=into)
+    above = torch.mul(into, 1 - quantile, out=spare)
+    return torch.maximum(into.mul_(-quantile), above, out=into)
+
+
+def pinball_slopes(output: Tensor, target: Tensor, into: Tensor, spare: Tensor, *, quantile: float) -> Tensor:
+    return torch.sub(output, target, out=into).sign_().mul_(0.5).add_(0.5 - quantile)
+
+
 def shortfall(scores: Tensor, target: Tensor, into: Tensor, spare: Tensor, margin: float) -> Tensor:
     """Write how far scores fall short of the margin, and into the spare tensor on which side of 0 they belong."""
     side = torch.clamp(target, 0, 1, out=spare).ceil_().mul_(2).sub_(1)
@@ -80,10 +103,15 @@ def binary_slopes(logits: Tensor, target: Tensor, into: Tensor, spare: Tensor, *
 
 SQUARED = Formula(squared_values, squared_slopes)
 ABSOLUTE = Formula(absolute_values, absolute_slopes)
+LOG_COSH = Formula(log_cosh_values, log_cosh_slopes)
 
 
 def huber(delta: float) -> Formula:
     return Formula(partial(huber_values, delta=delta), partial(huber_slopes, delta=delta))
+
+
+def pinball(quantile: float) -> Formula:
+    return Formula(partial(pinball_values, quantile=quantile), partial(pinball_slopes, quantile=quantile))
 
 
 def hinge(margin: float, power: int) -> Formula:

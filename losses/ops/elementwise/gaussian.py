@@ -1,4 +1,5 @@
-"""The divergence of diagonal Gaussians from the standard one, summed, with its derivative by hand."""
+"""Sums over Gaussians with the derivative by hand: of their divergence from the standard one, and of what they say of
+targets."""
 
 from __future__ import annotations
 
@@ -9,13 +10,17 @@ import torch
 from torch import Tensor
 
 from losses.core.precision import COMPUTED_IN
+from losses.core.reduction import Total, expanded, weighted
 from losses.core.torch_private import may_read
 from losses.ops.derivatives import is_asked_again, plain_gradients
 from losses.ops.eager import is_eager
 
 Divergences = Callable[[Tensor, Tensor], Tensor]
+Likelihoods = Callable[[Tensor, Tensor, Tensor], Tensor]
 LARGEST = 1e20
 """Of a sum that tells that no variance in it was near the end of the range of its dtype."""
+LEAST = -40.0
+"""Log-variance above which no precision is near the end of the range of float32."""
 
 
 def gaussian_kl_sum(definition: Divergences, mean: Tensor, log_variance: Tensor) -> Tensor | None:
@@ -57,3 +62,58 @@ class GaussianSum(torch.autograd.Function):
         _, needs_mean, needs_variance = ctx.needs_input_grad
         of_mean = mean * gradient if needs_mean else None
         return None, of_mean, beyond * (gradient / 2) if needs_variance else None
+
+
+def gaussian_nll_sum(
+    definition: Likelihoods, mean: Tensor, log_variance: Tensor, target: Tensor, weight: Tensor | None
+) -> Total | None:
+    """Return the total of (v + (m - y)² exp(-v)) / 2 in few operations; ``None`` where only the definition may answer.
+
+    Args:
+        definition: the value of every element, as a plain composition.
+        mean, log_variance, target: of one shape.
+        weight: one per element or per leading index, and finite where it is 0 whatever it weighs; or none.
+    """
+    if not (may_read(mean) and mean.dtype is log_variance.dtype is target.dtype and mean.dtype in COMPUTED_IN):
+        return None
+    if not mean.numel() or not is_eager(mean, log_variance, target, weight):
+        return None
+    if target.requires_grad or (weight is not None and weight.requires_grad):
+        return None
+    each = None if weight is None else expanded(weight, mean.shape)
+    total: Tensor = LikelihoodSum.apply(definition, mean, log_variance, target, each)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    # then neither a precision nor a squared residual times it was bounded; NaN is no less
+    if not (abs(total.item()) < LARGEST and log_variance.detach().amin().item() > LEAST):
+        return None
+    return Total(total, mean.numel() if each is None else each.sum())
+
+
+class LikelihoodSum(torch.autograd.Function):
+    """The sum as one operation of autograd: with r = m - y and z = r exp(-v) of (v + r z) / 2, with slopes z and
+    (1 - r z) / 2."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, definition: Likelihoods, mean: Tensor, log_variance: Tensor, target: Tensor, weight: Tensor | None
+    ) -> Tensor:
+        residual = mean - target
+        slopes = log_variance.neg().exp_().mul_(residual)
+        squares = residual.mul_(slopes)
+        ctx.definition = definition
+        ctx.save_for_backward(mean, log_variance, target, weight, slopes, squares)
+        items = squares + log_variance
+        return (items if weight is None else items.mul_(weight)).sum().div_(2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        mean, log_variance, target, weight, slopes, squares = ctx.saved_tensors
+        if is_asked_again(gradient):
+
+            def total(mean: Tensor, log_variance: Tensor) -> Tensor:
+                return weighted(ctx.definition(mean, log_variance, target), weight).sum()
+
+            return None, *plain_gradients(total, gradient, mean, log_variance), None, None
+        factor = gradient if weight is None else weight * gradient
+        _, needs_mean, needs_variance, *_ = ctx.needs_input_grad
+        of_mean = slopes * factor if needs_mean else None
+        return None, of_mean, (1 - squares).mul_(factor / 2) if needs_variance else None, None, None

@@ -34,8 +34,8 @@ class BlockSizes:
     """Elements of a block of a sum over elements."""
     in_blocks: int = 1 << 17
     """Elements from which on a sum over them is made in blocks."""
-    in_blocks_long: int = 1 << 15
-    """Likewise of a formula that takes many operations, which is made of a block of fewer elements."""
+    in_blocks_long: int = 1 << 13
+    """Likewise where the plain composition takes many operations."""
     in_blocks_fused: int = 1 << 20
     """Likewise where torch has a fused function for it, which makes few temporaries or none."""
     in_blocks_fused_weighted: int = 1 << 18

@@ -1,0 +1,84 @@
+"""Ordinal loss: for ordered classes, a yes-or-no question for each threshold between them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from losses.extend import NON_NEGATIVE, ORDERED_CLASSES, Loss, Reduction, Total, checked, register
+from losses.ops.numerics.log_space import softplus
+
+
+def ordinal(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the loss of every position, unreduced; see :class:`OrdinalLoss`."""
+    return answers(logits, target).sum(1)
+
+
+def answers(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the binary cross-entropy of every threshold, in the shape of the logits."""
+    thresholds = torch.arange(logits.shape[1], device=logits.device).reshape(-1, *[1] * (logits.ndim - 2))
+    is_above = target.unsqueeze(1) > thresholds
+    return softplus(logits * (1 - 2 * is_above.to(logits.dtype)))  # log(1 + exp(-z)) of a yes, to all its digits
+
+
+@register(
+    "ordinal",
+    inputs=ORDERED_CLASSES,
+    laws=(NON_NEGATIVE,),
+    suits="ordered classes, as grades and ages in years, where a far miss is worse than a near one",
+    source="L. Li, H.-T. Lin, Ordinal Regression by Extended Binary Classification, NIPS 2006, 2007; "
+    "W. Cao, V. Mirjalili, S. Raschka, 2020, arXiv:1901.07884 (CORAL)",
+)
+class OrdinalLoss(Loss):
+    r"""Sum of the binary cross-entropies of the questions "is the class above k?".
+
+    .. math::
+        \ell = \sum_{k=0}^{K-2} \log\big(1 + e^{-s_k z_k}\big)
+        \qquad s_k = \begin{cases} 1 & y > k \\ -1 & y \le k \end{cases}
+
+    :math:`z_k` is the logit of the question whether the class :math:`y`, one of :math:`0, \dots, K - 1`, is above
+    :math:`k`. The predicted class is the number of questions that are answered by yes, ``(logits > 0).sum(1)``; a class
+    that is missed by more thresholds costs more. Where all logits are one number of the network plus a bias for each
+    threshold (CORAL), the answers are consistent: a yes to k is one to all below.
+
+    The earth mover's distance of squared moves between histograms over the classes is ``wasserstein`` (the sum of
+    squared differences of cumulative histograms, which also goes by that name, is another one):
+
+    >>> from losses import WassersteinLoss
+    >>> squared = WassersteinLoss(p=2, value="cost", form="logits")
+    >>> logits = tensor([[-30.0, 0.0, -30.0, 0.0]])  # half of it in class 1, half in class 3
+    >>> target = tensor([[-30.0, -30.0, -30.0, 0.0]])  # all of it in class 3
+    >>> squared(logits, target)  # half of it moves by 2 classes, 2**2 / 2
+    tensor(2.)
+
+    Args:
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``; an item is one sample.
+
+    Shapes:
+        logits ``(N, K - 1)``, target ``(N,)`` of integers; further dimensions are positions, ``(N, K - 1, ...)`` and
+        ``(N, ...)``, and an item is one of these. Returns ``()``, or the shape of the target if nothing is reduced.
+
+    Units:
+        Nats.
+
+    Raises:
+        ConfigError: ``reduction`` is unknown.
+        InputError: the tensors do not fit together, or a class lies outside 0 to K - 1.
+
+    >>> loss = OrdinalLoss(reduction="none")
+    >>> loss(tensor([[0.0, 0.0], [9.0, -9.0]]), tensor([2, 1]))  # 2 log 2, and twice log(1 + exp(-9))
+    tensor([1.3863e+00, 2.4680e-04])
+    """
+
+    @checked
+    def __init__(self, *, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        self.reduction = reduction
+
+    def items(self, logits: Tensor, target: Tensor) -> Tensor:
+        return ordinal(logits, target)
+
+    def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
+        if weight is not None:
+            return None
+        return Total(answers(logits, target).sum(), target.numel())

@@ -1,0 +1,50 @@
+"""Poisson likelihood: any log-rate, counts of any type, and the factorial."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+import losses
+from losses import PoissonNLLLoss
+from tests.gradients import backward
+from tests.refusals import refused
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_both_values_of_full_keep_the_contract(full: bool) -> None:
+    losses.check_loss(PoissonNLLLoss(full=full)).raise_for_failures()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_any_log_rate_has_a_finite_value_and_gradient(dtype: torch.dtype, reduction: Any) -> None:
+    log_rates = torch.tensor([-1e4, -80.0, -10.0, 0.0, 8.0, 12.0, 80.0, 1e4], dtype=dtype)
+    for count in (0.0, 3.0, 1e4):
+        backward(PoissonNLLLoss(reduction=reduction), log_rates, torch.full((8,), count))
+
+
+def test_it_is_smallest_where_the_rate_is_the_count() -> None:
+    counts = torch.tensor([1.0, 3.0, 250.0])
+    _, gradient = backward(PoissonNLLLoss(reduction="none"), counts.log(), counts)
+    assert gradient.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.float16, torch.float64], ids=str)
+def test_counts_of_any_type_mean_the_same(dtype: torch.dtype) -> None:
+    value = PoissonNLLLoss()(torch.zeros(2), torch.tensor([1, 5], dtype=dtype))
+    assert value == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 20])
+def test_the_factorial_is_exact(count: int) -> None:
+    value = PoissonNLLLoss(full=True)(torch.zeros(1, dtype=torch.float64), torch.tensor([count]))
+    assert value.item() == pytest.approx(1 + math.log(math.factorial(count)), rel=1e-14)
+
+
+def test_a_count_below_0_is_refused() -> None:
+    with refused(["counts of at least 0", "got -2", "'mse'"]):
+        losses.create("poisson_nll")(torch.zeros(2), torch.tensor([1, -2]))
