@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from benchmarks.harness.ranks.gradients import NOT_A_NUMBER
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "gradients_over_ranks.json"
 OF_OTHERS = "pml."
@@ -94,4 +95,4 @@ def tables(rows: list[dict[str, Any]]) -> list[str]:
 def cell(one: dict[str, Any], side: str, split: str) -> str:
     """Return a difference as text, nothing where the loss is not called this way."""
     difference = one["largest"].get(side, {}).get(split)
-    return "" if difference is None else f"{difference:.0e}" if math.isfinite(difference) else "NaN"
+    return "" if difference is None else "NaN" if difference == NOT_A_NUMBER else f"{difference:.0e}"

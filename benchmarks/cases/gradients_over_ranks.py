@@ -9,14 +9,13 @@ every rank computes the whole loss, or the mean over its own anchors.
 from __future__ import annotations
 
 import argparse
-import math
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness.environment import summary
-from benchmarks.harness.ranks.gradients import SPLITS, WAYS, work
+from benchmarks.harness.ranks.gradients import NOT_A_NUMBER, SPLITS, WAYS, work
 from benchmarks.harness.ranks.processes import answers_of
 from benchmarks.harness.ranks.subjects import OF_OTHERS, ROWS, Subject, subjects
 from benchmarks.harness.ranks.uneven import ends
@@ -82,4 +81,4 @@ def table(rows: list[dict[str, Any]]) -> Table:
 def cell(one: dict[str, Any], side: str, split: str) -> str:
     """Return a difference as text, nothing where the loss is not called this way."""
     difference = one["largest"].get(side, {}).get(split)
-    return "" if difference is None else f"{difference:.0e}" if math.isfinite(difference) else "NaN"
+    return "" if difference is None else "NaN" if difference == NOT_A_NUMBER else f"{difference:.0e}"

@@ -28,6 +28,9 @@ from losses.core.inputs import EMBEDDINGS, MATCHES
 from losses.core.outputs import holds_samples, map_tensors, tensors_in
 from losses.distributed import GlobalBatch
 
+NOT_A_NUMBER = 1e300
+"""A difference that is NaN, of which JSON knows nothing; it is the largest."""
+
 PATIENCE = datetime.timedelta(seconds=60)  # of a rank that waits for another
 SPLITS: Mapping[int, Mapping[str, list[int]]] = {  # by the number of ranks: at which rows the batch is cut
     1: {"even": [0, ROWS]},
@@ -134,7 +137,7 @@ def compared(
         dist.all_reduce(part)
         pairs.append((part / ranks, right, right))
     apart = max(relative(part - right, whole) for part, right, whole in pairs)
-    return largest(math.inf if math.isnan(apart) else apart)
+    return largest(NOT_A_NUMBER if math.isnan(apart) else apart)
 
 
 def relative(difference: Tensor, whole: Tensor) -> float:
