@@ -15,6 +15,7 @@ import torch
 
 from losses.configuration import available
 from losses.core.registry import find
+from tools import concepts_pictures
 from tools.contract_pages import peers, support
 from tools.performance_page import families, performance, picture_of, picture_path
 from tools.ranks_page import gradients_over_ranks
@@ -53,6 +54,11 @@ def between(begin: str, derived: Callable[[], str], end: str) -> Callable[[str],
     return lambda text: pattern.sub(lambda match: f"{match[1]}{derived()}\n{match[2]}", text)
 
 
+def concept(name: str) -> Callable[[str], str]:
+    """Return a function that draws a picture of the page of concepts."""
+    return lambda _: concepts_pictures.picture(name)
+
+
 PAGES: dict[Path, Callable[[str], str]] = {
     ROOT / "README.md": between("<!-- begin losses -->", table_of_losses, "<!-- end losses -->"),
     ROOT / "losses" / "__init__.py": between("    # begin exports", exports, "    # end exports"),
@@ -62,6 +68,7 @@ PAGES: dict[Path, Callable[[str], str]] = {
     ROOT / "docs" / "scaling.md": lambda _: scaling(),
     ROOT / "docs" / "gradients_over_ranks.md": lambda _: gradients_over_ranks(),
     **{picture_path(name): partial(picture_of, name) for name in families()},
+    **{concepts_pictures.picture_path(name): concept(name) for name in concepts_pictures.PICTURES},
 }
 
 

@@ -5,29 +5,25 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from io import StringIO
+from functools import partial
 from itertools import cycle
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from tools.svg import svg
+
 COLUMNS = 2  # of panels
 WIDTH, HEIGHT = 6.2, 2.9  # inches of a panel with its legend
-SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "losses", "font.size": 8.0}
-"""Text stays text, and names inside the file do not change from one drawing to the next."""
 MARKERS = "osD^vPX<>*"
 SIZE_IN_NAME = re.compile(r"-(\d+(x\d+)*|\de\d)(?=-|$)")
 
 
 def picture(numbers: Mapping[str, Any]) -> str:
     """Return the picture of a family as SVG, the same whenever it is drawn."""
-    drawn = StringIO()
-    with matplotlib.rc_context(SETTINGS):
-        figure_of(numbers).savefig(drawn, format="svg", metadata={"Date": None})
-    return "".join(f"{line.rstrip()}\n" for line in drawn.getvalue().splitlines())
+    return svg(partial(figure_of, numbers))
 
 
 def figure_of(numbers: Mapping[str, Any]) -> Figure:
