@@ -37,7 +37,7 @@ def descent() -> Figure:
         line.data -= 0.12 * gradient
         path.append(line.detach().clone())
 
-    figure, (left, right) = panels("loss over both parameters", "the line that they are")
+    figure, (left, right) = panels("loss over both parameters", "the line they describe")
     left.contour(slopes, intercepts, values, levels=[0.2, 0.5, 1, 2, 4, 8, 16], colors=GREY, linewidths=0.7)
     left.plot(*torch.stack(path).T, ".-", color=BLUE, linewidth=1, markersize=4)
     left.set(xlabel="slope", ylabel="intercept", aspect="equal")
@@ -58,7 +58,7 @@ def surrogates() -> Figure:
         "squared hinge": (losses.HingeLoss(power=2, reduction="none"), 1.0, GREEN, ":"),
         "logistic / log 2": (losses.BinaryCrossEntropyLoss(reduction="none"), math.log(2), BLUE, "-"),
     }
-    figure, (left, right) = panels("loss", "derivative of the loss by the margin")
+    figure, (left, right) = panels("loss", "derivative with respect to the margin")
     for axes, jump in ((left, 1.0), (right, 0.0)):
         axes.plot([-3, 0], [jump, jump], color="black", label="0-1 (no derivative at 0)")
         axes.plot([0, 3], [0, 0], color="black")
@@ -74,10 +74,10 @@ def surrogates() -> Figure:
 
 def probabilities() -> Figure:
     """Cross-entropy of two classes over the probability that the right one is given."""
-    probability = torch.linspace(0.004, 0.996, 249).double()
+    probability = between(0.004, 0.996)
     logits = torch.stack([probability.logit(), torch.zeros_like(probability)], 1)
     target = torch.zeros(len(probability), dtype=torch.long)
-    figure, (left, right) = panels("loss", "derivative by the logit of the right class")
+    figure, (left, right) = panels("loss", "derivative with respect to its logit")
     for smoothing, colour, style in ((0.0, BLUE, "-"), (0.2, ORANGE, "--")):
         loss = losses.CrossEntropyLoss(label_smoothing=smoothing, reduction="none")
         value, slope = with_slope(loss, logits, target)
@@ -96,7 +96,7 @@ def probabilities() -> Figure:
 def residuals() -> Figure:
     """Losses of regression over the residual, and their derivatives."""
     residual = between(-3, 3)
-    figure, (left, right) = panels("loss", "derivative of the loss by the prediction")
+    figure, (left, right) = panels("loss", "derivative with respect to the prediction")
     for name, colour, style in (("mse", BLUE, "-"), ("mae", ORANGE, "--"), ("huber", GREEN, "-.")):
         value, slope = with_slope(losses.create(name, reduction="none"), residual, torch.zeros_like(residual))
         left.plot(residual, value, style, color=colour, label=name)
@@ -111,31 +111,29 @@ def embeddings() -> Figure:
     """Where two losses send an anchor, a positive and two negatives: arrows are their own negative gradients."""
     points = torch.tensor([[0.0, 0.0], [1.0, 0.5], [0.4, -0.9], [-1.6, 0.9]]).double().requires_grad_()
     anchor, positive, *negatives = points
-    contrastive, triplet = losses.ContrastiveLoss(margin=1.5), losses.TripletLoss(margin=0.4)
     pairs = losses.Pairs(anchor.expand(3, -1), points[1:])
     triplets = losses.Triplets(anchor.expand(2, -1), positive.expand(2, -1), torch.stack(negatives))
-    farthest_that_costs = {
-        "contrastive, margin=1.5": (contrastive(pairs, torch.tensor([1, 0, 0])), 1.5),
-        "triplet, margin=0.4": (triplet(triplets), float((positive - anchor).norm().detach()) + 0.4),
-    }
-    figure, places = panels(*farthest_that_costs, height=3.3)
-    for axes, (value, radius) in zip(places, farthest_that_costs.values(), strict=True):
+    contrastive = losses.ContrastiveLoss(margin=1.5)(pairs, torch.tensor([1, 0, 0]))
+    triplet = losses.TripletLoss(margin=0.4)(triplets)
+    beyond = float((positive - anchor).norm().detach()) + 0.4
+
+    figure, (left, right) = panels("contrastive", "triplet", height=3.3)
+    for axes, value, radius, name in ((left, contrastive, 1.5, "margin"), (right, triplet, beyond, "d(a, p) + margin")):
         (gradient,) = torch.autograd.grad(value, points)
-        steps = -0.7 * gradient / gradient.norm(dim=1).max()  # one length for the longest arrow of a panel
         axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=GREY, linestyle="--"))
-        for place, step, label, colour, marker in zip(
-            points.tolist(),
-            steps,
-            ("anchor", "positive", "negatives", None),
-            ("k", BLUE, ORANGE, ORANGE),
-            "*oss",
-            strict=True,
-        ):
-            axes.plot(*place, marker, color=colour, label=label, markersize=7)
-            if step.any():
-                axes.quiver(*place, *step, angles="xy", scale_units="xy", scale=1, width=0.008, color="0.25", zorder=3)
-        axes.set(xlim=(-2.3, 2.3), ylim=(-2.1, 1.7), aspect="equal", xticks=[], yticks=[])
-    places[0].legend(frameon=False, loc="lower right")
+        axes.text(0, -radius - 0.08, name, ha="center", va="top")
+        axes.plot(*points[0].tolist(), "k*", label="anchor", markersize=8)
+        axes.plot(*points[1].tolist(), "o", color=BLUE, label="positive", markersize=7)
+        axes.plot(*points[2:].detach().T, "s", color=ORANGE, label="negatives", markersize=7)
+        moved = gradient.any(1)
+        steps = -0.7 * gradient / gradient.norm(dim=1).max()  # one length for the longest arrow of a panel
+        axes.quiver(
+            *points[moved].detach().T, *steps[moved].T,
+            angles="xy", scale_units="xy", scale=1, width=0.008, color="0.25", zorder=3,
+        )  # fmt: skip
+        axes.set(xlim=(-2.3, 2.3), ylim=(-2.1, 1.7), aspect="equal")
+        axes.set_axis_off()
+    left.legend(frameon=False, loc="lower right")
     return figure
 
 
@@ -184,7 +182,7 @@ def moving() -> Figure:
 
 def codes() -> Figure:
     """The parts of the ELBO over the deviation of the code, and where their sums are least."""
-    deviation = torch.linspace(0.15, 1.6, 146).double()[:, None]
+    deviation = between(0.15, 1.6)[:, None]
     zeros = torch.zeros_like(deviation)
     # a decoder that passes the code on: the code is the data plus or minus its deviation, which has the mean square
     output = VAEOutput(deviation, zeros, 2 * deviation.log())
@@ -207,11 +205,11 @@ def codes() -> Figure:
 def paths() -> Figure:
     """The coefficients of a linear model over the strength of both penalties."""
     generator = torch.Generator().manual_seed(3)
-    inputs = torch.randn(40, 6, generator=generator).double()
+    inputs = torch.randn(40, 6, generator=generator, dtype=torch.float64)
     inputs[:, 3] = 0.7 * inputs[:, 0] + 0.5 * inputs[:, 3]  # of no use beside the first, and like it
     truth = torch.tensor([2.0, -1.5, 0.8, 0.0, 0.0, 0.0]).double()
-    targets = (inputs @ truth)[:, None] + 0.5 * torch.randn(40, 1, generator=generator).double()
-    strengths = torch.logspace(-2, 1, 25).double()
+    targets = (inputs @ truth)[:, None] + 0.5 * torch.randn(40, 1, generator=generator, dtype=torch.float64)
+    strengths = 10 ** between(-2, 1, 25)
     figure, places = panels("l1_penalty", "l2_penalty")
     for axes, fit in zip(places, (fitted_l1, fitted_l2), strict=True):
         model = nn.Linear(6, 1, bias=False).double()
@@ -232,10 +230,10 @@ def overfitting() -> Figure:
     generator = torch.Generator().manual_seed(5)
 
     def sampled(x: Tensor) -> tuple[Tensor, Tensor]:
-        noise = torch.randn(len(x), 1, generator=generator).double()
+        noise = torch.randn(len(x), 1, generator=generator, dtype=torch.float64)
         return legendre(x, 11), (3 * x).sin()[:, None] + 0.35 * noise
 
-    x, fresh, everywhere = (torch.linspace(-end, end, size).double() for end, size in ((1, 12), (0.97, 60), (1, 200)))
+    x, fresh, everywhere = (between(-end, end, size) for end, size in ((1, 12), (0.97, 60), (1, 200)))
     training, validation = sampled(x), sampled(fresh)
     steps = sorted({round(10 ** (exponent / 12)) for exponent in range(37)})
     figure, (left, right) = panels("fits after the last step", "mean squared error over the steps")
@@ -255,7 +253,7 @@ def overfitting() -> Figure:
         right.plot(steps, curves[:, 0], "--", color=colour, label=f"training, {label}")
         right.plot(steps, curves[:, 1], color=colour, label=f"validation, {label}")
         best = int(curves[:, 1].argmin())
-        right.plot(steps[best], curves[best, 1], "o", color=colour, markersize=4)
+        right.plot(steps[best], curves[best, 1], "o", color=colour, markersize=4 if strength else 7)
     right.set(xscale="log", xlabel="step", ylim=(0, 0.8))
     left.set(xlabel="input", ylabel="output", ylim=(-2.2, 3.2))
     left.legend(frameon=False, fontsize=7)
@@ -265,7 +263,7 @@ def overfitting() -> Figure:
 
 def likelihood() -> Figure:
     """The likelihood of seven heads in ten throws, its logarithm, and the loss: one and the same best probability."""
-    probability = torch.linspace(0.02, 0.98, 193).double()
+    probability = between(0.02, 0.98)
     throws = torch.tensor([1.0] * 7 + [0.0] * 3).double().expand(len(probability), -1)
     logits = probability.logit()[:, None].expand_as(throws)
     loss = losses.BinaryCrossEntropyLoss(reduction="none")(logits, throws)
@@ -292,9 +290,9 @@ def panels(*titles: str, width: float = 3.9, height: float = 2.7) -> tuple[Figur
     return figure, places
 
 
-def between(first: float, last: float) -> Tensor:
-    """Return numbers in equal steps, zero in the middle of -a and a."""
-    return torch.linspace(first, last, 241).double()
+def between(first: float, last: float, size: int = 241) -> Tensor:
+    """Return numbers in equal steps, on all processors the same, which those of ``torch.linspace`` are not."""
+    return first + (last - first) * (torch.arange(size).double() / (size - 1))
 
 
 def with_slope(loss: Loss, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
