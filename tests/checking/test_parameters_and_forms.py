@@ -44,8 +44,8 @@ def correct(kind: Kind) -> Any:
     """Declare a loss without leaving it in the registry."""
 
     def decorate(cls: type[Loss]) -> type[Loss]:
-        register(cls.__name__.lower(), inputs=kind, suits="tests", source="2026", family="tests")(cls)
-        del SPECS[cls.__name__.lower()]
+        register(f"another_{cls.__name__.lower()}", inputs=kind, suits="tests", source="2026", family="tests")(cls)
+        del SPECS[f"another_{cls.__name__.lower()}"]
         CORRECT.append(cls)
         return cls
 

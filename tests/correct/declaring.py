@@ -32,7 +32,7 @@ def correct(
     """Register a loss under the name of its class, and keep it for the test."""
 
     def decorate(cls: type[Loss]) -> type[Loss]:
-        name = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in cls.__name__).lstrip("_")
+        name = "another" + "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in cls.__name__)
         register(name, inputs=kind, laws=laws, suits="tests", source="2026", family="elsewhere")(cls)
         del SPECS[name]
         CORRECT.append(Correct(cls, oracle=oracle))
