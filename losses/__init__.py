@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from losses.metric.multi_similarity import MultiSimilarityLoss as MultiSimilarityLoss
     from losses.metric.supervised_contrastive import SupervisedContrastiveLoss as SupervisedContrastiveLoss
     from losses.metric.triplet import TripletLoss as TripletLoss
+    from losses.objective.weighted_sum import WeightedSumLoss as WeightedSumLoss
     from losses.regression.gaussian_nll import GaussianNLLLoss as GaussianNLLLoss
     from losses.regression.huber import HuberLoss as HuberLoss
     from losses.regression.log_cosh import LogCoshLoss as LogCoshLoss
