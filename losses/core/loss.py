@@ -68,7 +68,7 @@ class Loss(nn.Module, ABC):
     spec: ClassVar[Spec]
     exemptions: ClassVar[Mapping[str, str]] = {}
     """Clauses of :func:`losses.check_loss` that the loss cannot keep, each with the reason."""
-    remembers: ClassVar[bool] = False
+    remembers: bool = False
     """Whether a call in training mode changes what later ones make, on purpose: then the contract is checked in
     evaluation mode."""
     reduction: str

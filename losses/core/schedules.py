@@ -24,6 +24,7 @@ from losses.core.parameters import (
     declared_parameters,
     model_of,
 )
+from losses.core.precision import BUFFER_DTYPE
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -93,7 +94,8 @@ class Ramp(Schedule):
         return min(self._start, self._end)
 
     def at(self, progress: Tensor) -> Tensor:
-        return self._start + (self._end - self._start) * self._risen((progress / self._steps).clamp(max=1))
+        fraction = (progress.to(BUFFER_DTYPE) / self._steps).clamp(max=1)
+        return self._start + (self._end - self._start) * self._risen(fraction)
 
     @abstractmethod
     def _risen(self, fraction: Tensor) -> Tensor:
@@ -164,7 +166,7 @@ class Cyclical(Schedule):
         return min(self._start, self._end)
 
     def at(self, progress: Tensor) -> Tensor:
-        within = (progress % self._period) / max(1.0, self._rising * self._period)
+        within = (progress % self._period).to(BUFFER_DTYPE) / max(1.0, self._rising * self._period)
         fraction = torch.where(progress >= self.steps, 1.0, within.clamp(max=1))
         return self._start + (self._end - self._start) * fraction
 
@@ -203,7 +205,7 @@ class Stepwise(Schedule):
         return float(min(self._values))
 
     def at(self, progress: Tensor) -> Tensor:
-        value = torch.full((), self._values[0], device=progress.device)
+        value = torch.full((), self._values[0], dtype=BUFFER_DTYPE, device=progress.device)
         for start, later in zip(self._at, self._values[1:], strict=True):
             value = torch.where(progress >= start, later, value)
         return value

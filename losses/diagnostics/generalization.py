@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -81,13 +82,17 @@ class GeneralizationGap:
         Raises:
             InputError: the step is not after the last one, or a loss is NaN.
         """
+        try:
+            step = operator.index(step)
+        except TypeError:
+            raise InputError(f"a step is a number of steps that were made, got {quoted(step)}") from None
         if self.points and step <= self.points[-1].step:
             raise InputError(f"step {step} comes after step {self.points[-1].step}; add the points in their order")
         values = {"training": float(training), "validation": float(validation)}
         for name, value in values.items():
             if math.isnan(value):
                 raise InputError(f"the {name} loss of step {step} is NaN; a training that has diverged fits nothing")
-        self.points.append(Point(int(step), **values, metric=None if metric is None else float(metric)))
+        self.points.append(Point(step, **values, metric=None if metric is None else float(metric)))
 
     @property
     def gap(self) -> float:

@@ -86,6 +86,8 @@ class GlobalBatch(nn.Module):
         """
         beside = {} if model is None else {"model": model}
         given = Given(indices, weight, reference, normalizer, self.group)
+        if self.group is not None and dist.is_initialized() and dist.get_rank(self.group) < 0:
+            raise InputError("this process is not in the group of GlobalBatch; call it on the ranks of the group only")
         if not in_a_group(self.group):
             if self._over_several and self.training and torch.is_grad_enabled():
                 raise RuntimeError(
@@ -95,8 +97,6 @@ class GlobalBatch(nn.Module):
             with ranks_apart_are_meant():
                 value: Tensor = self.loss(output, target, **given.names(), **beside)
             return value
-        if dist.get_rank(self.group) < 0:
-            raise InputError("this process is not in the group of GlobalBatch; call it on the ranks of the group only")
         self._over_several = True
         result: Tensor = self._over_ranks(output, target, given, model)
         return result

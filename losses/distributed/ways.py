@@ -69,7 +69,7 @@ def over_items(loss: Loss, output: Any, target: Any, given: Given) -> Total:
     except Exception as error:
         refusal = error
     found = {} if total is None else {"sum": total.sum.detach().reshape(1, -1)}
-    agreed(found, called(loss, output, given), device_of(output, given.group), given.group, refusal)
+    agreed(found, called(loss, output, given, "weight"), device_of(output, given.group), given.group, refusal)
     assert total is not None
     return total.all_reduce(given.group)
 
@@ -225,11 +225,14 @@ def require_only_embeddings(loss: nn.Module, output: Any, given: Given) -> None:
         )
 
 
-def called(loss: nn.Module, output: Any, given: Given) -> str:
+def called(loss: nn.Module, output: Any, given: Given, *further: str) -> str:
     """Return what ranks must have in common beside their batches; a rank that passes no indices would not exchange
     them, and the others wait for it."""
     name = repr(loss) if isinstance(loss, Loss) else type(loss).__name__
-    said = (f"{'without' if getattr(given, each) is None else 'with'} {each}" for each in ("indices", "normalizer"))
+    said = (
+        f"{'without' if getattr(given, each) is None else 'with'} {each}"
+        for each in ("indices", "normalizer", *further)
+    )
     return f"{name} of {type(output).__name__} {' and '.join(said)}"
 
 

@@ -132,11 +132,12 @@ class ELBOLoss(Loss):
         self.capacity = capacity
         self.warmup_steps = warmup_steps
         self.register_buffer("progress", torch.zeros((), dtype=torch.long))
+        self.remembers = bool(warmup_steps) or isinstance(beta, Schedule)
         self.reduction = reduction
 
     def items(self, output: VAEOutput, target: Tensor) -> Tensor:
         reconstruction, divergence = self._parts(output, target)
-        return reconstruction + self._beta() * divergence
+        return reconstruction + self._beta(divergence) * divergence
 
     def fast_total(self, output: VAEOutput, target: Tensor, weight: Tensor | None) -> Total:
         """Return the total without an item of the reconstruction for every element."""
@@ -144,7 +145,7 @@ class ELBOLoss(Loss):
         divergence = None if weight is not None else self._plain_divergence(output)
         if divergence is None:
             divergence = total_of(self._divergence(output), weight)
-        beta = self._beta()
+        beta = self._beta(divergence.sum)
         if isinstance(beta, float):
             return Total(torch.add(reconstruction, divergence.sum, alpha=beta), divergence.denominator)
         return Total(reconstruction + beta * divergence.sum, divergence.denominator)
@@ -176,9 +177,11 @@ class ELBOLoss(Loss):
         if self.training and (self.warmup_steps or isinstance(self.beta, Schedule)):
             self.progress += 1
 
-    def _beta(self) -> Tensor | float:
+    def _beta(self, divergence: Tensor) -> Tensor | float:
+        """Return the weight of a divergence, in its dtype."""
         if isinstance(self.beta, Schedule):
-            return value_at(self.beta, self.progress if self.training else None)
+            beta = value_at(self.beta, self.progress if self.training else None)
+            return beta.to(divergence.dtype) if isinstance(beta, Tensor) else beta
         if not (self.training and self.warmup_steps):
             return self.beta
         return self.beta * (self.progress / self.warmup_steps).clamp(max=1)

@@ -34,10 +34,19 @@ class Penalty(nn.Module):
     def __init__(self, strength: float, include: str | Sequence[str]) -> None:
         super().__init__()
         self.strength = strength
-        self.include = include if isinstance(include, str) else list(include)
-        if not self.include:
+        self.include = include
+
+    @property
+    def include(self) -> str | list[str]:
+        """Names of parameters that are penalised: a pattern, or a list of them."""
+        return self._include
+
+    @include.setter
+    def include(self, include: str | Sequence[str]) -> None:
+        if not include:
             raise ConfigError(f"include is empty, and no parameter fits; write include='*' for all, got {include!r}")
-        patterns = [self.include] if isinstance(self.include, str) else self.include
+        self._include = include if isinstance(include, str) else list(include)
+        patterns = [include] if isinstance(include, str) else include
         self._patterns = {pattern: re.compile(translate(pattern)) for pattern in patterns}
 
     @abstractmethod
@@ -135,7 +144,7 @@ class L2Penalty(Penalty):
         super().__init__(strength, include)
 
     def of(self, parameter: Tensor) -> Tensor:
-        return parameter.square().sum() / 2
+        return squares(parameter).sum() / 2
 
 
 class ElasticNet(Penalty):
@@ -169,7 +178,12 @@ class ElasticNet(Penalty):
         self.l1_ratio = l1_ratio
 
     def of(self, parameter: Tensor) -> Tensor:
-        return self.l1_ratio * parameter.abs().sum() + (1 - self.l1_ratio) / 2 * parameter.square().sum()
+        return self.l1_ratio * parameter.abs().sum() + (1 - self.l1_ratio) / 2 * squares(parameter).sum()
+
+
+def squares(parameter: Tensor) -> Tensor:
+    """Return the squared absolute values."""
+    return (parameter.abs() if parameter.is_complex() else parameter).square()
 
 
 PENALTIES.update({cls.name: cls for cls in (L1Penalty, L2Penalty, ElasticNet)})

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from torch import nn
+
 from losses.core.building import ANY_LOSS, build
 from losses.core.errors import ConfigError, InputError, Problem, listed, quoted, suggestion
 from losses.core.loss import Loss
@@ -102,8 +104,10 @@ class Term:
         return picked(output, self.output, "output", self.name), picked(target, self.target, "target", self.name)
 
     def _require_sensible(self) -> None:
-        if not re.fullmatch(r"[A-Za-z_]\w*", self.name) or hasattr(dict, self.name):
-            message = f"got {quoted(self.name)}, expected letters, digits and _, as in 'reconstruction'"
+        taken = any(hasattr(place(), self.name) for place in (nn.ModuleDict, nn.ParameterDict))
+        if taken or not re.fullmatch(r"[A-Za-z_]\w*", self.name):
+            why = "which every module has already" if taken else "expected letters, digits and _"
+            message = f"got {quoted(self.name)}, {why}; give the term a name such as 'reconstruction'"
             raise ConfigError(Problem(("name",), message))
         if isinstance(self.loss, Loss):
             if self.loss.reduction != "mean":
@@ -158,6 +162,7 @@ def picked(whole: Any, key: str | int | None, role: str, term: str) -> Any:
             f"{term}: {role}={key!r} is a part of a mapping or tuple, the {role} is a {type(whole).__name__}; return "
             f"one from the network, or leave {role} out"
         )
-    raise InputError(
-        f"{term}: the {role} has no part {key!r}, there are {listed(known) or 'none'}.{suggestion(key, known)}"
-    )
+    hint = suggestion(key, known)
+    if str(key) in known:  # a position given as text, or text as a position
+        hint = f" Write {role}: {key if isinstance(key, str) and not isinstance(whole, Mapping) else repr(str(key))}."
+    raise InputError(f"{term}: the {role} has no part {key!r}, there are {listed(known) or 'none'}.{hint}")

@@ -17,11 +17,10 @@ from losses.core.loss import Loss
 from losses.core.outputs import map_floating
 from losses.core.parameters import Reduction, Wording, checked, model_of
 from losses.core.precision import COMPUTED_IN, widened
-from losses.core.reduction import Total, weighted
+from losses.core.reduction import Total
 from losses.core.registry import register
 from losses.core.schedules import Schedule, value_at
 from losses.core.torch_private import stepped_over
-from losses.objective.penalties import Penalty
 from losses.objective.term import UNCERTAINTY, Term
 
 if TYPE_CHECKING:
@@ -83,7 +82,8 @@ class WeightedSumLoss(Loss):
         Those of the losses, times their weights.
 
     A schedule moves with every call in training mode; its progress is a buffer, so it survives a checkpoint. In
-    evaluation mode its last number counts.
+    evaluation mode its last number counts, and only there ``torch.func`` can transform the loss. A term of weight 0
+    changes nothing, even where it is infinite or NaN.
 
     Raises:
         ConfigError: a term is none, two have one name, or a parameter is outside its range.
@@ -105,6 +105,8 @@ class WeightedSumLoss(Loss):
         self.log_variances = nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in learned})
         self.register_buffer("progress", torch.zeros((), dtype=torch.long))
         self.reduction = reduction
+        moves = any(isinstance(term.weight, Schedule) for term in self._terms)
+        self.remembers = moves or any(getattr(term.loss, "remembers", False) for term in self._terms)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_terms": [term.beside_its_loss() for term in self._terms]}
@@ -180,10 +182,8 @@ class WeightedSumLoss(Loss):
     def terms(self, output: Any, target: Any = None, *, model: nn.Module | None = None) -> dict[str, Tensor]:
         """Return what every term comes to before it is weighted, by name, detached, for logging."""
 
-        def mean(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Tensor:
-            return loss._on_accepted(loss._total, output, target).mean()
-
-        return {term.name: value for term, value in self._evaluated(output, target, None, model, mean).items()}
+        values = self._evaluated(output, target, None, model, total_seen_with(model))
+        return {term.name: value.mean() if isinstance(value, Total) else value for term, value in values.items()}
 
     def readings(self, output: Any, target: Any = None, *, model: nn.Module | None = None) -> dict[str, Tensor]:
         """Return what a batch tells beside its loss, by name: its :meth:`terms`."""
@@ -210,7 +210,7 @@ class WeightedSumLoss(Loss):
     ) -> Tensor:
         if normalizer is not None:
             normalizer = self._accepted_normalizer(normalizer)
-            if self._learned() or any(isinstance(term.loss, Penalty) for term in self._terms):
+            if not self._is_made_of_means():
                 raise InputError(
                     "normalizer replaces the denominator of a mean, and penalties and learned weights have none; add "
                     "up loss.total(...) of the parts instead"
@@ -219,7 +219,7 @@ class WeightedSumLoss(Loss):
         elif self.reduction == "sum":
             value = self.total(output, target, weight=weight, model=model).sum.sum()
         elif self.reduction == "none":
-            value = self._added_up(self._evaluated(output, target, weight, model, weighted_items))
+            value = self._added_up(self._evaluated(output, target, weight, model, items_with(model)))
             self._advance()
         else:
             value = self.combined(output, target, weight, model, mean_with(model))
@@ -230,11 +230,11 @@ class WeightedSumLoss(Loss):
         self, output: Any, target: Any, weight: Tensor | None, model: Any, made: Evaluated
     ) -> dict[Term, Any]:
         """Return what is made of every loss, and what the penalties are, by their terms."""
-        wide: dict[int, Tensor] = {}
+        wide: dict[int, tuple[Tensor, Tensor]] = {}  # beside each what it is of, whose id is no other's as long
 
         def widened_once(part: Tensor) -> Tensor:
             # so that the gradients of several terms are added up in float32
-            return wide.setdefault(id(part), widened(part))
+            return wide.setdefault(id(part), (part, widened(part)))[1]
 
         values: dict[Term, Any] = {}
         for term in self._terms:
@@ -255,7 +255,9 @@ class WeightedSumLoss(Loss):
             )
         return model
 
-    def _total_of(self, output: Any, target: Any, weight: Tensor | None, model: Any) -> Total:
+    def _total_of(
+        self, output: Any, target: Any, weight: Tensor | None, model: Any, made: Evaluated | None = None
+    ) -> Total:
         sums: list[Tensor] = []
         denominators: list[Tensor] = []
 
@@ -264,9 +266,9 @@ class WeightedSumLoss(Loss):
             counted = torch.as_tensor(denominator, device=added.device).to(added.dtype)
             denominators.append(counted.expand(added.shape).reshape(-1))
 
-        for term, value in self._evaluated(output, target, weight, model, total_with(model)).items():
+        for term, value in self._evaluated(output, target, weight, model, made or total_with(model)).items():
             total = value if isinstance(value, Total) else Total(value, 1)
-            add(self._factor(term) * total.sum, total.denominator)
+            add(times(self._factor(term), total.sum), total.denominator)
         for log_variance in self._learned():
             add(log_variance / 2, 1)
         return Total(torch.cat(sums), torch.cat(denominators))
@@ -276,7 +278,7 @@ class WeightedSumLoss(Loss):
         shapes = {term.name: tuple(value.shape) for term, value in values.items()}
         like = next(iter(shapes.values()))
         unlike = any(shape != like for shape in shapes.values())
-        if unlike or self._learned() or any(isinstance(term.loss, Penalty) for term in values):
+        if unlike or not self._is_made_of_means():
             raise InputError(
                 f"reduction is 'none', and the terms have not one item each for the other's, but {shapes}; use 'mean' "
                 "or 'sum', or ask each loss for its items"
@@ -284,6 +286,12 @@ class WeightedSumLoss(Loss):
         items = [times(self._factor(term), value) for term, value in values.items()]
         added: Tensor = sum(items[1:], items[0])
         return added
+
+    def _is_made_of_means(self) -> bool:
+        """Return whether every term has items, and nothing is added to them."""
+        within = [term.loss for term in self._terms if isinstance(term.loss, WeightedSumLoss)]
+        own = not self._learned() and all(isinstance(term.loss, Loss) for term in self._terms)
+        return own and all(each._is_made_of_means() for each in within)
 
     def _learned(self) -> list[Tensor]:
         """Return the logarithms of the variances that are learned."""
@@ -311,39 +319,62 @@ class WeightedSumLoss(Loss):
 
 
 def times(factor: float | Tensor, value: Tensor) -> Tensor:
-    """Return a product, which is no operation where the factor is 1."""
-    return value if isinstance(factor, float) and factor == 1 else factor * value
+    """Return a product, which is no operation where the factor is 1, and 0 where it is 0, whatever the value is."""
+    if isinstance(factor, float):
+        if factor == 0:
+            return value.masked_fill(torch.ones_like(value, dtype=torch.bool), 0)
+        return value if factor == 1 else factor * value
+    factor = factor.to(value.dtype)
+    return (factor * value).masked_fill(factor == 0, 0)
+
+
+def beside(loss: Loss, model: Any) -> dict[str, Any]:
+    """Return what a loss is called with beside its batch: one that is a weighted sum itself is given the network."""
+    return {"model": model} if isinstance(loss, WeightedSumLoss) else {}
 
 
 def mean_with(model: Any) -> Evaluated:
-    """Return what calls a loss; one that is a weighted sum itself is given the network too."""
+    """Return what calls a loss."""
 
     def mean(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Tensor:
-        further = {"model": model} if isinstance(loss, WeightedSumLoss) else {}
-        value: Tensor = loss(output, target, weight=weight, **further)
+        value: Tensor = loss(output, target, weight=weight, **beside(loss, model))
         return value
 
     return mean
 
 
+def items_with(model: Any) -> Evaluated:
+    """Return what calls a loss for its items."""
+
+    def items(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Tensor:
+        reduction, loss.reduction = loss.reduction, "none"
+        try:
+            value: Tensor = loss(output, target, weight=weight, **beside(loss, model))
+        finally:
+            loss.reduction = reduction
+        return value
+
+    return items
+
+
 def total_with(model: Any) -> Evaluated:
-    """Return what asks a loss for its total, likewise."""
+    """Return what asks a loss for its total."""
 
     def total(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Total:
-        further = {"model": model} if isinstance(loss, WeightedSumLoss) else {}
-        return loss.total(output, target, weight=weight, **further)
+        return loss.total(output, target, weight=weight, **beside(loss, model))
 
     return total
 
 
-def weighted_items(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Tensor:
-    """Return the items of a loss, weighted."""
+def total_seen_with(model: Any) -> Evaluated:
+    """Return what looks at the total of a loss, which counts as no call of it."""
 
-    def each(output: Any, target: Any, weight: Tensor | None) -> Tensor:
-        items = loss.items(output, target)
-        return items if weight is None else weighted(items, loss.item_weights(weight, output, target))
+    def total(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Total:
+        if isinstance(loss, WeightedSumLoss):
+            return loss._total_of(output, target, weight, model, total)
+        return loss._on_accepted(loss._total, output, target, weight)
 
-    return loss._on_accepted(each, output, target, weight)
+    return total
 
 
 def terms_of(value: object) -> list[Term]:

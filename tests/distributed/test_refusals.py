@@ -120,6 +120,11 @@ CASES: dict[str, tuple[str, list[dict[str, Any]], list[str]]] = {
         [{"normalizer": 3.0}, {}],
         ["rank 1 computes something else than rank 0", "rank 0 computes something else than rank 1"],
     ),
+    "weights of items on one rank": (
+        "mse",
+        [{"target": EMBEDDINGS, "weight": torch.ones(6)}, {"target": EMBEDDINGS}, {"target": EMBEDDINGS}],
+        ["rank 1, 2 computes something else", "rank 0 computes something else", "rank 0 computes something else"],
+    ),
     "a normalizer of a sum": (
         "mse",
         [{"parameters": {"reduction": "sum"}, "normalizer": 3.0, "target": EMBEDDINGS}] * 2,
@@ -179,3 +184,19 @@ def test_without_a_group_it_is_the_loss(name: str) -> None:
     assert GlobalBatch(loss)(EMBEDDINGS, target).equal(loss(EMBEDDINGS, target))
     weighted = GlobalBatch(loss)(EMBEDDINGS, target, weight=torch.arange(6.0), normalizer=3)
     assert weighted.equal(loss(EMBEDDINGS, target, weight=torch.arange(6.0), normalizer=3))
+
+
+def of_another_group(rank: int, group: dist.ProcessGroup) -> str:
+    """Call a loss of a group that this process is not in."""
+    first = dist.new_group([0])
+    try:
+        GlobalBatch(losses.create("circle"), first)(EMBEDDINGS, LABELS)
+    except losses.InputError as error:
+        return str(error)
+    return "a loss"
+
+
+def test_a_process_that_is_not_in_the_group_is_told(ranks: Ranks) -> None:
+    found = ranks.run(4, of_another_group)  # all of them make a group
+    assert found[0] == "a loss"
+    assert all("this process is not in the group of GlobalBatch" in one for one in found[1:])

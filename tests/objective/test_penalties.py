@@ -117,3 +117,17 @@ def test_what_is_no_network_is_refused() -> None:
         losses.create("l2_penalty")(torch.ones(3))
     with pytest.raises(ConfigError, match="reconstruction: got L2Penalty, which looks at the parameters of a network"):
         losses.create("elbo", reconstruction="l2_penalty")
+
+
+def test_patterns_that_are_set_later_count() -> None:
+    penalty, model = losses.create("l2_penalty", strength=2.0), network()
+    penalty.include = "*.bias"
+    torch.testing.assert_close(penalty(model), losses.create(penalty.config())(model))
+    torch.testing.assert_close(penalty(model), sum(layer.bias.square().sum() for layer in (model[0], model[2])))
+
+
+def test_complex_parameters_are_penalised_by_their_size() -> None:
+    model = nn.Module()
+    model.weight = nn.Parameter(torch.tensor([1 + 1j, 1j]))
+    assert float(losses.create("l2_penalty", strength=2.0)(model).detach()) == pytest.approx(3.0)
+    assert float(losses.create("l1_penalty", strength=1.0)(model).detach()) == pytest.approx(1 + 2**0.5)

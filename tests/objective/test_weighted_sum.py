@@ -298,3 +298,106 @@ def test_the_schema_accepts_what_is_accepted(terms: list[Any], accepted: bool) -
     else:
         with pytest.raises(ConfigError):
             losses.create(config)
+
+
+def test_terms_of_nested_sums_are_what_they_come_to() -> None:
+    logits, labels = torch.randn(8, 4), torch.tensor([0, -100, 1, 2, 3, -100, 1, 1])
+    twice = {"name": "weighted_sum", "terms": ["cross_entropy", {"loss": "cross_entropy", "name": "again"}]}
+    loss = losses.create("weighted_sum", terms=[{"loss": twice}])
+    torch.testing.assert_close(loss.terms(logits, labels)["weighted_sum"], loss(logits, labels))
+    output, target = batch()
+    model = nn.Linear(2, 2)
+    nested = {"name": "weighted_sum", "terms": [*TERMS, "l2_penalty"]}
+    loss = losses.create("weighted_sum", terms=[{"loss": nested}])
+    torch.testing.assert_close(
+        loss.terms(output, target, model=model)["weighted_sum"], loss(output, target, model=model).detach()
+    )
+
+
+def test_looking_at_terms_moves_nothing() -> None:
+    moving = {"loss": "mae", "weight": {"schedule": "linear", "steps": 4}}
+    loss = losses.create("weighted_sum", terms=[{"loss": {"name": "weighted_sum", "terms": [moving]}}, moving])
+    before = copy.deepcopy(loss.state_dict())
+    loss.terms(torch.ones(2), torch.zeros(2))
+    assert all(torch.equal(value, before[name]) for name, value in loss.state_dict().items())
+
+
+@pytest.mark.parametrize("inner", [["mse", "l2_penalty"], [{"loss": "mse", "weight": "uncertainty"}]])
+def test_a_normalizer_is_refused_for_what_nested_sums_add_too(inner: list[Any]) -> None:
+    loss = losses.create("weighted_sum", terms=[{"loss": {"name": "weighted_sum", "terms": inner}}, "mae"])
+    with pytest.raises(InputError, match="penalties and learned weights have none"):
+        loss(torch.ones(3), torch.zeros(3), normalizer=24, model=nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_losses_that_move_go_on_within_a_sum(reduction: str) -> None:
+    output = losses.VAEOutput(*torch.randn(3, 4, 2))
+    alone = losses.create("elbo", warmup_steps=4, reduction=reduction)
+    loss = losses.create("weighted_sum", terms=[{"loss": {"name": "elbo", "warmup_steps": 4}}], reduction=reduction)
+    for _ in range(3):
+        torch.testing.assert_close(loss(output, torch.ones(4, 2) / 2), alone(output, torch.ones(4, 2) / 2))
+
+
+@pytest.mark.parametrize("weight", [0, {"schedule": "steps", "values": [0, 1], "at": [5]}])
+def test_a_term_of_weight_0_changes_nothing_even_where_it_is_not_finite(weight: Any) -> None:
+    loss = losses.create(
+        "weighted_sum", terms=["mae", {"loss": "mse", "weight": weight, "target": None, "output": None}]
+    )
+    prediction = torch.tensor([1e30, 2.0], requires_grad=True)  # whose square is infinite
+    value = loss(prediction, torch.zeros(2))
+    value.backward()
+    torch.testing.assert_close(value.detach(), torch.tensor(5e29))
+    assert prediction.grad is not None and prediction.grad.tolist() == [0.5, 0.5]
+
+
+class MadeOnAccess(Mapping):  # type: ignore[type-arg]
+    """Parts that are made when they are asked for."""
+
+    def __init__(self, whole: Tensor) -> None:
+        self.whole = whole
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self.whole[:, int(key)]
+
+    def __iter__(self) -> Any:
+        return iter("012")
+
+    def __len__(self) -> int:
+        return 3
+
+
+def test_parts_that_are_made_on_access_are_not_mixed_up() -> None:
+    whole, target = torch.randn(8, 3).bfloat16(), dict(zip("012", torch.randn(3, 8), strict=True))
+    terms = [{"loss": "mse", "output": key, "target": key, "name": f"of_{key}"} for key in "012"]
+    loss = losses.create("weighted_sum", terms=terms)
+    kept = {key: whole[:, int(key)] for key in "012"}
+    with torch.no_grad():
+        assert loss(MadeOnAccess(whole), target) == loss(kept, target)
+
+
+@pytest.mark.parametrize("name", ["training", "forward", "keys", "float", "register_parameter"])
+def test_a_name_that_every_module_has_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"terms\[0\].name: got '{name}', which every module has already"):
+        losses.create("weighted_sum", terms=[{"loss": "mse", "name": name}])
+
+
+@pytest.mark.parametrize(
+    ("whole", "key", "hint"),
+    [([torch.ones(2)], "0", "Write output: 0."), ({"0": torch.ones(2)}, 0, "Write output: '0'.")],
+)
+def test_a_position_as_text_and_text_as_a_position_are_told(whole: Any, key: Any, hint: str) -> None:
+    with pytest.raises(InputError) as caught:
+        losses.create("weighted_sum", terms=[{"loss": "mse", "output": key}])(whole, torch.ones(2))
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"name": "elbo", "warmup_steps": 10},
+        {"name": "weighted_sum", "terms": ["mse", {"loss": "mae", "weight": {"schedule": "linear", "steps": 5}}]},
+    ],
+)
+def test_a_loss_that_moves_is_checked_where_it_rests(config: dict[str, Any]) -> None:
+    losses.check_loss(config if isinstance(config, str) else losses.create(config), clauses=["reductions_agree"])
+    assert losses.create(config).remembers

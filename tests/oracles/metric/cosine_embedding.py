@@ -43,7 +43,25 @@ def torch_cosine_embedding(margin: float = 0.0) -> Answer:
     return items
 
 
+def cosine(first: Tensor, second: Tensor) -> Tensor:
+    """Return the cosines of rows that are not 0, of any length: torch adds 1e-12 to the squared lengths."""
+    return (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))
+
+
+def formula(output: Any, target: Tensor) -> Tensor:
+    if isinstance(output, Pairs):
+        cosines, same = cosine(*output), target > 0
+    else:
+        first, second = torch.triu_indices(len(output), len(output), 1)
+        cosines, same = cosine(output[first], output[second]), target[first] == target[second]
+    return torch.where(same, 1 - cosines, cosines.clamp(min=0))
+
+
 COSINE_EMBEDDING = [
+    *(
+        OracleCase(f"formula_{form}", draw, items=formula)
+        for form, draw in (("pairs", given_pairs), ("batch", LABELLED))
+    ),
     *(
         OracleCase(f"torch_{form}_{margin}", draw, {"margin": margin}, items=torch_cosine_embedding(margin))
         for form, draw in (("pairs", given_pairs), ("batch", LABELLED))
