@@ -89,7 +89,7 @@ def test_nothing_can_be_said_of_nothing() -> None:
 @pytest.mark.parametrize("make", [GeneralizationGap, lambda **settings: EarlyStopping(nn.Linear(1, 1), **settings)])
 @pytest.mark.parametrize("patience", [0, -1, 1.5, True, "3"])
 def test_a_patience_is_a_number_of_points(make: Any, patience: Any) -> None:
-    with pytest.raises(ConfigError, match="patience: got .*, expected an integer of at least 1"):
+    with pytest.raises(ConfigError, match=r"patience: got .*, expected an integer of at least 1"):
         make(patience=patience)
 
 
