@@ -17,7 +17,8 @@ from losses.configuration import available
 from losses.core.registry import find
 from tools import concepts_pictures
 from tools.contract_pages import peers, support
-from tools.performance_page import families, performance, picture_of, picture_path
+from tools.performance_page import families, performance, picture_of, picture_path, results
+from tools.performance_pictures import memory_picture
 from tools.ranks_page import gradients_over_ranks
 from tools.scaling_page import scaling
 
@@ -68,6 +69,7 @@ PAGES: dict[Path, Callable[[str], str]] = {
     ROOT / "docs" / "scaling.md": lambda _: scaling(),
     ROOT / "docs" / "gradients_over_ranks.md": lambda _: gradients_over_ranks(),
     **{picture_path(name): partial(picture_of, name) for name in families()},
+    picture_path("memory"): lambda _: memory_picture(results("metric")),
     **{concepts_pictures.picture_path(name): concept(name) for name in concepts_pictures.PICTURES},
 }
 

@@ -40,6 +40,45 @@ def figure_of(numbers: Mapping[str, Any]) -> Figure:
     return figure
 
 
+MEBIBYTE = 1 << 20
+ALL_TRIPLETS = re.compile(r"triplet-all-(\d+)(-cube)?")
+NAMES = {"ours": "losses", "PML": "pytorch-metric-learning", "cube": "the N x N x N cube of plain torch"}
+
+
+def memory_picture(numbers: Mapping[str, Any]) -> str:
+    """Return the picture of how much memory a step over all triplets takes, by the size of the batch, as SVG."""
+    return svg(partial(memory_figure, numbers))
+
+
+def memory_figure(numbers: Mapping[str, Any]) -> Figure:
+    """Return a curve for each side, of what was measured; what was too large to be measured is not there."""
+    sides: dict[str, dict[int, float]] = {name: {} for name in NAMES}
+    for row in numbers["rows"]:
+        found = ALL_TRIPLETS.fullmatch(row["name"])
+        if found and row["memory"]:
+            size, memory = int(found[1]), row["memory"]
+            sides["ours"][size] = memory["ours"] / MEBIBYTE
+            if row["peer"] in sides and memory.get("peer"):
+                sides[row["peer"]][size] = memory["peer"] / MEBIBYTE
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for (side, points), marker in zip(sides.items(), MARKERS, strict=False):
+        if points:
+            axes.plot(*zip(*sorted(points.items()), strict=True), marker=marker, markersize=4, label=NAMES[side])
+    axes.set(
+        xscale="log", yscale="log", xlabel="embeddings in the batch", ylabel="MiB beyond the batch, forward + backward"
+    )
+    axes.set_title("Triplet loss over all triplets of a batch")
+    sizes = sorted(sides["ours"])
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, which="major", linewidth=0.3)
+    axes.legend(frameon=False)
+    return figure
+
+
 Curve = list[tuple[float, Mapping[str, Any]]]
 
 
