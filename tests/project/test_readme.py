@@ -30,6 +30,14 @@ def test_the_numbers_of_the_summary_are_those_that_were_measured() -> None:
     assert measured["triplet-all-16384"]["memory"]["ours"] <= 50 * 2**20
 
 
+def test_the_losses_are_listed_within_two_screens_after_pictures_and_code() -> None:
+    before = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The losses")[0]
+    assert len(before.splitlines()) <= 60
+    assert before.index("verification.png") < before.index("```python") < before.index("```yaml")
+    for code in re.findall(r"```(?:python|yaml)\n(.*?)```", before, re.DOTALL):
+        assert len(code.strip().splitlines()) <= 5
+
+
 @pytest.mark.parametrize("name", losses.available("metric"))
 def test_a_labelled_batch_makes_no_matrix_of_all_distances_and_what_is_excepted_may(name: str) -> None:
     assert "not in blocks but with all N² distances" in TEXT
