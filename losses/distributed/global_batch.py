@@ -55,8 +55,6 @@ class GlobalBatch(nn.Module):
             raise ConfigError(f"GlobalBatch takes a loss, got {type(loss).__name__}; build it with losses.create(...)")
         if getattr(loss, "reduction", "mean") == "none":
             raise ConfigError("reduction is 'none': there is nothing to add up over ranks; use 'mean' or 'sum'")
-        if isinstance(loss, WeightedSumLoss) and loss.reduction == "sum":
-            raise ConfigError("the terms of a weighted sum are averaged over ranks; use reduction='mean'")
         self.loss = loss
         self.group = group
         self._over_several = False
@@ -118,5 +116,9 @@ class GlobalBatch(nn.Module):
     def _of_term(self, loss: Loss, output: Any, target: Any, weight: Tensor | None, model: Any) -> Tensor:
         """Return what a loss of a weighted sum comes to over all ranks."""
         beside = {"model": model} if isinstance(loss, WeightedSumLoss) else {}
-        value: Tensor = GlobalBatch(loss, self.group)(output, target, weight=weight, **beside)
+        own, loss.reduction = loss.reduction, self.loss.reduction  # a term is reduced as the sum says
+        try:
+            value: Tensor = GlobalBatch(loss, self.group)(output, target, weight=weight, **beside)
+        finally:
+            loss.reduction = own
         return value

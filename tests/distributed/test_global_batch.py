@@ -63,7 +63,11 @@ TERMS = [
     {"loss": {"name": "weighted_sum", "terms": ["mse", "l1_penalty"]}, "output": "embedding", "target": "view"},
     {"loss": {"name": "l2_penalty", "strength": 0.3}, "weight": {"schedule": "linear", "start": 1, "steps": 3}},
 ]
-SUMS = [Step("weighted_sum", {"terms": TERMS}, kind="parts", weighted=weighted) for weighted in (False, True)]
+SUMS = [
+    Step("weighted_sum", {"terms": TERMS, "reduction": reduction}, kind="parts", weighted=weighted)
+    for weighted in (False, True)
+    for reduction in ("mean", "sum")
+]
 
 
 @pytest.mark.parametrize("step", [*LABELLED, *REFERENCES, *MINED, *MATCHES, *GIVEN, *OTHERS, *SUMS], ids=str)
