@@ -116,7 +116,7 @@ class GlobalBatch(nn.Module):
     def _of_term(self, loss: Loss, output: Any, target: Any, weight: Tensor | None, model: Any) -> Tensor:
         """Return what a loss of a weighted sum comes to over all ranks."""
         beside = {"model": model} if isinstance(loss, WeightedSumLoss) else {}
-        own, loss.reduction = loss.reduction, self.loss.reduction  # a term is reduced as the sum says
+        own, loss.reduction = loss.reduction, str(self.loss.reduction)  # a term is reduced as the sum says
         try:
             value: Tensor = GlobalBatch(loss, self.group)(output, target, weight=weight, **beside)
         finally:
