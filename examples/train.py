@@ -311,7 +311,7 @@ def show(runs: Mapping[str, Run], results: Mapping[str, Result], output: Path) -
     for line in readings_lines(readings):
         console.print(line, highlight=False, soft_wrap=True)
     for name, result in results.items():
-        console.print(f"{name}: {result.history.verdict}", highlight=False, soft_wrap=True)
+        console.print(f"{name}: {result.history.verdict}", highlight=False)
     for line in collapse_warnings(readings):
         console.print(line, style="yellow")
     console.print(

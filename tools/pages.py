@@ -41,12 +41,16 @@ def exports() -> str:
     """Return the import lines that editors and type checkers read."""
     classes = sorted((find(name).cls for name in available()), key=lambda cls: (cls.__module__, cls.__name__))
     # "as" makes each a re-export under strict typing; the last, empty line is the formatter's
-    lines = [
-        f"    from {cls.__module__} import {cls.__name__} as {cls.__name__}"
-        for cls in classes
-        if cls.__module__.startswith("losses.")
-    ]
+    lines = [exported(cls) for cls in classes if cls.__module__.startswith("losses.")]
     return "\n".join([*lines, ""])
+
+
+def exported(cls: type) -> str:
+    """Return the import line of a class, as the formatter breaks it."""
+    line = f"    from {cls.__module__} import {cls.__name__} as {cls.__name__}"
+    if len(line) <= 120:
+        return line
+    return f"    from {cls.__module__} import (\n        {cls.__name__} as {cls.__name__},\n    )"
 
 
 def between(begin: str, derived: Callable[[], str], end: str) -> Callable[[str], str]:

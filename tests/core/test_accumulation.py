@@ -14,7 +14,7 @@ from losses.core.inputs import DISTRIBUTION_OBJECTS, EMBEDDINGS, MATCHES, PAIRS,
 from losses.core.registry import find
 
 METRIC = [name for name in losses.available("metric") if not find(name).cls.remembers]  # no past in the parts
-ADD_UP = {("contrastive", PAIRS), ("triplet", TRIPLETS)}
+ADD_UP = {("contrastive", PAIRS), ("cosine_embedding", PAIRS), ("triplet", TRIPLETS)}
 DO_NOT = {(name, EMBEDDINGS) for name in METRIC} | {("circle", PAIRS), ("info_nce", MATCHES)}
 OURS = [
     name

@@ -55,7 +55,7 @@ seen = {{}}
 for name in losses.available():
     cls = find(name).cls
     for options in options_of(declared_parameters(cls.__init__)):
-        loss = cls(**options)
+        loss = find(name).instance(**options)
         for kind in loss.inputs:
             if str(kind) == "DISTRIBUTION_OBJECTS":
                 continue

@@ -85,7 +85,7 @@ class NestedParameterIgnored(losses.ELBOLoss):
     def items(self, output: Any, target: Tensor) -> Tensor:
         fresh = losses.create(self.reconstruction.spec.name)
         missed = fresh.items(output.reconstruction, target).flatten(1).sum(1)
-        return missed + self._beta() * self._parts(output, target)[1]
+        return missed + self.beta * self._parts(output, target)[1]
 
 
 class SharedByTheClass(losses.HuberLoss):

@@ -86,9 +86,9 @@ def test_triplet_networks_learn_to_tell_classes_apart() -> None:
 
 @pytest.mark.parametrize("name", losses.available())
 def test_a_loss_that_does_not_fit_is_refused_when_the_network_is_built(name: str) -> None:
-    takes_pairs, takes_triplets = name in ("contrastive", "circle"), name == "triplet"
+    takes_pairs, takes_triplets = name in ("contrastive", "circle", "cosine_embedding"), name == "triplet"
     for network, fits, fitting in (
-        (SiameseNetwork, takes_pairs, ["Pairs", "circle, contrastive"]),
+        (SiameseNetwork, takes_pairs, ["Pairs", "circle, contrastive, cosine_embedding"]),
         (TripletNetwork, takes_triplets, ["Triplets", "triplet"]),
     ):
         if fits:
