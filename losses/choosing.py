@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from losses.core.errors import ConfigError, quoted
@@ -11,6 +11,13 @@ from losses.core.registry import SPECS, Spec, load_plugins
 
 PAGE = "docs/choosing.md"
 """Where the measurements are shown that an advice rests on, under a heading for each condition."""
+
+MEASURED: Mapping[str, Mapping[str, bool]] = {
+    # begin measured
+    # end measured
+}
+"""What was measured of losses that claim a condition, the best first, and whether they did better than the usual
+choice; written by ``make pages``."""
 
 
 class Choice(NamedTuple):
@@ -27,9 +34,9 @@ class Choice(NamedTuple):
 def choose(task: str | None = None, **conditions: bool) -> list[Choice]:
     """Return the losses that fit a task under all the conditions that are asked for, the best first.
 
-    A loss that claims more of the conditions comes first, what is measured before what is only claimed, and then the
-    one that claims less that nobody asked for. Left out are losses of other tasks, those that claim none of the
-    conditions, and those that do badly under any of them.
+    A loss comes first of which more claims stood the measurement, then one that claims more of what is asked for, then
+    one that did better in the measurement, and then one that claims less that nobody asked for. Left out are losses of
+    other tasks, those that claim none of the conditions, and those that do badly under any of them.
 
     Args:
         task: what is to be learnt, one of ``binary_classification``, ``classification``, ``multilabel_classification``,
@@ -70,7 +77,7 @@ def choose(task: str | None = None, **conditions: bool) -> list[Choice]:
     load_plugins()
     declared = [(spec, spec.fits) for spec in SPECS.values() if spec.fits is not None]
     fitting = [(spec, fits) for spec, fits in declared if is_fit(fits, task, asked)]
-    fitting.sort(key=lambda pair: (*rank(pair[1], asked), pair[0].name))
+    fitting.sort(key=lambda pair: rank(pair[0], pair[1], asked))
     return [chosen(spec, fits, asked) for spec, fits in fitting]
 
 
@@ -81,24 +88,47 @@ def is_fit(fits: Fits, task: str | None, asked: Sequence[str]) -> bool:
     return not asked or (bool(fits.claimed.keys() & set(asked)) and not fits.against.keys() & set(asked))
 
 
-def rank(fits: Fits, asked: Sequence[str]) -> tuple[int, int, int]:
+def rank(spec: Spec, fits: Fits, asked: Sequence[str]) -> tuple[int, int, int, int, str]:
     """Return a key to sort by, less for what fits better."""
-    claimed = fits.claimed.keys()
-    supported = claimed - set(fits.unsupported)
-    return -len(supported & set(asked)), -len(claimed & set(asked)), len(claimed - set(asked))
+    claimed = [word for word in asked if word in fits.claimed]
+    refuted = [word for word in claimed if stands(spec.name, word) is False]
+    proven = [word for word in claimed if stands(spec.name, word)]
+    places = sum(place(spec.name, word) for word in claimed)
+    return -len(proven), len(refuted) - len(claimed), places, len(fits.claimed) - len(claimed), spec.name
+
+
+def stands(name: str, condition: str) -> bool | None:
+    """Return whether the measurement bears out that a loss does well under a condition; none: it was not measured."""
+    return MEASURED.get(condition, {}).get(name)
+
+
+def place(name: str, condition: str) -> int:
+    """Return which of the losses measured under a condition a loss is, 0 for the best; behind all if it is none."""
+    order = [*MEASURED.get(condition, {})]
+    return order.index(name) if name in order else len(order)
 
 
 def chosen(spec: Spec, fits: Fits, asked: Sequence[str]) -> Choice:
     """Return a choice with its reasons: what the loss is for, then what it says to every condition."""
-    said = [f"{word}: {reason_of(word, fits)}" for word in asked]
+    said = [f"{word}: {reason_of(word, spec.name, fits)}" for word in asked]
     return Choice(spec.name, (spec.suits, *said), tuple(link(word) for word in asked if word in fits.claimed))
 
 
-def reason_of(word: str, fits: Fits) -> str:
-    reason = fits.claimed.get(word, "nothing is claimed")
-    return f"{reason} (said of it, but not what was measured)" if word in fits.unsupported else reason
+def reason_of(condition: str, name: str, fits: Fits) -> str:
+    """Return what a loss says to a condition, and what the measurement says to that."""
+    reason = fits.claimed.get(condition, "nothing is claimed")
+    return f"{reason} (said of it, but not what was measured)" if stands(name, condition) is False else reason
 
 
 def link(condition: str) -> str:
-    """Return where a condition is measured: the heading of the page in the repository."""
-    return f"{PAGE}#{condition.replace('_', '-')}"
+    """Return where a condition is measured: the place on the page in the repository."""
+    return f"{PAGE}#{heading(condition)}"
+
+
+def heading(word: str) -> str:
+    """Return the anchor of the heading that a task or condition has on the page.
+
+    >>> heading("label_noise")
+    'label-noise'
+    """
+    return word.replace("_", "-")

@@ -20,15 +20,15 @@ ERRORS = 2
 """By how many standard errors of their difference a loss has to do better than its peer."""
 BEGINNING = f"""# Choosing a loss
 
-What is to be learnt, what is in the way, and which loss helps: every advice with the measurement that it rests on and the usual
-choice beside it. `losses.choose(task="regression", outliers=True)`, or `.venv/bin/python -m losses choose --task regression
---outliers`, ranks the losses by the same numbers.
+What is to be learnt, what is in the way, and which loss helps: every advice with the measurement that it rests on and
+the usual choice beside it. `losses.choose("regression", outliers=True)`, or
+`.venv/bin/python -m losses choose --task regression --outliers`, ranks the losses by the same numbers.
 
-Numbers are means and standard deviations over seeds, each of which draws the network and what is trained on anew. An advice stands
-where its loss does better than its peer in the deciding metric, the first of its table, seed by seed, by more than {ERRORS} standard
-errors of the mean difference; otherwise it is ~~struck~~: that was tried, and not seen here. Data are small and networks
-too, nothing was tuned but what a table says, and one data set stands behind each question: repeat it on your own.
-`make evidence` measures all of it again, on one core, and `make pages` writes this page of it."""
+Numbers are means and standard deviations over seeds, each of which draws the network and, but for letters, what is
+trained on anew. An advice stands where its loss does better than its peer in the deciding metric, the first of its
+table, seed by seed, by more than {ERRORS} standard errors of the mean difference; otherwise it is ~~struck~~: that was
+tried, and not seen here. In tables, what is better than the peer by as much is **bold**. Data and networks are small, parameters were not tuned, and little data stands behind each
+question: repeat it on your own. `make evidence` measures all of it again, and `make pages` writes this page of it."""
 
 
 class Advice(NamedTuple):
@@ -177,16 +177,24 @@ def table(found: Mapping[str, Any]) -> Iterator[str]:
     metrics: Mapping[str, str] = found["better"]
     stands = {advice.answer: advice.stands for advice in advices(found["condition"])}
     yield from ("", f"{found['asks']} {found['data']}; {found['seeds']} seeds, {found['steps']} steps.", "")
-    yield f"| loss | {' | '.join(f'{metric}, {better} is better' for metric, better in metrics.items())} | peer | |"
+    yield f"| loss | {' | '.join(f'{metric} ({better})' for metric, better in metrics.items())} | peer | |"
     yield f"|---|{'---|' * (len(metrics) + 2)}"
     for row in found["rows"]:
         answer = row["answer"]
         verdict = {True: "stands", False: "~~struck~~: not better beyond chance", None: ""}[stands.get(answer)]
         name = f"~~{named(answer)}~~" if stands.get(answer) is False else named(answer)
-        cells = " | ".join(map(spread_of, row["measured"].values()))
+        cells = " | ".join(cell(metric, better, row, found) for metric, better in metrics.items())
         parameters = ", ".join(f"{key}={value}" for key, value in row["loss"].items() if key != "name")
         said = "; ".join(part for part in (f"`{parameters}`" if parameters else "", row["reading"]) if part)
         yield f"| {name}{f' ({said})' if said else ''} | {cells} | {named(row['peer'])} | {verdict} |"
+
+
+def cell(metric: str, better: str, row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Return a metric as text, bold where it is better than that of the peer."""
+    values = row["measured"][metric]
+    peers = [other["measured"][metric] for other in found["rows"] if other["answer"] == row["peer"]]
+    is_bold = better in ("lower", "higher") and peers and is_better(values, peers[0], better)
+    return f"**{spread_of(values)}**" if is_bold else spread_of(values)
 
 
 def named(answer: str) -> str:

@@ -15,6 +15,7 @@ import torch
 
 from losses.configuration import available
 from losses.core.registry import find
+from tools.choosing_page import choosing, measured_order
 from tools.contract_pages import peers, support
 from tools.performance_page import families, performance, picture_of, picture_path
 from tools.ranks_page import gradients_over_ranks
@@ -56,6 +57,8 @@ def between(begin: str, derived: Callable[[], str], end: str) -> Callable[[str],
 PAGES: dict[Path, Callable[[str], str]] = {
     ROOT / "README.md": between("<!-- begin losses -->", table_of_losses, "<!-- end losses -->"),
     ROOT / "losses" / "__init__.py": between("    # begin exports", exports, "    # end exports"),
+    ROOT / "losses" / "choosing.py": between("    # begin measured", measured_order, "    # end measured"),
+    ROOT / "docs" / "choosing.md": lambda _: choosing(),
     ROOT / "docs" / "support.md": lambda _: support(),
     ROOT / "docs" / "peers.md": lambda _: peers(),
     ROOT / "docs" / "performance.md": lambda _: performance(),

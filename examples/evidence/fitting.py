@@ -14,15 +14,19 @@ from torch import Tensor, nn
 
 from losses import checks
 
-BATCH = 64
-
 
 def fitted(
-    network: nn.Module, cost: Callable[[Tensor, Tensor], Tensor], samples: Samples, seed: int, steps: int
+    network: nn.Module,
+    cost: Callable[[Tensor, Tensor], Tensor],
+    samples: Samples,
+    seed: int,
+    steps: int,
+    *,
+    batch: int = 64,
 ) -> nn.Module:
     """Return a network trained by Adam on what ``cost(output, target)`` says."""
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
-    batches = shuffled(*samples, BATCH)
+    batches = shuffled(*samples, batch)
     with checks("never"):  # logits of a new network may all lie in [0, 1], which a check takes for probabilities
         for step in range(steps):
             (inputs,), target = batches(seed, step)

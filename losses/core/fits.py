@@ -44,7 +44,6 @@ class Fits:
         task: the tasks it is made for, words of ``TASKS``.
         outliers, imbalance, ...: the words of ``CONDITIONS``, each a phrase that says why.
         against: conditions under which the loss does badly, and why.
-        unsupported: conditions that it claims while the measurement of ``docs/choosing.md`` does not bear it out.
 
     Raises:
         ConfigError: a word is unknown, a reason is empty, or a condition speaks for the loss and against it.
@@ -64,7 +63,6 @@ class Fits:
     distributions: str = ""
     few_samples: str = ""
     against: Mapping[str, str] = field(default_factory=dict)
-    unsupported: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.task, str) or not isinstance(self.task, Sequence) or not self.task:
@@ -75,9 +73,8 @@ class Fits:
         if not isinstance(self.against, Mapping):
             message = f"got {quoted(self.against)}, expected a mapping from a condition to why not"
             raise ConfigError(Problem(("fits", "against"), message))
-        for place in ("against", "unsupported"):
-            for word in getattr(self, place):
-                require_word("condition", word, CONDITIONS, "fits", place)
+        for word in self.against:
+            require_word("condition", word, CONDITIONS, "fits", "against")
         for word in CONDITIONS:
             self._require_reasons(word)
 
@@ -87,8 +84,6 @@ class Fits:
                 raise ConfigError(Problem(("fits", *place), f"got {quoted(reason)}, expected why, in one phrase"))
         if getattr(self, word) and word in self.against:
             raise ConfigError(Problem(("fits", word), "speaks for the loss and against it; leave one of them out"))
-        if word in self.unsupported and not getattr(self, word):
-            raise ConfigError(Problem(("fits", "unsupported"), f"{word!r} is not claimed; leave it out"))
 
     @property
     def claimed(self) -> dict[str, str]:
