@@ -14,6 +14,37 @@ PAGE = "docs/choosing.md"
 
 MEASURED: Mapping[str, Mapping[str, bool]] = {
     # begin measured
+    "outliers": {
+        "quantile": True,
+        "mae": True,
+        "huber": True,
+        "log_cosh": True,
+    },
+    "imbalance": {
+        "focal": True,
+        "tversky": True,
+        "binary_cross_entropy": False,
+        "dice": False,
+    },
+    "label_noise": {
+        "generalized_cross_entropy": True,
+    },
+    "calibration": {
+        "cross_entropy": True,
+        "focal": False,
+    },
+    "intervals": {
+        "quantile": True,
+        "gaussian_nll": True,
+    },
+    "ordering": {
+        "ordinal": True,
+        "wasserstein": False,
+    },
+    "few_samples": {
+        "weighted_sum": True,
+        "binary_cross_entropy": False,
+    },
     # end measured
 }
 """What was measured of losses that claim a condition, the best first, and whether they did better than the usual

@@ -27,8 +27,9 @@ the usual choice beside it. `losses.choose("regression", outliers=True)`, or
 Numbers are means and standard deviations over seeds, each of which draws the network and, but for letters, what is
 trained on anew. An advice stands where its loss does better than its peer in the deciding metric, the first of its
 table, seed by seed, by more than {ERRORS} standard errors of the mean difference; otherwise it is ~~struck~~: that was
-tried, and not seen here. In tables, what is better than the peer by as much is **bold**. Data and networks are small, parameters were not tuned, and little data stands behind each
-question: repeat it on your own. `make evidence` measures all of it again, and `make pages` writes this page of it."""
+tried, and not seen here. What is better than the peer by as much is **bold** in any metric. Data and networks are
+small, parameters were not tuned, and little data stands behind each question: repeat it on your own. `make evidence`
+measures all of it again, and `make pages` writes this page of it."""
 
 
 class Advice(NamedTuple):
@@ -38,6 +39,7 @@ class Advice(NamedTuple):
     answer: str
     loss: str
     peer: str
+    metric: str
     stands: bool
     values: Sequence[float]
     peer_values: Sequence[float]
@@ -69,6 +71,7 @@ def advices(condition: str) -> list[Advice]:
             row["answer"],
             row["loss"]["name"],
             row["peer"],
+            metric,
             is_better(values[row["answer"]], values[row["peer"]], better),
             values[row["answer"]],
             values[row["peer"]],
@@ -105,15 +108,24 @@ def measured_order() -> str:
 
 def decisions() -> Iterator[str]:
     """Yield the table of all advices."""
-    yield from ("", "## Which loss when", "", "| if | then | which does | and its peer |", "|---|---|---|---|")
+    yield from (
+        "",
+        "## Which loss when",
+        "",
+        "| if | then | which does | and its peer | seeds |",
+        "|---|---|---|---|---|",
+    )
     for condition, meaning in CONDITIONS.items():
         for advice in advices(condition):
-            metric = next(iter(found["better"])) if (found := results(condition)) else ""
             name = named(advice.answer)
-            yield (
-                f"| [{meaning}](#{heading(condition)}) | {name if advice.stands else f'~~{name}~~'} | "
-                f"{metric} {spread_of(advice.values)} | {named(advice.peer)} {spread_of(advice.peer_values)} |"
+            cells = (
+                f"[{meaning}](#{heading(condition)})",
+                name if advice.stands else f"~~{name}~~",
+                f"{advice.metric} {spread_of(advice.values)}",
+                f"{named(advice.peer)} {spread_of(advice.peer_values)}",
+                str(len(advice.values)),
             )
+            yield f"| {' | '.join(cells)} |"
 
 
 def tasks() -> Iterator[str]:
@@ -176,7 +188,7 @@ def table(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield the question, and a row for every answer."""
     metrics: Mapping[str, str] = found["better"]
     stands = {advice.answer: advice.stands for advice in advices(found["condition"])}
-    yield from ("", f"{found['asks']} {found['data']}; {found['seeds']} seeds, {found['steps']} steps.", "")
+    yield from ("", f"{found['asks']} {found['data']}. {found['seeds']} seeds, {found['steps']} steps.", "")
     yield f"| loss | {' | '.join(f'{metric} ({better})' for metric, better in metrics.items())} | peer | |"
     yield f"|---|{'---|' * (len(metrics) + 2)}"
     for row in found["rows"]:

@@ -76,7 +76,7 @@ def weighted_classes(log_probs: Tensor, class_weight: Tensor | None) -> Tensor:
     fits=Fits(
         task=("classification",),
         imbalance="class_weight makes up for how rare a class is",
-        calibration="least where the probabilities are the true ones; label_smoothing keeps them from certainty",
+        calibration="least where the probabilities are the true ones",
         distributions="targets may be probabilities of all classes",
         few_samples="label_smoothing keeps it from certainty",
         against={"label_noise": "a wrong label that is found absurd has the largest gradient"},
