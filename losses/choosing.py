@@ -15,15 +15,15 @@ PAGE = "docs/choosing.md"
 MEASURED: Mapping[str, Mapping[str, bool]] = {
     # begin measured
     "outliers": {
-        "quantile": True,
         "mae": True,
+        "quantile": True,
         "huber": True,
         "log_cosh": True,
     },
     "imbalance": {
-        "focal": True,
-        "tversky": True,
+        "focal": False,
         "binary_cross_entropy": False,
+        "tversky": False,
         "dice": False,
     },
     "label_noise": {
@@ -36,6 +36,16 @@ MEASURED: Mapping[str, Mapping[str, bool]] = {
     "intervals": {
         "quantile": True,
         "gaussian_nll": True,
+    },
+    "open_set": {
+        "multi_similarity": True,
+        "info_nce": True,
+        "contrastive": True,
+        "supervised_contrastive": True,
+        "triplet": True,
+        "memory_bank": True,
+        "circle": True,
+        "cosine_embedding": True,
     },
     "ordering": {
         "ordinal": True,

@@ -9,6 +9,7 @@ import pytest
 from torch import Tensor
 
 import losses
+from losses import choosing
 from losses.core.fits import CONDITIONS, TASKS, Fits
 from losses.core.registry import SPECS, find
 from losses.extend import POINTWISE, ElementwiseLoss, Reduction, checked, register
@@ -35,7 +36,7 @@ def test_every_loss_says_what_it_fits(name: str) -> None:
 
 
 def test_conditions_are_the_fields_of_a_declaration() -> None:
-    assert [field.name for field in fields(Fits)] == ["task", *CONDITIONS, "against", "unsupported"]
+    assert [field.name for field in fields(Fits)] == ["task", *CONDITIONS, "against"]
 
 
 @pytest.mark.parametrize("word", [*TASKS, *CONDITIONS])
@@ -52,16 +53,21 @@ def test_the_plainest_loss_of_a_task_comes_first() -> None:
 
 def test_a_loss_that_claims_more_of_what_is_asked_for_comes_first() -> None:
     assert named("regression", outliers=True, intervals=True)[0] == "quantile"
-    assert named("regression", outliers=True)[:3] == ["huber", "log_cosh", "mae"]
     assert "mse" not in named("regression", outliers=True)
     assert "cross_entropy" not in named("classification", label_noise=True)
 
 
-def test_what_is_claimed_and_not_measured_comes_behind_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    refuted = Fits(task=["regression"], outliers="the gradient is at most delta", unsupported=["outliers"])
-    monkeypatch.setitem(SPECS, "huber", find("huber").__class__(**{**vars(find("huber")), "fits": refuted}))
-    assert named("regression", outliers=True)[-1] == "huber"
-    assert "not what was measured" in losses.choose("regression", outliers=True)[-1].reasons[1]
+def test_what_did_better_in_the_measurement_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = {"outliers": {"log_cosh": True, "mae": True, "quantile": False}}
+    monkeypatch.setattr(choosing, "MEASURED", measured)
+    assert named("regression", outliers=True) == ["log_cosh", "mae", "huber", "quantile"]
+    assert "said of it, but not what was measured" in losses.choose("regression", outliers=True)[-1].reasons[1]
+
+
+@pytest.mark.parametrize("condition", choosing.MEASURED)
+def test_the_ranking_is_that_of_the_measurement(condition: str) -> None:
+    order = [name for name in named(**{condition: True}) if name in choosing.MEASURED[condition]]
+    assert order == sorted(choosing.MEASURED[condition], key=lambda name: not choosing.MEASURED[condition][name])
 
 
 def test_a_condition_that_is_false_is_not_asked_for() -> None:
@@ -108,7 +114,6 @@ def test_what_is_no_question_is_refused(arguments: dict[str, Any], words: list[s
         ({"task": ["regression"], "against": {"outlier": "x"}}, ["fits.against: unknown condition 'outlier'"]),
         ({"task": ["regression"], "against": {"outliers": 3}}, ["fits.against.outliers: got 3"]),
         ({"task": ["regression"], "outliers": "x", "against": {"outliers": "y"}}, ["fits.outliers", "for", "against"]),
-        ({"task": ["regression"], "unsupported": ["outliers"]}, ["fits.unsupported", "'outliers' is not claimed"]),
     ],
     ids=str,
 )

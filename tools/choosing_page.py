@@ -79,7 +79,8 @@ def advices(condition: str) -> list[Advice]:
         for row in found["rows"]
         if row["peer"]
     ]
-    return sorted(made, key=lambda one: fmean(one.values), reverse=better == "higher")
+    sign = -1 if better == "higher" else 1
+    return sorted(made, key=lambda one: sign * float(f"{fmean(one.values):.3g}"))  # what is as good stays in its order
 
 
 def is_better(values: Sequence[float], peer: Sequence[float], better: str) -> bool:

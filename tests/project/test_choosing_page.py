@@ -81,12 +81,15 @@ def test_a_mean_and_its_deviation_are_those_of_the_statistics_module() -> None:
 
 
 def test_what_did_not_do_better_than_its_peer_is_struck_everywhere() -> None:
+    decisions = PAGE.partition("## Which loss when")[2].partition("\n## ")[0].splitlines()
     for condition in QUESTIONS:
         for advice in choosing_page.advices(condition):
             name = choosing_page.named(advice.answer)
-            rows = [line for line in PAGE.splitlines() if line.startswith("|") and name in line and advice.peer in line]
-            assert any(f"~~{name}~~" in row for row in rows) != advice.stands
-        for loss, stands in MEASURED.get(condition, {}).items():
+            shown = name if advice.stands else f"~~{name}~~"
+            (row,) = [line for line in decisions if f"(#{choosing_page.heading(condition)}) | {shown} |" in line]
+            assert f"| {choosing_page.named(advice.peer)} {choosing_page.spread_of(advice.peer_values)} |" in row
+            assert f"| {shown}" in PAGE.replace(row, "")
+        for loss, stands in MEASURED[condition].items():
             tried = [advice.stands for advice in choosing_page.advices(condition) if advice.loss == loss]
             assert stands == any(tried)
 
