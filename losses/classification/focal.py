@@ -88,7 +88,7 @@ def focused(surprise: Tensor, gamma: float) -> Tensor:
     fits=Fits(
         task=("binary_classification", "classification"),
         imbalance="easy examples, most of them of the frequent class, count for little",
-        calibration="there is little to gain by being more certain of what is right",
+        calibration="there is little to gain by more certainty, where an over-fitted network would be too certain",
     ),
     source="T.-Y. Lin, P. Goyal, R. Girshick, K. He, P. Dollár, Focal Loss for Dense Object Detection, 2017, "
     "arXiv:1708.02002",
