@@ -44,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.questions or QUESTIONS:
         question = QUESTIONS[name]
         if options.quick:
-            question = question._replace(seeds=QUICK_SEEDS, steps=QUICK_STEPS)
+            question = question._replace(
+                seeds=QUICK_SEEDS, steps=QUICK_STEPS, measure=question.quick or question.measure
+            )
         found = answered(question)
         options.output.mkdir(parents=True, exist_ok=True)
         (options.output / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

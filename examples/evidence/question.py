@@ -43,6 +43,8 @@ class Question(NamedTuple):
     measure: Measure
     steps: int
     seeds: int = 5
+    quick: Measure | None = None
+    """The same on less, where even a few steps take long."""
 
 
 def answer(name: str, *, peer: str = "", reading: str = "", **parameters: Any) -> Answer:
