@@ -194,20 +194,31 @@ def table(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"|---|{'---|' * (len(metrics) + 2)}"
     for row in found["rows"]:
         answer = row["answer"]
-        verdict = {True: "stands", False: "~~struck~~: not better beyond chance", None: ""}[stands.get(answer)]
+        verdict = "" if answer not in stands else "stands" if stands[answer] else struck(row, found)
         name = f"~~{named(answer)}~~" if stands.get(answer) is False else named(answer)
-        cells = " | ".join(cell(metric, better, row, found) for metric, better in metrics.items())
+        cells = " | ".join(cell(metric, row, found) for metric in metrics)
         parameters = ", ".join(f"{key}={value}" for key, value in row["loss"].items() if key != "name")
         said = "; ".join(part for part in (f"`{parameters}`" if parameters else "", row["reading"]) if part)
         yield f"| {name}{f' ({said})' if said else ''} | {cells} | {named(row['peer'])} | {verdict} |"
 
 
-def cell(metric: str, better: str, row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+def struck(row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Return the verdict on an advice that does not stand: where its loss does better after all."""
+    elsewhere = [metric for metric in found["better"] if does_better(metric, row, found)]
+    return f"~~struck~~, though better in {' and '.join(elsewhere)}" if elsewhere else "~~struck~~"
+
+
+def cell(metric: str, row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """Return a metric as text, bold where it is better than that of the peer."""
-    values = row["measured"][metric]
+    text = spread_of(row["measured"][metric])
+    return f"**{text}**" if does_better(metric, row, found) else text
+
+
+def does_better(metric: str, row: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Return whether an answer is better than its peer in a metric of which more, or less, is better."""
+    better = found["better"][metric]
     peers = [other["measured"][metric] for other in found["rows"] if other["answer"] == row["peer"]]
-    is_bold = better in ("lower", "higher") and peers and is_better(values, peers[0], better)
-    return f"**{spread_of(values)}**" if is_bold else spread_of(values)
+    return better in ("lower", "higher") and bool(peers) and is_better(row["measured"][metric], peers[0], better)
 
 
 def named(answer: str) -> str:
