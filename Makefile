@@ -22,9 +22,9 @@ pages: .venv/dev
 	$(BIN)/python -m tools.pages
 	$(BIN)/ruff format losses/__init__.py
 
-evidence: .venv/demo
+evidence: .venv/dev
 	$(BIN)/python examples/choosing.py
-	$(BIN)/python -m tools.pages
+	$(MAKE) pages
 
 # torch and what needs it go into one pip command, so that the pinned build is the one that is taken
 .venv/demo: pyproject.toml constraints.txt | .venv
