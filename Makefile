@@ -1,12 +1,13 @@
 # make demo   trains the default run and shows its result
 # make test   runs every check there is: style, types, tests
 # make pages  writes what is generated; make fuzz looks for what breaks
+# make evidence  measures again what docs/choosing.md advises
 # Both need only Python 3.11 and make; both create .venv and install into it what they need.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: integration demo test pages fuzz clean
+.PHONY: integration demo test pages evidence fuzz clean
 
 demo: .venv/demo
 	$(BIN)/python examples/train.py --output runs/demo --overwrite
@@ -20,6 +21,10 @@ test: .venv/dev
 pages: .venv/dev
 	$(BIN)/python -m tools.pages
 	$(BIN)/ruff format losses/__init__.py
+
+evidence: .venv/dev
+	$(BIN)/python examples/choosing.py
+	$(MAKE) pages
 
 # torch and what needs it go into one pip command, so that the pinned build is the one that is taken
 .venv/demo: pyproject.toml constraints.txt | .venv

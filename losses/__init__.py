@@ -8,6 +8,7 @@ tensor(0.4375)
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from losses.choosing import choose
 from losses.configuration import available, create, describe, load, schema
 from losses.core.checks import checks
 from losses.core.errors import ConfigError, InputError
@@ -87,6 +88,7 @@ __all__ = [
     "available",
     "check_loss",
     "checks",
+    "choose",
     "create",
     "describe",
     "load",

@@ -19,6 +19,7 @@ from losses.core.checks import (
     require_tensor,
 )
 from losses.core.errors import ConfigError, InputError, Problem
+from losses.core.fits import Fits
 from losses.core.inputs import (
     BINARY,
     CLASS_INDICES,
@@ -130,6 +131,7 @@ __all__ = [
     "DistributionForm",
     "ElementwiseLoss",
     "EmbeddingLoss",
+    "Fits",
     "Gaussian",
     "InnerProbability",
     "InnerProbabilityVector",

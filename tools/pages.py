@@ -13,9 +13,12 @@ from pathlib import Path
 
 import torch
 
+from losses.choosing import heading
 from losses.configuration import available
-from losses.core.registry import find
+from losses.core.fits import TASKS
+from losses.core.registry import Spec, find
 from tools import concepts_pictures
+from tools.choosing_page import choosing, made_for, measured_order, titled
 from tools.contract_pages import peers, support
 from tools.performance_page import families, performance, picture_of, picture_path, results
 from tools.performance_pictures import memory_picture
@@ -26,15 +29,22 @@ ROOT = Path(__file__).parent.parent
 
 
 def table_of_losses() -> str:
-    """Return the README's table: every loss, what it takes and what it is for."""
-    lines = ["| name (aliases) | class | takes | for |", "|---|---|---|---|"]
-    for name in available():
-        spec = find(name)
-        if spec.cls.__module__.startswith("losses."):
-            aliases = f" ({', '.join(f'`{alias}`' for alias in spec.aliases)})" if spec.aliases else ""
-            takes = "; or ".join(f"{kind.output_text} · {kind.target_text}" for kind in spec.inputs)
-            lines.append(f"| `{name}`{aliases} | `{spec.cls.__name__}` | {takes} | {spec.suits} |")
-    return "\n".join(lines)
+    """Return the README's tables: every loss under the first task it is made for, what it takes and what it is for."""
+    lines = []
+    for task in TASKS:
+        specs = [spec for spec, fits in made_for(task) if fits.task[0] == task]
+        if specs:
+            lines += [f"### [{titled(task)}](docs/choosing.md#{heading(task)})", ""]
+            lines += ["| name (aliases) | class | takes | for |", "|---|---|---|---|", *map(row_of, specs), ""]
+    return "\n".join(lines[:-1])
+
+
+def row_of(spec: Spec) -> str:
+    """Return the row of a loss, whose name leads to its place on the page about choosing."""
+    name = f"[`{spec.name}`](docs/choosing.md#{spec.name})"
+    aliases = f" ({', '.join(f'`{alias}`' for alias in spec.aliases)})" if spec.aliases else ""
+    takes = "; or ".join(f"{kind.output_text} · {kind.target_text}" for kind in spec.inputs)
+    return f"| {name}{aliases} | `{spec.cls.__name__}` | {takes} | {spec.suits} |"
 
 
 def exports() -> str:
@@ -67,6 +77,8 @@ def concept(name: str) -> Callable[[str], str]:
 PAGES: dict[Path, Callable[[str], str]] = {
     ROOT / "README.md": between("<!-- begin losses -->", table_of_losses, "<!-- end losses -->"),
     ROOT / "losses" / "__init__.py": between("    # begin exports", exports, "    # end exports"),
+    ROOT / "losses" / "choosing.py": between("    # begin measured", measured_order, "    # end measured"),
+    ROOT / "docs" / "choosing.md": lambda _: choosing(),
     ROOT / "docs" / "support.md": lambda _: support(),
     ROOT / "docs" / "peers.md": lambda _: peers(),
     ROOT / "docs" / "performance.md": lambda _: performance(),

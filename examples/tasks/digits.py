@@ -6,26 +6,32 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy
 import torch
 from batches import Batch, Batches
 from pictures import draw_confusion
+from settings import Fraction
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix, multiclass_f1_score
 
-from losses.core.inputs import LOGITS, PARTS, Kind
+from losses.core.inputs import CLASS_INDICES, LOGITS, PARTS, Kind
 from tasks.task import Metrics, Part, Samples, SplitTask, answers
 
 
 class Digits(SplitTask):
-    """Classification of the 1797 images of 8 x 8 pixels that ship with scikit-learn."""
+    """Classification of the 1797 images of 8 x 8 pixels that ship with scikit-learn.
+
+    A fraction of the labels, in training and in validation, may be those of another digit.
+    """
 
     question = "Which of ten digits does an image show?"
-    feeds = (LOGITS, PARTS)
+    feeds = (LOGITS, CLASS_INDICES, PARTS)
     better: ClassVar = {"accuracy": "higher", "F1": "higher"}
     picture = "confusion.png"
 
     name: Literal["digits"]
+    label_noise: Fraction = 0.0
 
     @property
     def outputs(self) -> int:
@@ -36,7 +42,15 @@ class Digits(SplitTask):
         digits = load_digits()
         images, labels = torch.from_numpy(digits.images).float().unsqueeze(1) / 16, torch.from_numpy(digits.target)
         rows_of = self.parted(len(labels), digits.target)
-        return {part: Samples(images[rows], labels[rows]) for part, rows in rows_of.items()}
+        seen = {part: labels if part == "testing" else self.mistaken(labels) for part in rows_of}
+        return {part: Samples(images[rows], seen[part][rows]) for part, rows in rows_of.items()}
+
+    def mistaken(self, labels: Tensor) -> Tensor:
+        """Return labels of which a fraction, chosen at random, are those of another digit, each as often."""
+        chance = numpy.random.default_rng(self.split_seed)
+        wrong = chance.random(len(labels)) < self.label_noise
+        others = chance.integers(1, self.outputs, len(labels))
+        return (labels + torch.from_numpy(wrong * others)) % self.outputs
 
     def batches(self, part: Part, kind: Kind, size: int) -> Batches:
         batches = super().batches(part, kind, size)

@@ -15,7 +15,7 @@ from sklearn.datasets import load_diabetes
 from torch import Tensor, nn
 from torchmetrics.functional.regression import mean_absolute_error, r2_score
 
-from losses.core.inputs import POINTWISE
+from losses.core.inputs import POINTWISE, QUANTILES
 from losses.core.parameters import Wording
 from tasks.task import Metrics, Samples, SplitTask, answers
 
@@ -31,7 +31,7 @@ class Outliers(SplitTask):
     """
 
     question = "How far has diabetes progressed, learnt from targets some of which are wrong? (MAE in its points)"
-    feeds = (POINTWISE,)
+    feeds = (POINTWISE, QUANTILES)
     better: ClassVar = {"MAE": "lower", "R2": "higher"}
     picture = "fit.png"
 

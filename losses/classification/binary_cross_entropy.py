@@ -7,6 +7,7 @@ from losses.extend import (
     BINARY,
     NON_NEGATIVE,
     ElementwiseLoss,
+    Fits,
     InputError,
     NonNegative,
     NonNegativeVector,
@@ -41,6 +42,13 @@ def smoothed(target: Tensor, label_smoothing: float) -> Tensor:
     inputs=BINARY,
     laws=(NON_NEGATIVE,),
     suits="binary and multi-label classification with calibrated probabilities",
+    fits=Fits(
+        task=("binary_classification", "multilabel_classification"),
+        imbalance="positive_weight makes up for how rare a yes is",
+        calibration="least where the probability is the true one",
+        few_samples="label_smoothing keeps it from certainty",
+        against={"label_noise": "a wrong label that is found absurd has the largest gradient"},
+    ),
     source="I. J. Good, Rational Decisions, 1952, doi:10.1111/j.2517-6161.1952.tb00104.x",
 )
 class BinaryCrossEntropyLoss(ElementwiseLoss):

@@ -10,6 +10,7 @@ from losses.extend import (
     LOGITS,
     NON_NEGATIVE,
     SHIFT_INVARIANT_LOGITS,
+    Fits,
     InputError,
     Integer,
     LinearLogits,
@@ -72,6 +73,14 @@ def weighted_classes(log_probs: Tensor, class_weight: Tensor | None) -> Tensor:
     inputs=(LOGITS, LINEAR_LOGITS),
     laws=(NON_NEGATIVE, SHIFT_INVARIANT_LOGITS),
     suits="classification into one of several classes with calibrated probabilities",
+    fits=Fits(
+        task=("classification",),
+        imbalance="class_weight makes up for how rare a class is",
+        calibration="least where the probabilities are the true ones",
+        distributions="targets may be probabilities of all classes",
+        few_samples="label_smoothing keeps it from certainty",
+        against={"label_noise": "a wrong label that is found absurd has the largest gradient"},
+    ),
     source="I. J. Good, Rational Decisions, 1952, doi:10.1111/j.2517-6161.1952.tb00104.x; "
     "label smoothing: C. Szegedy et al., 2016, arXiv:1512.00567; z-loss: A. Chowdhery et al., 2022, arXiv:2204.02311",
 )

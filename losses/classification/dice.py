@@ -8,6 +8,7 @@ from losses.extend import (
     CLASS_MASKS,
     MASKS,
     NON_NEGATIVE,
+    Fits,
     Kind,
     Loss,
     NonNegative,
@@ -37,6 +38,11 @@ def dice(logits: Tensor, target: Tensor, *, smooth: float = 0.0, form: Form = "b
     inputs=(MASKS, CLASS_MASKS),
     laws=(NON_NEGATIVE, bounded(1.0)),
     suits="segmentation where what is looked for fills a small part of the picture",
+    fits=Fits(
+        task=("segmentation",),
+        imbalance="what is neither predicted nor there does not count",
+        against={"calibration": "it is less the more certain a right answer is"},
+    ),
     source="L. R. Dice, Measures of the Amount of Ecologic Association Between Species, 1945, doi:10.2307/1932409; as "
     "a loss, with squares in the denominator: F. Milletari, N. Navab, S.-A. Ahmadi, V-Net, 2016, arXiv:1606.04797",
 )

@@ -11,6 +11,7 @@ from losses.extend import (
     LOGITS,
     NON_NEGATIVE,
     ConfigError,
+    Fits,
     InputError,
     Integer,
     Kind,
@@ -84,6 +85,11 @@ def focused(surprise: Tensor, gamma: float) -> Tensor:
     inputs=(BINARY, LOGITS),
     laws=(NON_NEGATIVE,),
     suits="detection and classification where easy examples of a frequent class would drown the others",
+    fits=Fits(
+        task=("binary_classification", "classification"),
+        imbalance="easy examples, most of them of the frequent class, count for little",
+        calibration="there is little to gain by more certainty, where an over-fitted network would be too certain",
+    ),
     source="T.-Y. Lin, P. Goyal, R. Girshick, K. He, P. Dollár, Focal Loss for Dense Object Detection, 2017, "
     "arXiv:1708.02002",
 )

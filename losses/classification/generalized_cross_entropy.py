@@ -8,6 +8,7 @@ from losses.extend import (
     CLASS_INDICES,
     NON_NEGATIVE,
     SHIFT_INVARIANT_LOGITS,
+    Fits,
     Integer,
     Loss,
     Probability,
@@ -35,6 +36,10 @@ def generalized_cross_entropy(logits: Tensor, target: Tensor, *, q: float = 0.7,
     inputs=CLASS_INDICES,
     laws=(NON_NEGATIVE, SHIFT_INVARIANT_LOGITS, bounded(1 / 0.7)),
     suits="classification where many labels are wrong",
+    fits=Fits(
+        task=("classification",),
+        label_noise="a label that is found absurd, perhaps because it is wrong, has a small gradient",
+    ),
     source="Z. Zhang, M. R. Sabuncu, Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy "
     "Labels, 2018, arXiv:1805.07836",
 )

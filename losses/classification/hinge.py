@@ -9,6 +9,7 @@ from losses.extend import (
     NON_NEGATIVE,
     SCORES,
     ElementwiseLoss,
+    Fits,
     Positive,
     Reduction,
     checked,
@@ -35,6 +36,10 @@ def hinge(scores: Tensor, target: Tensor, *, margin: float = 1.0, power: Literal
     inputs=SCORES,
     laws=(NON_NEGATIVE,),
     suits="binary decisions where only the side and a margin matter, not the probability",
+    fits=Fits(
+        task=("binary_classification",),
+        against={"calibration": "its scores are no log-odds"},
+    ),
     source="C. Cortes, V. Vapnik, Support-Vector Networks, 1995, doi:10.1007/BF00994018",
 )
 class HingeLoss(ElementwiseLoss):

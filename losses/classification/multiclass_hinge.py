@@ -9,6 +9,7 @@ from losses.extend import (
     CLASS_INDICES,
     NON_NEGATIVE,
     SHIFT_INVARIANT_LOGITS,
+    Fits,
     Loss,
     Positive,
     Reduction,
@@ -36,6 +37,10 @@ def multiclass_hinge(
     inputs=CLASS_INDICES,
     laws=(NON_NEGATIVE, SHIFT_INVARIANT_LOGITS),
     suits="classification where only the ranking of scores and a margin matter, not the probability",
+    fits=Fits(
+        task=("classification",),
+        against={"calibration": "its scores are no logits of probabilities"},
+    ),
     source="K. Crammer, Y. Singer, On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines, "
     "JMLR 2, 2001; J. Weston, C. Watkins, Support Vector Machines for Multi-Class Pattern Recognition, ESANN 1999",
 )

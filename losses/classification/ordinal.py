@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from losses.extend import NON_NEGATIVE, ORDERED_CLASSES, Loss, Reduction, Total, checked, register
+from losses.extend import NON_NEGATIVE, ORDERED_CLASSES, Fits, Loss, Reduction, Total, checked, register
 from losses.ops.numerics.log_space import softplus
 
 
@@ -26,6 +26,10 @@ def answers(logits: Tensor, target: Tensor) -> Tensor:
     inputs=ORDERED_CLASSES,
     laws=(NON_NEGATIVE,),
     suits="ordered classes, as grades and ages in years, where a far miss is worse than a near one",
+    fits=Fits(
+        task=("classification",),
+        ordering="a far miss crosses more thresholds, each of which costs",
+    ),
     source="L. Li, H.-T. Lin, Ordinal Regression by Extended Binary Classification, NIPS 2006, 2007; "
     "W. Cao, V. Mirjalili, S. Raschka, 2020, arXiv:1901.07884 (CORAL)",
 )

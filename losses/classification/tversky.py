@@ -9,6 +9,7 @@ from losses.extend import (
     MASKS,
     NON_NEGATIVE,
     ConfigError,
+    Fits,
     Kind,
     Loss,
     NonNegative,
@@ -39,6 +40,11 @@ def tversky(logits: Tensor, target: Tensor, *, alpha: float = 0.5, beta: float =
     inputs=(MASKS, CLASS_MASKS),
     laws=(NON_NEGATIVE, bounded(1.0)),
     suits="segmentation where to miss something is worse than to add something, or the other way round",
+    fits=Fits(
+        task=("segmentation",),
+        imbalance="what is missed may weigh more than what is added",
+        against={"calibration": "it is less the more certain a right answer is"},
+    ),
     source="S. S. M. Salehi, D. Erdogmus, A. Gholipour, Tversky Loss Function for Image Segmentation Using 3D Fully "
     "Convolutional Deep Networks, 2017, arXiv:1706.05721; the index: A. Tversky, Features of Similarity, 1977",
 )

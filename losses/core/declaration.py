@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from losses.core import inputs as kinds_of_input
 from losses.core.errors import ConfigError, quoted
+from losses.core.fits import Fits
 from losses.core.inputs import Kind
 from losses.core.laws import Law
 from losses.core.loss import Loss
@@ -21,7 +22,9 @@ WORDS_OF_A_KIND = ("name", "returns", "output_text", "target_text")
 KINDS = sorted(name for name, kind in vars(kinds_of_input).items() if isinstance(kind, Kind))
 
 
-def require_declaration(name: Any, inputs: Any, suits: Any, source: Any, aliases: Any, laws: Any, family: Any) -> None:
+def require_declaration(
+    name: Any, inputs: Any, suits: Any, fits: Any, source: Any, aliases: Any, laws: Any, family: Any
+) -> None:
     """Raise unless the arguments of :func:`register` are what they should be."""
 
     def refuse(problem: str) -> NoReturn:
@@ -48,6 +51,8 @@ def require_declaration(name: Any, inputs: Any, suits: Any, source: Any, aliases
     ):
         if not isinstance(text, str) or not text.strip():
             refuse(f"{argument} must be {meaning}, got {quoted(text)}; add {argument}='...'")
+    if fits is not None and not isinstance(fits, Fits):
+        refuse(f"fits must be what the loss fits as data, got {quoted(fits)}; write fits=Fits(task=('regression',))")
     if family is not None and (not isinstance(family, str) or not family.strip()):
         refuse(f"family must be the name of a group, got {quoted(family)}; leave it out to go by the module's folder")
     if not isinstance(laws, Sequence) or isinstance(laws, str) or not all(isinstance(law, Law) for law in laws):

@@ -16,6 +16,7 @@ from torch import nn
 from losses.core.declaration import require_class, require_declaration
 from losses.core.docstrings import documentation
 from losses.core.errors import ConfigError, Problem, quoted, suggestion
+from losses.core.fits import Fits
 from losses.core.foreign_names import bare, foreign_losses
 from losses.core.inputs import Kind
 from losses.core.laws import Law
@@ -41,6 +42,8 @@ class Spec:
     source: str
     example: Mapping[str, Any] = field(default_factory=dict)
     """Parameters of an instance, of a loss that cannot be built without any."""
+    fits: Fits | None = None
+    """For which tasks it is made and under which conditions, where that is declared."""
 
     @property
     def summary(self) -> str:
@@ -66,6 +69,7 @@ def register(
     *,
     inputs: Kind | Sequence[Kind],
     suits: str = "",
+    fits: Fits | None = None,
     source: str = "",
     aliases: Sequence[str] = (),
     laws: Sequence[Law] = (),
@@ -78,6 +82,7 @@ def register(
         name: canonical name, snake_case.
         inputs: the kind or kinds of input that the loss takes.
         suits: what the loss is good for, in one phrase.
+        fits: the same as data, for :func:`losses.choose`; left out, the loss is never proposed.
         source: the paper or book that defines it.
         aliases: other names for the same class.
         laws: properties that the loss has, from :mod:`losses.core.laws`; tests run them.
@@ -94,14 +99,14 @@ def register(
 
     def decorate(cls: type[L]) -> type[L]:
         kinds = (inputs,) if isinstance(inputs, Kind) else inputs
-        require_declaration(name, kinds, suits, source, aliases, laws, family)
+        require_declaration(name, kinds, suits, fits, source, aliases, laws, family)
         former = former_self(name, cls)
         require_free(name, *aliases, besides=former)
         require_class(name, cls)
         if former is not None:
             forget(former)
         group = family or cls.__module__.rpartition(".")[0].rpartition(".")[2] or "custom"
-        cls.spec = Spec(name, cls, group, tuple(kinds), tuple(aliases), tuple(laws), suits, source, example or {})
+        cls.spec = Spec(name, cls, group, tuple(kinds), tuple(aliases), tuple(laws), suits, source, example or {}, fits)
         SPECS[name] = cls.spec
         ALIASES.update(dict.fromkeys(aliases, name))
         return cls

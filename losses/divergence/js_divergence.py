@@ -10,6 +10,7 @@ from losses.extend import (
     DISTRIBUTIONS,
     NON_NEGATIVE,
     DistributionForm,
+    Fits,
     InnerProbability,
     Loss,
     Reduction,
@@ -41,6 +42,10 @@ def js_divergence(log_probs: Tensor, target_log_probs: Tensor, *, mixture: float
     inputs=DISTRIBUTIONS,
     laws=(NON_NEGATIVE, bounded(math.log(2))),
     suits="comparing distributions whose supports may not overlap, and robust distillation",
+    fits=Fits(
+        task=("distribution_matching",),
+        distributions="compares two of them, from both sides",
+    ),
     source="J. Lin, Divergence Measures Based on the Shannon Entropy, 1991, doi:10.1109/18.61115",
 )
 class JSDivergenceLoss(Loss):

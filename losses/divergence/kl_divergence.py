@@ -13,6 +13,7 @@ from losses.extend import (
     DISTRIBUTIONS,
     NON_NEGATIVE,
     DistributionForm,
+    Fits,
     InputError,
     Loss,
     Positive,
@@ -44,6 +45,10 @@ def kl_divergence(
     inputs=(DISTRIBUTIONS, DISTRIBUTION_OBJECTS),
     laws=(NON_NEGATIVE,),
     suits="distillation, and matching a predicted distribution to a known one",
+    fits=Fits(
+        task=("distribution_matching",),
+        distributions="compares two of them, also for distillation",
+    ),
     source="S. Kullback, R. A. Leibler, On Information and Sufficiency, 1951, doi:10.1214/aoms/1177729694; "
     "temperature: G. Hinton, O. Vinyals, J. Dean, 2015, arXiv:1503.02531",
 )

@@ -12,6 +12,7 @@ from losses.extend import (
     TRANSPORT,
     AtLeastOne,
     ConfigError,
+    Fits,
     InputError,
     Loss,
     Problem,
@@ -31,6 +32,11 @@ from losses.ops.transport.quantiles import moves, norm, power_mean
     inputs=TRANSPORT,
     laws=(NON_NEGATIVE,),
     suits="distributions over ordered outcomes, where being off by one is better than being off by ten",
+    fits=Fits(
+        task=("distribution_matching", "classification"),
+        ordering="moving a probability costs as much as it moves",
+        distributions="compares two of them by how far their outcomes lie apart",
+    ),
     source="L. V. Kantorovich, 1942, doi:10.1007/s10958-006-0049-2; S. S. Vallender, 1974, doi:10.1137/1118101",
 )
 class WassersteinLoss(Loss):

@@ -15,6 +15,7 @@ from losses.extend import (
     VAE_OUTPUT,
     ConfigError,
     Count,
+    Fits,
     Loss,
     NestedLoss,
     NonNegative,
@@ -48,6 +49,7 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     inputs=VAE_OUTPUT,
     laws=(NON_NEGATIVE,),
     suits="variational autoencoders",
+    fits=Fits(task=("generation",)),
     source="D. P. Kingma, M. Welling, Auto-Encoding Variational Bayes, 2014, arXiv:1312.6114; "
     "beta: I. Higgins et al., ICLR 2017; free bits: D. P. Kingma et al., 2016, arXiv:1606.04934; "
     "capacity: C. P. Burgess et al., 2018, arXiv:1804.03599",

@@ -16,6 +16,7 @@ from losses.extend import (
     SYMMETRIC_IN_PAIRS,
     AnchorLoss,
     AnchorRows,
+    Fits,
     LabelledBatch,
     Number,
     Positive,
@@ -57,6 +58,10 @@ def circle(
     inputs=(EMBEDDINGS, PAIRS),
     laws=(NON_NEGATIVE, SCALE_INVARIANT, SYMMETRIC_IN_PAIRS),
     suits="embeddings for retrieval and verification; one margin for all pairs, of which the worst weigh most",
+    fits=Fits(
+        task=("metric_learning",),
+        open_set="learns similarities, which new classes have too; the worst pairs weigh most",
+    ),
     source="Y. Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, 2020, "
     "arXiv:2002.10857, eq. 6",
 )

@@ -16,6 +16,7 @@ from losses.extend import (
     SYMMETRIC_IN_PAIRS,
     Distance,
     EmbeddingLoss,
+    Fits,
     LabelledBatch,
     ListedPairs,
     NonNegative,
@@ -55,6 +56,10 @@ def contrastive(
     inputs=(EMBEDDINGS, PAIRS),
     laws=(NON_NEGATIVE, SYMMETRIC_IN_PAIRS),
     suits="verification: is this the same? from pairs, with a threshold on the distance that means something",
+    fits=Fits(
+        task=("metric_learning",),
+        open_set="learns a distance with a threshold, which new classes have too",
+    ),
     source="R. Hadsell, S. Chopra, Y. LeCun, Dimensionality Reduction by Learning an Invariant Mapping, 2006, "
     "doi:10.1109/CVPR.2006.100",
 )

@@ -16,6 +16,7 @@ from losses.extend import (
     SYMMETRIC_IN_PAIRS,
     Cosine,
     EmbeddingLoss,
+    Fits,
     LabelledBatch,
     Pairs,
     Reduction,
@@ -41,6 +42,10 @@ def cosine_embedding(distances: Tensor, same: Tensor, *, margin: float = 0.0) ->
     inputs=(EMBEDDINGS, PAIRS),
     laws=(NON_NEGATIVE, SYMMETRIC_IN_PAIRS, SCALE_INVARIANT, bounded(2.0)),
     suits="verification and search by the cosine: is this the same? from pairs",
+    fits=Fits(
+        task=("metric_learning",),
+        open_set="learns a cosine with a threshold, which new classes have too",
+    ),
     source="J. Bromley, I. Guyon, Y. LeCun, E. Säckinger, R. Shah, Signature Verification using a Siamese Time Delay "
     "Neural Network, 1993; with a margin: torch.nn.CosineEmbeddingLoss",
 )

@@ -15,6 +15,7 @@ from losses.extend import (
     NON_NEGATIVE,
     SCALE_INVARIANT,
     EmbeddingLoss,
+    Fits,
     LabelledBatch,
     Pairs,
     Positive,
@@ -64,6 +65,10 @@ def info_nce(positive: Tensor, similarity: Tensor, negative: Tensor, *, temperat
     laws=(NON_NEGATIVE, SCALE_INVARIANT),
     suits="learning without labels, from two views of each sample or two modalities of it; the larger the batch, "
     "the better",
+    fits=Fits(
+        task=("self_supervised_learning", "metric_learning"),
+        open_set="learns similarities, without classes",
+    ),
     source="A. van den Oord, Y. Li, O. Vinyals, Representation Learning with Contrastive Predictive Coding, 2018, "
     "arXiv:1807.03748; "
     "negatives='both': T. Chen et al. (NT-Xent, SimCLR), 2020, arXiv:2002.05709; "

@@ -14,6 +14,7 @@ from losses.extend import (
     ConfigError,
     Count,
     EmbeddingLoss,
+    Fits,
     InputError,
     LabelledBatch,
     NestedLoss,
@@ -34,6 +35,10 @@ Rows = tuple[Tensor, Tensor]
     aliases=("xbm",),
     laws=(NON_NEGATIVE,),
     suits="batches too small for their classes: past embeddings are further positives and negatives, and cost little",
+    fits=Fits(
+        task=("metric_learning",),
+        open_set="learns what its loss does, from more samples than a batch has",
+    ),
     source="X. Wang, H. Zhang, W. Huang, M. R. Scott, Cross-Batch Memory for Embedding Learning, 2020, "
     "arXiv:1912.06798",
 )

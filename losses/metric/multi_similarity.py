@@ -11,6 +11,7 @@ from losses.extend import (
     SCALE_INVARIANT,
     AnchorLoss,
     AnchorRows,
+    Fits,
     LabelledBatch,
     NonNegative,
     Number,
@@ -61,6 +62,10 @@ def mined(positives: Tensor, negatives: Tensor, epsilon: float) -> tuple[Tensor,
     aliases=("ms",),
     laws=(NON_NEGATIVE, SCALE_INVARIANT),
     suits="retrieval of many classes; hard pairs of an anchor weigh more, without triplets",
+    fits=Fits(
+        task=("metric_learning",),
+        open_set="learns similarities, which new classes have too; hard pairs of an anchor weigh more",
+    ),
     source="X. Wang et al., Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning, 2019, CVPR, "
     "arXiv:1904.06627, eq. 16; mining_epsilon: eq. 11 and 12",
 )

@@ -12,6 +12,7 @@ from losses.extend import (
     SCALE_INVARIANT,
     AnchorLoss,
     AnchorRows,
+    Fits,
     LabelledBatch,
     Positive,
     Reduction,
@@ -57,6 +58,10 @@ def distinguishing(is_positive: Tensor, is_negative: Tensor) -> Tensor:
     aliases=("supcon",),
     laws=(NON_NEGATIVE, SCALE_INVARIANT),
     suits="pre-training on labels, and embeddings of classes with many members per batch; all positives count at once",
+    fits=Fits(
+        task=("metric_learning",),
+        open_set="learns similarities, which new classes have too; all positives count at once",
+    ),
     source="P. Khosla et al., Supervised Contrastive Learning, 2020, arXiv:2004.11362, eq. 2 (L_out)",
 )
 class SupervisedContrastiveLoss(AnchorLoss):

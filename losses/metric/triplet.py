@@ -15,6 +15,7 @@ from losses.extend import (
     Average,
     Distance,
     EmbeddingLoss,
+    Fits,
     LabelledBatch,
     NonNegative,
     Reduction,
@@ -72,6 +73,10 @@ def triplet(
     inputs=(EMBEDDINGS, TRIPLETS),
     laws=(NON_NEGATIVE,),
     suits="embeddings for retrieval and verification of classes that were never seen in training",
+    fits=Fits(
+        task=("metric_learning",),
+        open_set="learns which of two is nearer, which new classes can be asked too",
+    ),
     source="F. Schroff, D. Kalenichenko, J. Philbin, FaceNet, 2015, arXiv:1503.03832; mining='hard' and margin='soft': "
     "A. Hermans, L. Beyer, B. Leibe, 2017, arXiv:1703.07737; swap: V. Balntas et al., BMVC 2016",
 )

@@ -12,6 +12,7 @@ from torch.compiler import is_compiling
 from losses.core.building import ANY_LOSS
 from losses.core.checks import require_nothing_more
 from losses.core.errors import ConfigError, InputError, Problem, quoted
+from losses.core.fits import Fits
 from losses.core.inputs import PARTS, Kind
 from losses.core.loss import Loss
 from losses.core.outputs import map_floating
@@ -51,6 +52,10 @@ Terms = Annotated[Sequence[Any], TermsRule(), Wording("a list of terms, each wit
     "weighted_sum",
     inputs=PARTS,
     suits="several aims at once: many tasks, a reconstruction beside a class, a penalty on the parameters",
+    fits=Fits(
+        task=("multi_task_learning", "binary_classification", "classification", "regression"),
+        few_samples="penalties on the parameters are among its terms",
+    ),
     example={"terms": ["mse", {"loss": "mae", "weight": 0.5}]},
     source="learned weights: A. Kendall, Y. Gal, R. Cipolla, Multi-Task Learning Using Uncertainty to Weigh Losses, "
     "2018, arXiv:1705.07115",

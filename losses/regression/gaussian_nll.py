@@ -11,6 +11,7 @@ from torch import Tensor
 from losses.extend import (
     GAUSSIAN,
     TRANSLATION_INVARIANT,
+    Fits,
     Gaussian,
     Loss,
     Reduction,
@@ -44,6 +45,11 @@ def gaussian_nll(mean: Tensor, log_variance: Tensor, target: Tensor, *, full: bo
     inputs=GAUSSIAN,
     laws=(TRANSLATION_INVARIANT,),
     suits="regression whose noise differs from sample to sample: predicts how uncertain it is, for intervals",
+    fits=Fits(
+        task=("regression",),
+        intervals="predicts a variance, of which intervals follow if the noise is Gaussian",
+        against={"outliers": "squares them, or takes them for a large variance"},
+    ),
     source="D. A. Nix, A. S. Weigend, Estimating the Mean and Variance of the Target Probability Distribution, 1994, "
     "doi:10.1109/ICNN.1994.374138",
 )

@@ -8,6 +8,7 @@ from losses.extend import (
     SYMMETRIC,
     ZERO_AT_TARGET,
     ElementwiseLoss,
+    Fits,
     Positive,
     Reduction,
     checked,
@@ -32,6 +33,10 @@ def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
     inputs=POINTWISE,
     laws=(NON_NEGATIVE, ZERO_AT_TARGET, SYMMETRIC, scales(2, "delta")),
     suits="regression whose targets hold outliers, with a smooth gradient near zero",
+    fits=Fits(
+        task=("regression",),
+        outliers="the gradient is at most delta",
+    ),
     source="P. J. Huber, Robust Estimation of a Location Parameter, 1964, doi:10.1214/aoms/1177703732",
 )
 class HuberLoss(ElementwiseLoss):

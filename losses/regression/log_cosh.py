@@ -9,6 +9,7 @@ from losses.extend import (
     TRANSLATION_INVARIANT,
     ZERO_AT_TARGET,
     ElementwiseLoss,
+    Fits,
     Reduction,
     checked,
     register,
@@ -31,6 +32,10 @@ def log_cosh(prediction: Tensor, target: Tensor) -> Tensor:
     inputs=POINTWISE,
     laws=(NON_NEGATIVE, ZERO_AT_TARGET, SYMMETRIC, TRANSLATION_INVARIANT),
     suits="regression whose targets hold outliers, where second derivatives have to be smooth too",
+    fits=Fits(
+        task=("regression",),
+        outliers="the gradient is at most 1",
+    ),
     source="R. A. Saleh, A. K. M. E. Saleh, Statistical Properties of the log-cosh Loss Function Used in Machine "
     "Learning, 2022, arXiv:2208.04564",
 )

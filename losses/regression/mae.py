@@ -9,6 +9,7 @@ from losses.extend import (
     TRANSLATION_INVARIANT,
     ZERO_AT_TARGET,
     ElementwiseLoss,
+    Fits,
     Reduction,
     checked,
     register,
@@ -30,6 +31,10 @@ def mae(prediction: Tensor, target: Tensor) -> Tensor:
     inputs=POINTWISE,
     laws=(NON_NEGATIVE, ZERO_AT_TARGET, SYMMETRIC, TRANSLATION_INVARIANT, scales(1)),
     suits="regression whose targets hold outliers; predicts the median",
+    fits=Fits(
+        task=("regression",),
+        outliers="the gradient is the same for any residual; it predicts the median",
+    ),
     source="R. J. Boscovich, De litteraria expeditione per pontificiam ditionem, 1757",
 )
 class MAELoss(ElementwiseLoss):

@@ -9,6 +9,7 @@ from losses.extend import (
     TRANSLATION_INVARIANT,
     ZERO_AT_TARGET,
     ElementwiseLoss,
+    Fits,
     Reduction,
     checked,
     register,
@@ -31,6 +32,10 @@ def mse(prediction: Tensor, target: Tensor) -> Tensor:
     inputs=POINTWISE,
     laws=(NON_NEGATIVE, ZERO_AT_TARGET, SYMMETRIC, TRANSLATION_INVARIANT, scales(2)),
     suits="regression with noise of one size everywhere; predicts the mean",
+    fits=Fits(
+        task=("regression",),
+        against={"outliers": "the gradient grows with the residual"},
+    ),
     source="C. F. Gauss, Theoria combinationis observationum erroribus minimis obnoxiae, 1823",
 )
 class MSELoss(ElementwiseLoss):

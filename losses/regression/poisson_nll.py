@@ -6,6 +6,7 @@ from losses.extend import (
     COUNTS,
     LEAST_AT_LOG_TARGET,
     ElementwiseLoss,
+    Fits,
     Reduction,
     checked,
     register,
@@ -29,6 +30,7 @@ def poisson_nll(log_rates: Tensor, target: Tensor, *, full: bool = False) -> Ten
     inputs=COUNTS,
     laws=(LEAST_AT_LOG_TARGET,),
     suits="regression of counts: how many, of what happens independently at some rate",
+    fits=Fits(task=("count_regression",)),
     source="P. McCullagh, J. A. Nelder, Generalized Linear Models, 2nd edition, 1989, chapter 6",
 )
 class PoissonNLLLoss(ElementwiseLoss):

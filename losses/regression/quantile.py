@@ -14,6 +14,7 @@ from losses.extend import (
     TRANSLATION_INVARIANT,
     ConfigError,
     ElementwiseLoss,
+    Fits,
     InnerProbability,
     InnerProbabilityVector,
     Problem,
@@ -41,6 +42,11 @@ def pinball(prediction: Tensor, target: Tensor, *, quantile: float | Tensor = 0.
     inputs=QUANTILES,
     laws=(NON_NEGATIVE, TRANSLATION_INVARIANT, scales(1)),
     suits="intervals and forecasts: predicts a quantile in place of the mean, or several at once",
+    fits=Fits(
+        task=("regression",),
+        outliers="the gradient is the same for any residual; with quantile=0.5 it predicts the median",
+        intervals="a quantile for each end, whatever the shape of the noise",
+    ),
     source="R. Koenker, G. Bassett, Regression Quantiles, 1978, doi:10.2307/1913643",
 )
 class QuantileLoss(ElementwiseLoss):

@@ -30,6 +30,7 @@ LAYERS = {
     "networks": 5,
     "diagnostics": 5,
     "configuration": 5,
+    "choosing": 5,
     "adapters": 5,
     "distributed": 5,
     "checking": 6,
