@@ -46,6 +46,7 @@ def rows(
     batch: Callable[..., Batch],
     peers: tuple[Peer, Peer],
     reach: Mapping[str, float],
+    weighted_reach: Mapping[str, float] = WEIGHTED_REACH,
     **parameters: Any,
 ) -> Iterator[Case]:
     """Yield the cases of a loss of single elements: every size, without and with weights.
@@ -56,11 +57,12 @@ def rows(
         batch: makes the batch from a number of elements and the device.
         peers: without and with weights.
         reach: without weights, by size. At the largest size nothing may need more memory than torch does.
+        weighted_reach: likewise with weights.
         parameters: of our loss.
     """
     for peer, form, made, reached in (
         (peers[0], name, {"batch": batch}, reach),
-        (peers[1], f"{name}-weighted", {"batch": partial(weighted, batch), "call": with_weight}, WEIGHTED_REACH),
+        (peers[1], f"{name}-weighted", {"batch": partial(weighted, batch), "call": with_weight}, weighted_reach),
     ):
         for text, size in SIZES.items():
             lighter = 1.0 if text == "1e7" else None

@@ -183,7 +183,10 @@ def given_pairs_and_triplets() -> Iterator[Case]:
         cosine = partial(
             Case, shape=(size,), loss="cosine_embedding", call=as_pairs, parameters={"margin": lines.COSINE_MARGIN}
         )
-        yield cosine(f"cosine-pairs-{size}", batch=pairs, peer=of_lines(lines.cosine_pairs, each))
+        # torch's function tells pairs that lie close apart by the rounding of their cosines alone: it takes fewer
+        # operations, and nothing is asked of the few pairs at which these are most of the time
+        reached = 1.0 if size == 4096 else None
+        yield cosine(f"cosine-pairs-{size}", batch=pairs, peer=of_lines(lines.cosine_pairs, each), faster=reached)
         yield cosine(
             f"cosine-pairs-weighted-{size}",
             batch=partial(weighted, pairs),

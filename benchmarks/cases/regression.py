@@ -63,6 +63,9 @@ def gaussian(text: str, size: int, faster: float | None = None) -> tuple[Case, C
     )
 
 
+# Of log-cosh the lines take a softplus, which is less to compute and loses the digits of small residuals; those of
+# poisson_nll do not look whether a rate is beyond the range. So nothing is asked of few numbers there, where that and
+# the checks of a call are most of the time.
 CASES = (
     *rows("mse", "mse", numbers, (of_torch(nn.MSELoss), of_lines(lines.weighted_mse)), {"1e3": 0.9, "1e7": 1.5}),
     *rows("mae", "mae", numbers, (of_torch(nn.L1Loss), of_lines(lines.weighted_mae)), {"1e7": 2.0}),
@@ -74,7 +77,8 @@ CASES = (
         "log_cosh",
         numbers,
         (of_lines(lines.log_cosh), of_lines(lines.weighted_log_cosh)),
-        {"1e3": 0.7, "1e7": 1.5},
+        {"1e6": 1.5, "1e7": 1.5},
+        {"1e6": 1.0, "1e7": 1.5},
     ),
     *rows(
         "quantile",
@@ -89,7 +93,8 @@ CASES = (
         "poisson_nll",
         counted,
         (of_torch(nn.PoissonNLLLoss), of_lines(lines.weighted_poisson_nll)),
-        {"1e3": 0.7, "1e6": 0.9},
+        {"1e6": 1.5, "1e7": 1.5},
+        {"1e6": 1.5, "1e7": 1.5},
     ),
     *gaussian("1e3", 10**3, 0.7),
     *gaussian("1e6", 10**6, 1.0),

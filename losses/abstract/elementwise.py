@@ -11,9 +11,10 @@ from torch import SymInt, Tensor
 
 from losses.core.inputs.kind import Kind, masked
 from losses.core.loss import Loss
+from losses.core.precision import COMPUTED_IN
 from losses.core.reduction import Total, expanded, hides_nothing, require_weight_fits, total_of
 from losses.core.torch_private import may_read
-from losses.ops.elementwise.blocks import mean_in_blocks, suits_blocks, sum_in_blocks
+from losses.ops.elementwise.blocks import mean_in_blocks, mean_of_few, suits_blocks, sum_in_blocks
 from losses.ops.elementwise.formulas import Formula
 
 
@@ -28,7 +29,8 @@ class ElementwiseLoss(Loss):
     """
 
     many_operations: ClassVar[bool] = False
-    """Whether items take so many operations that blocks are worth while for a few thousand elements too."""
+    """Whether items, or what torch has for them, take so many operations that blocks are worth while for a few thousand
+    elements too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,6 +81,9 @@ class ElementwiseLoss(Loss):
         if formula is not None:
             return mean_in_blocks(formula, self.items, output, target)
         fused = self.fused(output, target, "mean")
+        if fused is None and self.many_operations and output.dtype in COMPUTED_IN:
+            formula = self.block_formula()
+            fused = None if formula is None else mean_of_few(formula, self.items, output, target)
         return self.items(output, target).mean() if fused is None else fused
 
     def fast_weighted_mean(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
@@ -99,9 +104,10 @@ class ElementwiseLoss(Loss):
 
     def _formula_for(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Formula | None:
         """Return the formula to sum a batch by in blocks, if that is worth while."""
-        if not self._has_formula:
+        if not self._has_formula or output.dtype not in COMPUTED_IN:
             return None
-        if not suits_blocks(output, target, weight, fused=self._has_fused, long=self.many_operations):
+        fused = self._has_fused and not self.many_operations
+        if not suits_blocks(output, target, weight, fused=fused, long=self.many_operations):
             return None
         return self.block_formula()
 

@@ -30,7 +30,7 @@ from losses.extend import (
 )
 from losses.ops.eager import may_read
 from losses.ops.elementwise import focal as formulas_of_focal
-from losses.ops.elementwise.blocks import mean_in_blocks, suits_blocks, sum_in_blocks
+from losses.ops.elementwise.blocks import mean_in_blocks, mean_of_few, suits_blocks, sum_in_blocks
 from losses.ops.elementwise.formulas import Formula
 from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.elementwise.surprise import all_count, total_of_surprises
@@ -190,6 +190,10 @@ class FocalLoss(Loss):
             return self._total_of_rows(logits, target, None, mean=True).sum
         if self.form == "binary" and suits_blocks(logits, target, long=True):
             return mean_in_blocks(self._formula(), self.items, logits, target)
+        if self.form == "binary" and logits.numel():
+            few = mean_of_few(self._formula(), self.items, logits, target)
+            if few is not None:
+                return few
         every_item = self.form == "binary" or target.dtype.is_floating_point or all_count(target, self.ignore_index)
         return self.items(logits, target).mean() if every_item and may_read(logits) and target.numel() else None
 

@@ -13,9 +13,16 @@ from losses.extend import (
     Loss,
     Positive,
     Reduction,
+    Total,
     checked,
     register,
 )
+from losses.ops.elementwise.rows import has_fast_rows
+from losses.ops.elementwise.shortfalls import mean_of_few_shortfalls, total_of_shortfalls
+from losses.ops.tiles.sizes import sizes
+
+MANY = 1 << 12
+"""Scores of a batch from which blocks of rows pay, as the plain composition takes many operations."""
 
 Form = Literal["crammer_singer", "weston_watkins"]
 
@@ -98,3 +105,22 @@ class MulticlassHingeLoss(Loss):
 
     def items(self, scores: Tensor, target: Tensor) -> Tensor:
         return multiclass_hinge(scores, target, margin=self.margin, power=self.power, form=self.form)
+
+    def fast_total(self, scores: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
+        return self._total_of_rows(scores, target, weight)
+
+    def fast_mean(self, scores: Tensor, target: Tensor) -> Tensor | None:
+        total = self._total_of_rows(scores, target, None, mean=True)
+        if total is not None:
+            return total.sum
+        if self.form != "weston_watkins":
+            return None
+        return mean_of_few_shortfalls(self.items, scores, target, margin=self.margin, power=self.power)
+
+    def _total_of_rows(
+        self, scores: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False
+    ) -> Total | None:
+        least = min(MANY, sizes().rows_in_blocks)
+        if self.form != "weston_watkins" or not has_fast_rows(scores, target, weight, least=least):
+            return None
+        return total_of_shortfalls(self.items, scores, target, weight, margin=self.margin, power=self.power, mean=mean)

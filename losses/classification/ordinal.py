@@ -16,9 +16,9 @@ def ordinal(logits: Tensor, target: Tensor) -> Tensor:
 
 def answers(logits: Tensor, target: Tensor) -> Tensor:
     """Return the binary cross-entropy of every threshold, in the shape of the logits."""
-    thresholds = torch.arange(logits.shape[1], device=logits.device).reshape(-1, *[1] * (logits.ndim - 2))
-    is_above = target.unsqueeze(1) > thresholds
-    return softplus(logits * (1 - 2 * is_above.to(logits.dtype)))  # log(1 + exp(-z)) of a yes, to all its digits
+    between = torch.arange(0.5, logits.shape[1], dtype=logits.dtype, device=logits.device)  # class k and k + 1
+    sides = (between.reshape(-1, *[1] * (logits.ndim - 2)) - target.unsqueeze(1)).sign_()  # -1 where it is above
+    return softplus(logits * sides)  # log(1 + exp(-z)) of a yes, to all its digits
 
 
 @register(

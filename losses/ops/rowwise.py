@@ -14,11 +14,10 @@ from losses.core.precision import accumulation_dtype, matched
 from losses.core.reduction import Total
 from losses.core.torch_private import graph_is_kept, may_read
 from losses.ops.derivatives import is_asked_again, plain_gradients
+from losses.ops.directions import FEW, Directions, directions_of, slopes_of
 from losses.ops.distances import measured_rowwise
 from losses.ops.eager import is_eager
 from losses.ops.tiles.rows import by_autograd
-
-FEW = 1 << 12  # squares that float32 adds up to within a few of its last digits
 
 
 class RowCosts(NamedTuple):
@@ -26,7 +25,7 @@ class RowCosts(NamedTuple):
 
     Args:
         sides: which two of the sets of points are compared, for each of K distances.
-        measure: ``"euclidean"`` or ``"squared_euclidean"``.
+        measure: ``"euclidean"``, ``"squared_euclidean"`` or ``"cosine"``, a distance.
         cost: from distances ``(K, N)`` to the values of the items and their derivatives ``(K, N)``.
         counts_free: whether items that cost nothing count too.
     """
@@ -59,7 +58,7 @@ def can_be_summed(rows: RowCosts, points: Sequence[Tensor], weight: Tensor | Non
     """Return whether rows can be summed in one operation of autograd, and anybody asks for its gradient."""
     if not torch.is_grad_enabled() or not any(part.requires_grad for part in points):
         return False
-    if not rows.measure.endswith("euclidean") or points[0].device.type != "cpu":
+    if points[0].device.type != "cpu":
         return False
     return is_eager(*points, weight) and not (weight is not None and weight.requires_grad)
 
@@ -95,11 +94,18 @@ class SumOfRows(torch.autograd.Function):
         mean: bool,
         *points: Tensor,
     ) -> tuple[Tensor, Tensor | int]:
-        differences = differences_of(points, rows.sides)
-        lengths, divisors = lengths_of(differences)
-        is_root = rows.measure == "euclidean"
-        items, slopes = rows.cost(matched(lengths if is_root else lengths.square(), points[0]))
-        factors = slopes / divisors if is_root else 2 * slopes
+        measured: list[Tensor | None]  # which the derivatives are made of
+        if rows.measure == "cosine":
+            directions = directions_of(points, rows.sides)
+            items, factors = rows.cost(directions.distances)
+            measured = [directions.distances, directions.close, *directions.lengths]
+        else:
+            differences = differences_of(points, rows.sides)
+            lengths, divisors = lengths_of(differences)
+            is_root = rows.measure == "euclidean"
+            items, slopes = rows.cost(matched(lengths if is_root else lengths.square(), points[0]))
+            factors = slopes / divisors if is_root else 2 * slopes
+            measured = [differences]
         number: Tensor | int = items.numel()
         if weight is not None:
             items, factors = items * weight, factors.mul_(weight)
@@ -112,22 +118,31 @@ class SumOfRows(torch.autograd.Function):
             value = value / ctx.divisor
         if isinstance(number, Tensor):
             ctx.mark_non_differentiable(number)
-        ctx.sides, ctx.definition = rows.sides, definition
-        ctx.save_for_backward(differences, factors, *points)
+        ctx.rows, ctx.definition = rows, definition
+        ctx.save_for_backward(factors, *points, *measured)
         return matched(value, points[0]), number
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Any) -> Any:
-        differences, factors, *points = ctx.saved_tensors
+        factors, *saved = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[4:]
+        points, measured = saved[: len(wanted)], saved[len(wanted) :]
+        found: list[Tensor | None]
         if is_asked_again(gradient):
             return None, None, None, None, *plain_gradients(ctx.definition, gradient, *points)
-        factors = matched(factors * (gradient / ctx.divisor), differences).unsqueeze(-1)
+        factors = factors * (gradient / ctx.divisor)
+        if ctx.rows.measure == "cosine":
+            directions = Directions(measured[0], measured[1], measured[2:])
+            found = slopes_of(directions, ctx.rows.sides, points, matched(factors, points[0]), wanted)
+            return None, None, None, None, *found
+        (differences,) = measured
+        factors = matched(factors, differences).unsqueeze(-1)
         moves = differences * factors if graph_is_kept() else differences.mul_(factors)
-        found: list[Tensor | None] = [None] * len(points)
-        for (one, other), move in zip(ctx.sides, moves.unbind(), strict=True):
-            if ctx.needs_input_grad[4 + other]:
+        found = [None] * len(points)
+        for (one, other), move in zip(ctx.rows.sides, moves.unbind(), strict=True):
+            if wanted[other]:
                 found[other] = move.neg() if (former := found[other]) is None else former.sub_(move)
-            if ctx.needs_input_grad[4 + one]:
+            if wanted[one]:
                 found[one] = move if (former := found[one]) is None else former.add_(move)
         return None, None, None, None, *found
 

@@ -13,6 +13,9 @@ from losses.extend import (
     require_same_shape,
     widened,
 )
+from losses.ops.eager import may_read
+from losses.ops.elementwise import formulas, fused
+from losses.ops.elementwise.formulas import Formula
 from losses.ops.numerics.exponential import exp_and_tangent, largest_exponent
 
 
@@ -64,6 +67,8 @@ class PoissonNLLLoss(ElementwiseLoss):
     tensor(2.7918)
     """
 
+    many_operations = True
+
     @checked
     def __init__(self, *, full: bool = False, reduction: Reduction = "mean") -> None:
         super().__init__()
@@ -72,3 +77,13 @@ class PoissonNLLLoss(ElementwiseLoss):
 
     def items(self, log_rates: Tensor, target: Tensor) -> Tensor:
         return poisson_nll(log_rates, target, full=self.full)
+
+    def block_formula(self) -> Formula:
+        return formulas.poisson(self.full)
+
+    def fused(self, log_rates: Tensor, target: Tensor, reduction: str) -> Tensor | None:
+        if self.full or log_rates.dtype is not target.dtype or not may_read(log_rates) or not log_rates.numel():
+            return None
+        if not log_rates.detach().amax().item() <= largest_exponent(log_rates.dtype):
+            return None
+        return fused.poisson_nll(log_rates, target, reduction)

@@ -7,8 +7,12 @@ import pytest
 import sklearn.metrics
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import losses
+from losses.classification.multiclass_hinge import multiclass_hinge
+from losses.ops.tiles.sizes import block_sizes
 from tests.gradients import backward
 from tests.refusals import refused
 
@@ -110,3 +114,50 @@ def test_weight_zero_hides_nan_and_classes_that_do_not_exist(form: str, reductio
 def test_a_wrong_batch_is_refused_with_what_came_and_the_fix(scores: Any, target: Any, words: list[str]) -> None:
     with refused(words):
         losses.create("multiclass_hinge")(scores, target)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.integers(1, 30),
+    classes=st.integers(1, 6),
+    places=st.integers(0, 3),
+    power=st.sampled_from([1, 2]),
+    weighted=st.booleans(),
+    blocks=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_weston_watkins_by_rows_and_by_torchs_function_equals_the_definition(
+    size: int, classes: int, places: int, power: Any, weighted: bool, blocks: bool, seed: int
+) -> None:
+    """Value, gradient for several losses at once and second derivative; what has weight 0 is NaN."""
+    random = torch.Generator().manual_seed(seed)
+    shape = (places,) if places else ()
+    scores = torch.randn(size, classes, *shape, generator=random, dtype=torch.float64)
+    target = torch.randint(classes, (size, *shape), generator=random)
+    loss = losses.create("multiclass_hinge", form="weston_watkins", power=power, margin=0.7)
+    weight = (torch.arange(size) % 3).double() if weighted else None
+    mine, other = scores.clone().requires_grad_(), scores.clone().requires_grad_()
+    hidden = mine if weight is None else mine.masked_fill((weight == 0).reshape(-1, *[1] * (mine.ndim - 1)), torch.nan)
+    with block_sizes(rows_in_blocks=1 if blocks else 1 << 14, row_elements=16):
+        value = loss(hidden, target, weight=weight)
+    items = multiclass_hinge(other, target, margin=0.7, power=power, form="weston_watkins").flatten(1 if places else 0)
+    by_sample = items.sum(1) if places else items
+    of_samples = torch.ones(size).double() if weight is None else weight
+    expected = (by_sample * of_samples).sum() / (of_samples.sum() * max(1, places)).clamp(min=1)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+    found = []
+    for part, leaf in ((value, mine), (expected, other)):
+        (gradient,) = torch.autograd.grad(part, leaf, create_graph=True)
+        above = torch.tensor([1.0, -2.0], dtype=torch.float64)
+        (several,) = torch.autograd.grad(part, leaf, above, retain_graph=True, is_grads_batched=True)
+        (once,) = torch.autograd.grad(part, leaf, retain_graph=True)
+        (second,) = torch.autograd.grad(gradient.square().sum(), leaf, allow_unused=True, materialize_grads=True)
+        found.append([gradient.detach(), several, once, second])
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+def test_nan_is_not_hidden_by_torchs_function() -> None:
+    scores = torch.tensor([[0.0, 1.0], [torch.nan, 1.0]], requires_grad=True)
+    loss = losses.create("multiclass_hinge", form="weston_watkins")
+    loss(torch.zeros(2, 2), torch.tensor([0, 1]))  # of which the first is looked at
+    assert loss(scores, torch.tensor([0, 1])).isnan()

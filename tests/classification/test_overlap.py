@@ -215,3 +215,18 @@ def test_a_gradient_of_many_places_can_be_had_again_and_differentiated(options: 
         value = loss(logits, target, **options)
         first = torch.autograd.grad(value, logits, retain_graph=True)[0].clone()
         torch.testing.assert_close(torch.autograd.grad(3 * value, logits)[0], 3 * first)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [1, 3])
+def test_samples_larger_than_a_block_are_summed_in_pieces(name: str, size: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(size, 5, 7, generator=random, dtype=torch.float64)
+    target = (torch.rand(size, 5, 7, generator=random) > 0.6).double()
+    loss = losses.create(name)
+    with block_sizes(block=8, in_blocks=1):
+        value, gradient = backward(loss, logits, target)
+    leaf = logits.clone().requires_grad_()
+    expected = loss.items(leaf, target).mean()
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, leaf)[0], rtol=1e-12, atol=1e-12)

@@ -13,9 +13,10 @@ from torch import Tensor
 
 import losses
 from losses.ops import rowwise
+from losses.ops.tiles.sizes import block_sizes
 from tests.operations import operations
 
-FEW, FEW_BY_AUTOGRAD = 35, 65  # operations, forward and backward
+FEW, FEW_BY_AUTOGRAD, FEW_OF_COSINES = 35, 65, 70  # operations, forward and backward
 
 
 class Given(NamedTuple):
@@ -29,7 +30,7 @@ class Given(NamedTuple):
 
     @property
     def sets(self) -> int:
-        return 2 if self.name == "contrastive" else 3
+        return 3 if self.name == "triplet" else 2
 
     def __call__(self, points: list[Tensor], **rest: Any) -> Tensor:
         loss = losses.create(self.name, **self.parameters)
@@ -46,22 +47,25 @@ CASES = [
         Given("contrastive", {"power": power, "average": average, "distance": distance, "positive_margin": near})
         for power in (1, 2)
         for average in ("all", "active", "balanced")
-        for distance in ("euclidean", "squared_euclidean")
+        for distance in ("euclidean", "squared_euclidean", "cosine")
         for near in (0.0, 0.4)
     ),
     *(
         Given("triplet", {"margin": margin, "average": average, "distance": distance, "swap": swap})
         for margin in (0.7, "soft")
         for average in ("all", "active")
-        for distance in ("euclidean", "squared_euclidean")
+        for distance in ("euclidean", "squared_euclidean", "cosine")
         for swap in (False, True)
     ),
+    Given("cosine_embedding", {"margin": -0.3}),
 ]
 ONE_OF_EACH = [
     Given("contrastive", {}),
     Given("contrastive", {"average": "active", "power": 1}),
     Given("triplet", {"margin": 0.7}),
     Given("triplet", {"margin": 0.7, "swap": True, "distance": "squared_euclidean"}),
+    Given("triplet", {"margin": 0.7, "distance": "cosine"}),
+    Given("cosine_embedding", {}),
 ]
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 one_of_each = pytest.mark.parametrize("case", ONE_OF_EACH, ids=str)
@@ -72,6 +76,7 @@ def plainly() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rowwise, "is_eager", lambda *_: False)
         patch.delattr(rowwise, "lengths_of")
+        patch.delattr(rowwise, "directions_of")
         yield
 
 
@@ -122,11 +127,41 @@ def test_distances_whose_squares_leave_the_range_are_measured(case: Given, scale
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.integers(1, 40),
+    angle=st.sampled_from([0.0, 1e-12, 1e-7, 1e-4, 1e-3, 0.01, 0.014, 0.02, 0.1, 1.0, 3.1416]),
+    nothing=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+@pytest.mark.parametrize("name", ["cosine_embedding", "triplet"])
+def test_directions_that_lie_close_are_told_apart_in_float32(
+    name: str, size: int, angle: float, nothing: bool, seed: int
+) -> None:
+    """Some of the rows at an angle, in strips, and perhaps one without a direction: as the definition in float64."""
+    case = Given(name, {"distance": "cosine", "margin": 0.3} if name == "triplet" else {"margin": 0.1})
+    points = points_of(case, size, 5, seed)
+    length = points[0].norm(dim=-1, keepdim=True)
+    near = points[0] * torch.cos(torch.tensor(angle)) + points[1].sub(
+        points[0] * (points[0] * points[1]).sum(-1, keepdim=True) / length.square()
+    ).mul(torch.sin(torch.tensor(angle)))
+    points[1] = torch.where(torch.arange(size).unsqueeze(-1) % 3 < 2, near, points[1])
+    if nothing:
+        points[0][0] = 0
+    points = [part.float() for part in points]
+    with block_sizes(strip=32):
+        actual = value_and_gradients(case, points)
+    with plainly():
+        expected = value_and_gradients(case, [part.double() for part in points])
+    torch.testing.assert_close(actual, [part.float() for part in expected], rtol=2e-5, atol=3e-7)
+
+
 @one_of_each
 def test_forward_and_backward_are_few_operations(case: Given) -> None:
     loss, leaves = losses.create(case.name, **case.parameters), leaves_of(points_of(case))
     case.of(loss, leaves)  # the first batch is looked at
-    assert operations(lambda: case.of(loss, leaves)) <= (FEW_BY_AUTOGRAD if case.parameters.get("swap") else FEW)
+    most = FEW_OF_COSINES if loss.measure == "cosine" else FEW_BY_AUTOGRAD if loss.config().get("swap") else FEW
+    assert operations(lambda: case.of(loss, leaves)) <= most
 
 
 @one_of_each

@@ -133,7 +133,7 @@ def test_who_wants_another_derivative_gets_it_from_the_definition(name: str, mon
 
 
 def test_nothing_is_computed_for_what_needs_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks.Block, "scale_", lambda *_: pytest.fail("a derivative"))
+    monkeypatch.setattr(blocks.Block, "write", lambda *_: pytest.fail("a derivative"))
     output, target = drawn(20)
     assert not losses.create("mse")(output.detach(), target).requires_grad
     with torch.inference_mode():

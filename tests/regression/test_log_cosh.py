@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from losses import LogCoshLoss
 from losses.ops.elementwise.formulas import LINEAR_BEYOND
@@ -50,3 +52,24 @@ def test_a_large_batch_in_blocks_is_its_items() -> None:
         torch.testing.assert_close(
             *(torch.autograd.grad(each_value, prediction)[0] for each_value in (value, mean)), rtol=1e-12, atol=1e-18
         )
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(1, 40), scale=st.sampled_from([1e-9, 1e-3, 1.0, 30.0, 1e5]), seed=st.integers(0, 1000))
+def test_a_few_elements_equal_the_definition(size: int, scale: float, seed: int) -> None:
+    """Value, gradient and second derivative, with the gradient asked for twice and for several losses at once."""
+    random = torch.Generator().manual_seed(seed)
+    prediction, target = torch.randn(2, size, generator=random, dtype=torch.float64)
+    leaf = (target + scale * prediction).requires_grad_()
+    value, expected = LogCoshLoss()(leaf, target), log_cosh(leaf, target).mean()
+    assert "FewMean" in str(value.grad_fn)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    (slopes,) = torch.autograd.grad(expected, leaf, create_graph=True)
+    for _ in range(2):
+        (gradient,) = torch.autograd.grad(value, leaf, retain_graph=True)
+        torch.testing.assert_close(gradient, slopes, rtol=1e-12, atol=0)
+    (several,) = torch.autograd.grad(value, leaf, torch.tensor([1.0, -2.0]).double(), True, is_grads_batched=True)
+    torch.testing.assert_close(several, torch.stack([slopes, -2 * slopes]), rtol=1e-12, atol=0)
+    (again,) = torch.autograd.grad(value, leaf, create_graph=True)
+    second = [torch.autograd.grad(part.sum(), leaf, retain_graph=True)[0] for part in (again, slopes)]
+    torch.testing.assert_close(*second, rtol=1e-12, atol=1e-300)

@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import losses
 from losses import PoissonNLLLoss
+from losses.ops.tiles.sizes import block_sizes
+from losses.regression.poisson_nll import poisson_nll
 from tests.gradients import backward
 from tests.refusals import refused
 
@@ -48,3 +52,34 @@ def test_the_factorial_is_exact(count: int) -> None:
 def test_a_count_below_0_is_refused() -> None:
     with refused(["counts of at least 0", "got -2", "'mse'"]):
         losses.create("poisson_nll")(torch.zeros(2), torch.tensor([1, -2]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.integers(1, 70),
+    far=st.booleans(),
+    full=st.booleans(),
+    weighted=st.booleans(),
+    blocks=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_value_and_gradient_equal_the_definition(
+    size: int, far: bool, full: bool, weighted: bool, blocks: bool, seed: int
+) -> None:
+    """In blocks and by torch's function, where some rates are beyond where exp goes on as its tangent, and what has
+    weight 0 is NaN."""
+    random = torch.Generator().manual_seed(seed)
+    log_rates = torch.randn(size, generator=random, dtype=torch.float64)
+    counts = torch.randint(9, (size,), generator=random)
+    if far:
+        log_rates[::3] = 600.0
+    weight = (torch.arange(size) % 4).double() if weighted else torch.ones(size, dtype=torch.float64)
+    mine = log_rates.masked_fill(weight == 0, torch.nan).requires_grad_()
+    least = 1 if blocks else 1000
+    with block_sizes(block=8, in_blocks_long=least, in_blocks=least):
+        value = PoissonNLLLoss(full=full)(mine, counts, weight=weight if weighted else None)
+    other = log_rates.requires_grad_()
+    expected = (poisson_nll(other, counts.double(), full=full) * weight).sum() / weight.sum().clamp(min=1)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+    gradients = (torch.autograd.grad(part, leaf)[0] for part, leaf in ((value, mine), (expected, other)))
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)

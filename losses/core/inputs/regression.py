@@ -171,7 +171,7 @@ class Counts(Kind):
         check.require_floating(log_rates=output)
         check.require_real(target=target)
         # the log-rate is widened by the loss, which bounds its exp by what the dtype of its gradient can hold
-        return Batch(output, target.to(widened(output).dtype))
+        return Batch(output, matched(target, widened(output)))
 
     def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
         check.require_finite(log_rates=output, target=target)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from losses.core.inputs.kind import masked
 from losses.core.reduction import require_weight_fits, weighted
-from losses.core.torch_private import may_read
-from losses.ops.derivatives import chained, plain_gradients
+from losses.core.torch_private import graph_is_kept, may_read
+from losses.ops.derivatives import chained, is_asked_again, plain_gradients
 from losses.ops.eager import is_eager
 from losses.ops.elementwise.buffers import buffers
 from losses.ops.elementwise.formulas import Formula
@@ -78,6 +78,17 @@ def mean_in_blocks(
     return quotient(formula, definition, output, target, weight, whole)
 
 
+def mean_of_few(formula: Formula, definition: Definition, output: Tensor, target: Tensor) -> Tensor | None:
+    """Return the plain mean of too few elements for blocks, where a formula has value and derivative together; ``None``
+    where only the plain composition may answer, or nobody asks for its gradient."""
+    if formula.both is None or not (torch.is_grad_enabled() and output.requires_grad) or target.requires_grad:
+        return None
+    if not may_read(output) or output.dtype is not target.dtype or not is_eager(output, target):
+        return None
+    mean: Tensor = FewMean.apply(formula.both, definition, output, target)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    return mean
+
+
 def whole_weight(output: Tensor, weight: Tensor) -> float:
     """Return the sum of the weights of all elements."""
     require_weight_fits(weight, output.shape)
@@ -126,6 +137,26 @@ class BlockSum(torch.autograd.Function):
         return None, None, None, None, of_output, None, None
 
 
+class FewMean(torch.autograd.Function):
+    """The mean of all elements in one piece."""
+
+    @staticmethod
+    def forward(ctx: Any, both: Callable[..., Any], definition: Definition, output: Tensor, target: Tensor) -> Tensor:
+        values, slopes = both(output, target, torch.empty_like(output), torch.empty_like(output))
+        ctx.definition = definition
+        ctx.save_for_backward(output, target, slopes)
+        return values.mean()  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        output, target, slopes = ctx.saved_tensors
+        if is_asked_again(gradient):
+            definition = partial(plain_quotient, ctx.definition, target, None, float(output.numel()))
+            return None, None, *plain_gradients(definition, gradient, output), None
+        factor = gradient / output.numel()
+        return None, None, slopes * factor if graph_is_kept() else slopes.mul_(factor), None
+
+
 def total_in_blocks(
     formula: Formula,
     output: Tensor,
@@ -142,14 +173,13 @@ def total_in_blocks(
     for block, part in zip(blocks(output, target, weight, hides), parts, strict=False):
         if part is not None and formula.both is not None:
             values, slopes = formula.both(block.output, block.target, block.buffer, block.spare)
-            part.copy_(slopes)
         else:
-            values = formula.values(block.output, block.target, block.buffer, block.spare)
+            values, slopes = formula.values(block.output, block.target, block.buffer, block.spare), None
         total += block.total(values).item()
         if part is not None:
-            if formula.both is None:
-                formula.slopes(block.output, block.target, part, block.spare)
-            block.scale_(part, divisor)
+            if slopes is None:
+                slopes = formula.slopes(block.output, block.target, part, block.spare)
+            block.write(slopes, divisor, part)
     return total
 
 
@@ -173,15 +203,17 @@ class Block(NamedTuple):
             values.masked_fill_(self.absent, 0)
         return torch.dot(values if values.ndim == 1 else values.sum(1), self.weight)
 
-    def scale_(self, slopes: Tensor, divisor: float) -> None:
-        """Multiply derivatives by their weights, relative to a divisor."""
+    def write(self, slopes: Tensor, divisor: float, into: Tensor) -> None:
+        """Write derivatives times their weights, relative to a divisor; they may be there already."""
         if self.absent is not None:
             slopes.masked_fill_(self.absent, 0)
         if self.weight is not None:  # divided first: tiny weights have a tiny sum
             factors = torch.div(self.weight, divisor, out=self.factors)
-            slopes.mul_(factors if slopes.ndim == 1 else factors.unsqueeze(1))
-        elif divisor != 1:
-            slopes.div_(divisor)
+            torch.mul(slopes, factors if slopes.ndim == 1 else factors.unsqueeze(1), out=into)
+        elif divisor != 1:  # a product takes half the time of a quotient
+            torch.mul(slopes, 1 / divisor, out=into)
+        elif slopes is not into:
+            into.copy_(slopes)
 
 
 def blocks(output: Tensor, target: Tensor, weight: Tensor | None, hides: bool) -> Iterator[Block]:
@@ -211,9 +243,10 @@ def shared_out(tensor: Tensor, weight: Tensor | None) -> Sequence[Tensor]:
 
 
 def rows_of(tensor: Tensor, weight: Tensor | None) -> int:
-    """Return how many weights, or elements, a block takes."""
+    """Return how many weights, or elements, a block takes: all where two blocks would hold more than there are."""
     each = 1 if weight is None else tensor.numel() // weight.numel()
-    return max(1, sizes().block // each)
+    block = sizes().block
+    return max(1, max(block, tensor.numel()) // each) if tensor.numel() < 2 * block else max(1, block // each)
 
 
 def plain_quotient(

@@ -9,6 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from losses.ops.numerics.exponential import largest_exponent
+
 Written = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """Writes something of output and target into a third tensor, which it returns, with a fourth to keep things in
 meanwhile; all are of one shape and dtype."""
@@ -64,6 +66,17 @@ def log_cosh_slopes(output: Tensor, target: Tensor, into: Tensor, spare: Tensor)
     return torch.sub(output, target, out=into).tanh_()
 
 
+def log_cosh_values_and_slopes(output: Tensor, target: Tensor, into: Tensor, spare: Tensor) -> tuple[Tensor, Tensor]:
+    """With sinh as tanh times cosh, which exp makes: that is much faster, and loses no digits of small residuals."""
+    torch.sub(output, target, out=into)
+    slopes = torch.tanh(into, out=spare)
+    clipped = into.clamp(-LINEAR_BEYOND, LINEAR_BEYOND)
+    beyond = into.sub_(clipped).abs_()
+    powers = clipped.exp_()
+    doubled = powers.add_(powers.reciprocal()).mul_(slopes)
+    return beyond.add_(doubled.square_().mul_(0.25).log1p_(), alpha=0.5), slopes
+
+
 def pinball_values(output: Tensor, target: Tensor, into: Tensor, spare: Tensor, *, quantile: float) -> Tensor:
     torch.sub(output, target, out=into)
     above = torch.mul(into, 1 - quantile, out=spare)
@@ -101,9 +114,24 @@ def binary_slopes(logits: Tensor, target: Tensor, into: Tensor, spare: Tensor, *
     return torch.sigmoid(logits, out=into).sub_(target, alpha=1 - smoothing).sub_(smoothing / 2)
 
 
+def poisson_values_and_slopes(
+    log_rates: Tensor, target: Tensor, into: Tensor, spare: Tensor, *, full: bool
+) -> tuple[Tensor, Tensor]:
+    largest = largest_exponent(log_rates.dtype)
+    if log_rates.amax().item() <= largest:
+        rates = torch.exp(log_rates, out=into)
+        slopes = torch.sub(rates, target, out=spare)
+    else:  # or NaN
+        below = log_rates.clamp(max=largest)
+        slopes = torch.exp(below, out=into).sub(target)
+        rates = into.addcmul_(into, torch.sub(log_rates, below, out=spare))  # exp and, above, its tangent
+    values = rates.addcmul_(log_rates, target, value=-1)
+    return values.add_(target.add(1).lgamma_()) if full else values, slopes
+
+
 SQUARED = Formula(squared_values, squared_slopes)
 ABSOLUTE = Formula(absolute_values, absolute_slopes)
-LOG_COSH = Formula(log_cosh_values, log_cosh_slopes)
+LOG_COSH = Formula(log_cosh_values, log_cosh_slopes, log_cosh_values_and_slopes)
 
 
 def huber(delta: float) -> Formula:
@@ -112,6 +140,11 @@ def huber(delta: float) -> Formula:
 
 def pinball(quantile: float) -> Formula:
     return Formula(partial(pinball_values, quantile=quantile), partial(pinball_slopes, quantile=quantile))
+
+
+def poisson(full: bool) -> Formula:
+    written = partial(poisson_values_and_slopes, full=full)
+    return Formula(lambda *block: written(*block)[0], lambda *block: block[2].copy_(written(*block)[1]), written)
 
 
 def hinge(margin: float, power: int) -> Formula:

@@ -30,3 +30,8 @@ def huber(prediction: Tensor, target: Tensor, reduction: str, delta: float) -> T
 
 def binary_cross_entropy(logits: Tensor, target: Tensor, reduction: str) -> Tensor:
     return torch.binary_cross_entropy_with_logits(logits, target, None, None, REDUCTIONS[reduction])
+
+
+def poisson_nll(log_rates: Tensor, counts: Tensor, reduction: str) -> Tensor:
+    """Without the logarithm of y!, of which torch has an approximation."""
+    return torch.poisson_nll_loss(log_rates, counts, True, False, 0.0, REDUCTIONS[reduction])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -68,14 +69,17 @@ def mean_of_few(errors: Errors, logits: Tensor, target: Tensor) -> Tensor | None
     alpha, beta, smooth = errors
     if not may_read(logits) or not 0 < logits.numel() < sizes().in_blocks or not sums_may_be_differences(errors):
         return None
-    logits, target = (part.flatten(1) if part.ndim > 1 else part.unsqueeze(-1) for part in (logits, target))
+    if logits.ndim != 2:
+        logits, target = (part.flatten(1) if part.ndim > 1 else part.unsqueeze(-1) for part in (logits, target))
     wrong = (logits * torch.rsub(target, 1, alpha=2)).sigmoid()  # on the side that is wrong
     missed = (wrong * target).sum(1)
     unit = alpha or beta  # in which errors are counted
     rest = wrong.sum(1) if alpha == beta else wrong.sum(1).add(missed, alpha=beta / alpha - 1) if alpha else missed
-    hits = target.sum(1).sub(missed)
-    whole = torch.add(rest, hits + smooth if smooth else hits, alpha=1 / unit)
-    return (rest / whole.clamp(min=torch.finfo(whole.dtype).tiny)).mean()
+    there = target.sum(1) + smooth if smooth else target.sum(1)
+    whole = torch.add(rest, there - missed, alpha=1 / unit)
+    if not there.detach().amin().item() > 0:  # then a mask is empty, and nothing of nothing is 0
+        whole = whole.clamp(min=torch.finfo(whole.dtype).tiny)
+    return (rest / whole).mean()
 
 
 def sums_may_be_differences(errors: Errors) -> bool:
@@ -105,7 +109,7 @@ class OverlapSum(torch.autograd.Function):
     ) -> Tensor:
         gradient = torch.empty_like(logits, memory_format=torch.contiguous_format) if wanted else None
         masks = target.reshape(len(target), -1)
-        step = max(1, sizes().strip // masks.shape[1])
+        step = max(1, 2 * sizes().block // masks.shape[1])
         parts = (torch.split(part, step) for part in (logits.reshape(masks.shape), masks))
         places = None if gradient is None else torch.split(gradient.view(masks.shape), step)
         total = 0.0
@@ -128,22 +132,37 @@ class OverlapSum(torch.autograd.Function):
 
 
 def written(errors: Errors, logits: Tensor, mask: Tensor, factor: Tensor | float, gradient: Tensor | None) -> float:
-    """Return the sum of some samples ``(B, P)``, and write its gradient where that is wanted."""
+    """Return the sum of some samples ``(B, P)``, and write its gradient where that is wanted: first the probabilities
+    of what is wrong, in pieces that stay in a cache, then the gradient in their place."""
     alpha, beta, smooth = errors
-    with buffers(logits.dtype, logits.numel(), 2) as vectors:
-        spare, wrong = (vector[: logits.numel()].view(logits.shape) for vector in vectors)
-        torch.addcmul(logits, logits, mask, value=-2, out=wrong).sigmoid_()
-        missed = torch.mul(wrong, mask, out=spare).sum(1)
-        rest = wrong.sum(1).sub_(missed).mul_(alpha).add_(missed, alpha=beta)
-        hits = mask.sum(1).sub_(missed).add_(smooth)
+    width = logits.shape[1] if len(logits) > 1 else min(logits.shape[1], sizes().block)
+    missed, wrongs, there = logits.new_zeros(3, len(logits)).unbind()
+    with buffers(logits.dtype, len(logits) * width, 2) as vectors:
+        masks = torch.split(mask, width, 1)
+        places = repeat(None) if gradient is None else torch.split(gradient, width, 1)
+        for scores, part, place in zip(torch.split(logits, width, 1), masks, places, strict=False):
+            spare, wrong = (vector[: part.numel()].view(part.shape) for vector in vectors)
+            wrong = wrong if place is None else place
+            torch.addcmul(scores, scores, part, value=-2, out=wrong).sigmoid_()
+            missed += torch.mul(wrong, part, out=spare).sum(1)
+            wrongs += wrong.sum(1)
+            there += part.sum(1)
+        rest = wrongs.sub_(missed).mul_(alpha).add_(missed, alpha=beta)
+        hits = there.sub_(missed).add_(smooth)
         whole = (hits + rest).clamp_(min=torch.finfo(hits.dtype).tiny)
         losses = rest / whole
-        if gradient is not None:
-            coefficient = hits.div_(whole).mul_(factor / whole)
-            other = (coefficient * (alpha + beta)).addcmul_(losses, factor / whole)
-            slopes = torch.mul(mask, other.neg_().unsqueeze(1), out=spare).add_(coefficient.mul_(alpha).unsqueeze(1))
-            torch.addcmul(wrong, wrong, wrong, value=-1, out=gradient).mul_(slopes)
-        return float((losses * factor).sum())
+        total = float((losses * factor).sum())
+        if gradient is None:
+            return total
+        relative = factor / whole
+        coefficient = hits.div_(whole).mul_(relative)
+        other = relative.mul_(losses).add_(coefficient, alpha=alpha + beta).unsqueeze(1)
+        base = coefficient.mul_(alpha).unsqueeze(1)
+        for part, wrong in zip(masks, torch.split(gradient, width, 1), strict=True):
+            spare = vectors[0][: part.numel()].view(part.shape)
+            slopes = torch.addcmul(base, part, other, value=-1, out=spare).mul_(wrong)
+            torch.addcmul(slopes, slopes, wrong, value=-1, out=wrong)
+        return total
 
 
 def plain_sum(definition: Definition, target: Tensor, factors: Tensor | float, logits: Tensor) -> Tensor:
