@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from losses.core.torch_private import may_read
 from losses.extend import (
     EMBEDDINGS,
     NON_NEGATIVE,
@@ -31,6 +30,7 @@ from losses.extend import (
 )
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.contrastive import dense_contrastive
+from losses.ops.eager import may_read
 from losses.ops.indexed.lists import IndexLists, Listed, are_many, strips_of
 from losses.ops.pairs.contrastive import far_costs, near_costs, pair_costs, tiled_contrastive, tiled_contrastive_between
 from losses.ops.rowwise import RowCosts

@@ -13,8 +13,8 @@ from losses.core.registry import find
 NAMES = losses.available()
 MARKUP = ["`", "\\", ":math:", ":class:", ":meth:", "..", "**", "{\\", "^{", "_{", "$"]
 SIGNS = str.maketrans("", "", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻")
-WORDS = "loss log exp cosh max min sum over of in integral from to where for softmax prediction target pairs one two class "
-WORDS += "classes forward reverse or soft the is above elsewhere"
+WORDS = "loss log exp cosh max min sum over of in integral from to where for softmax prediction target pairs one two "
+WORDS += "class classes forward reverse or soft the is above elsewhere"
 """What a formula says in words."""
 
 
