@@ -287,7 +287,9 @@ def schema(*families: str) -> dict[str, Any]:
         except Exception as error:  # a parameter of a plugin that JSON cannot say must not take the others with it
             warnings.warn(f"{spec.name!r} has no schema: {type(error).__name__}: {error}", stacklevel=2)
     definitions |= {name: rules_of(penalty, [name]) for name, penalty in sorted(PENALTIES.items())}
-    names = sorted([*SPECS, *ALIASES, *PENALTIES, *(spec.name for spec in theirs)])
+    demanding = {name for name, rules in definitions.items() if len(rules["required"]) > 1}  # the name is not enough
+    names = sorted({*SPECS, *PENALTIES, *(spec.name for spec in theirs)} - demanding)
+    names = sorted([*names, *(alias for alias, name in ALIASES.items() if name not in demanding)])
     options = [{"enum": names}, *({"$ref": f"#/$defs/{name}"} for name in sorted(definitions))]
     for library in sorted({*LIBRARIES} - {spec.family for spec in theirs}):
         name = {"type": "string", "pattern": rf"^{library}\."}

@@ -34,6 +34,7 @@ from losses.ops.elementwise.blocks import mean_in_blocks, mean_of_few, suits_blo
 from losses.ops.elementwise.formulas import Formula
 from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.elementwise.surprise import all_count, total_of_surprises
+from losses.ops.numerics.nll import surprises
 from losses.ops.numerics.softmax import log_softmax
 
 Form = Literal["binary", "multiclass"]
@@ -70,7 +71,7 @@ def multiclass_focal(logits: Tensor, target: Tensor, gamma: float, alpha: Tensor
         log_probs = log_probs.masked_fill((target == 0) & (log_probs == -torch.inf), 0)  # 0 log 0 = 0, in gradient too
         costs = target * focused(-log_probs, gamma)
         return (costs if alpha is None else costs * alpha.reshape(-1, *[1] * (logits.ndim - 2))).sum(1)
-    items = focused(F.nll_loss(log_probs, target, ignore_index=ignore_index, reduction="none"), gamma)
+    items = focused(surprises(log_probs, target, ignore_index), gamma)
     return items if alpha is None else items * alpha[target.where(target != ignore_index, 0)]
 
 

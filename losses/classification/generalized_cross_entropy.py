@@ -1,7 +1,6 @@
 """Generalized cross-entropy: between cross-entropy and one minus the probability, for labels that may be wrong."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from losses.extend import (
@@ -20,13 +19,14 @@ from losses.extend import (
 )
 from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.elementwise.surprise import all_count, total_of_surprises
+from losses.ops.numerics.nll import surprises
 from losses.ops.numerics.softmax import log_softmax
 
 
 def generalized_cross_entropy(logits: Tensor, target: Tensor, *, q: float = 0.7, ignore_index: int = -100) -> Tensor:
     """Return the generalized cross-entropy of every position, unreduced, 0 where it is ignored; see
     :class:`GeneralizedCrossEntropyLoss`."""
-    surprise = F.nll_loss(log_softmax(logits, 1), target, ignore_index=ignore_index, reduction="none")  # -log p
+    surprise = surprises(log_softmax(logits, 1), target, ignore_index)
     return (surprise * -q).expm1() / -q if q else surprise  # 1 - p^q keeps its digits where p is close to 1
 
 

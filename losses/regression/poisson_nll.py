@@ -16,7 +16,7 @@ from losses.extend import (
 from losses.ops.eager import may_read
 from losses.ops.elementwise import formulas, fused
 from losses.ops.elementwise.formulas import Formula
-from losses.ops.numerics.exponential import exp_and_tangent, largest_exponent
+from losses.ops.numerics.exponential import exp_and_tangent, largest_exponent, log_factorial
 
 
 def poisson_nll(log_rates: Tensor, target: Tensor, *, full: bool = False) -> Tensor:
@@ -25,7 +25,7 @@ def poisson_nll(log_rates: Tensor, target: Tensor, *, full: bool = False) -> Ten
     largest = largest_exponent(log_rates.dtype)  # of the dtype that the gradient has to fit into
     log_rates = widened(log_rates)
     values = exp_and_tangent(log_rates, largest) - target * log_rates
-    return values + (target + 1).lgamma() if full else values
+    return values + log_factorial(target) if full else values
 
 
 @register(

@@ -65,7 +65,7 @@ def require_equal(ours: Tensor, theirs: Tensor, *leaves: Tensor) -> None:
 
 
 def test_every_loss_of_embeddings_has_an_equal_there() -> None:
-    assert sorted(THEIRS) == sorted(NAMES) == METRIC
+    assert sorted(THEIRS) == sorted(NAMES) == sorted({*METRIC} - {"cosine_embedding"})  # whose mean torch has
 
 
 @pytest.mark.parametrize("name", THEIRS)

@@ -378,9 +378,9 @@ def test_a_value_of_another_library_is_told_the_one_here(parameter: str, value: 
     takers = [name for name in NAMES if parameter in parameters_of(name)]
     (word,) = re.findall(r"'(\w+)'", VALUES[parameter, value])
     for name in takers:
-        losses.create(name, **{parameter: word})
+        find(name).instance(**{parameter: word})
         with refused([f"{parameter}: got {value!r}", VALUES[parameter, value]], ConfigError):
-            losses.create(name, **{parameter: value})
+            find(name).instance(**{parameter: value})
 
 
 @pytest.mark.parametrize(

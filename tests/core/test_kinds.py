@@ -15,7 +15,7 @@ from losses import ConfigError, InputError
 from losses.core.inputs import Pointwise
 from losses.core.inputs import kind as kinds_of
 from losses.core.outputs import map_samples
-from losses.core.registry import SPECS
+from losses.core.registry import SPECS, find
 from losses.extend import DISTRIBUTION_OBJECTS, Batch, ElementwiseLoss, Kind, Loss, Samples, VAEOutput, register
 from tests.core import third_party
 from tests.core.third_party import THIRD_PARTY
@@ -192,7 +192,7 @@ def test_a_nested_loss_of_any_kind_is_given_what_its_kind_accepts_or_refuses_in_
     output = VAEOutput(torch.rand(4, 3), torch.zeros(4, 1), torch.zeros(4, 1))
     target = torch.rand(4, 3)
     for name in losses.available():
-        loss = third_party.NestedLikelihood(reconstruction=name)
+        loss = third_party.NestedLikelihood(reconstruction=find(name).instance())
         try:
             loss.spec.inputs[0].inspect(loss, *loss.spec.inputs[0].accept(loss, output, target))
         except InputError as error:

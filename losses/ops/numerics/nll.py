@@ -7,11 +7,21 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.compiler import is_exporting
 
 from losses.core.torch_private import may_read, operation
 
 FORWARD, FORWARD_OF_IMAGES = operation("nll_loss_forward"), operation("nll_loss2d_forward")
 MEAN = 1  # torch's number for reduction="mean"
+
+
+def surprises(log_probs: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """Return -log_probs ``(N, C, ...)`` at the target ``(N, ...)``, 0 where it is ignored."""
+    if not is_exporting():
+        return F.nll_loss(log_probs, target, ignore_index=ignore_index, reduction="none")
+    ignored = target == ignore_index  # what ONNX has for it does not know the empty batch
+    picked = log_probs.gather(1, target.masked_fill(ignored, 0).unsqueeze(1)).squeeze(1)
+    return picked.neg().masked_fill(ignored, 0)
 
 
 def nll_mean(log_probs: Tensor, target: Tensor, ignore_index: int, class_weight: Tensor | None = None) -> Tensor | None:
