@@ -94,7 +94,7 @@ def readings_lines(runs: Mapping[str, MeasuredReadings]) -> Iterator[str]:
         return
     yield "Readings of the loss"
     heads = [name.split("_") for name in names]
-    width = max(WIDTH, *(len(word) + 2 for head in heads for word in head))
+    width = max(WIDTH, *(len(word) + 1 for head in heads for word in head))
     for line in range(max(map(len, heads))):
         words = (head[line] if line < len(head) else "" for head in heads)
         yield " " * INDENT + "".join(f"{word:>{width}}" for word in words)

@@ -64,7 +64,7 @@ class Case:
     """Whether the parameters are those of a loss that is given, or a class's defaults, and not another option."""
 
     def __post_init__(self) -> None:
-        if getattr(self.loss, "remembers", False):
+        if getattr(type(self.loss), "remembers", False):
             self.loss.eval()  # where every call is like the first
 
     @property
@@ -153,7 +153,8 @@ def cases_of(
     parameter."""
     require_checkable(loss, inputs)
     if isinstance(loss, nn.Module):
-        variants: list[Any] = [copy.deepcopy(loss) if getattr(loss, "remembers", False) else loss]
+        # one that moves is checked where every call is like the first
+        variants: list[Any] = [copy.deepcopy(loss).eval() if getattr(loss, "remembers", False) else loss]
     else:
         cls = find(loss).cls if isinstance(loss, str) else loss
         variants = [cls(**cls.spec.example, **options) for options in options_of(declared_parameters(cls.__init__))]

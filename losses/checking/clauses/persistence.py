@@ -17,7 +17,7 @@ from losses.checking.values import configuration_of, rebuilt
 def config_round_trip(case: Case) -> None:
     """create(loss.config()) is the same loss"""
     config = configuration_of(case.loss)
-    again = rebuilt(case.loss, config)
+    again = rebuilt(case.loss, config).train(case.loss.training)
     if configuration_of(again) != config or repr(again) != repr(case.loss):
         raise Broken(f"{case.loss} became {again}")
     batch = case.batch()

@@ -29,7 +29,7 @@ def log_factorial(count: Tensor) -> Tensor:
 
 
 def stirling(number: Tensor) -> Tensor:
-    """Return log Gamma of positive numbers by Stirling's series, moved to where it is exact to 1e-11: ONNX has no
+    """Return log Gamma of positive numbers by Stirling's series, moved to where it is exact to 1e-9: ONNX has no
     operation for it."""
     moved = number + 7
     inverse = 1 / moved
