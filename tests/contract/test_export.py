@@ -89,20 +89,32 @@ def result(session: onnxruntime.InferenceSession, batch: Batch) -> Tensor:
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("name", losses.available())
 def test_a_program_equals_the_loss_at_every_batch_size_in_torch_and_in_onnxruntime(name: str, reduction: str) -> None:
-    converted = set()
     for case in cases(name):
-        if reduction == "none" and not case.is_default:
-            continue  # items are the same function, then averaged
-        loss = case.with_reduction(reduction)
-        program = program_of(loss, case.batch(precision=SINGLE))
-        module, is_new = program.module(), program.graph_module.code not in converted
-        converted.add(program.graph_module.code)  # options that this kind of input does not heed make the same program
-        session = session_of(program) if is_new else None
-        for batch in batches(case):
-            expected, size = loss(*batch), tensors_in(batch.output)[0].shape[0]
-            require_same(f"{case}, program, at {size}", module(*batch), expected, 1e-5)
-            if session is not None and (name, size) not in NOT_IN_ONNX:
-                require_same(f"{case}, ONNX, at {size}", result(session, batch), expected, 1e-5)
+        if case.is_default:
+            require_same_programs(name, case, reduction, in_onnx=True)
+        elif reduction == "mean":  # items are the same function, then averaged
+            require_same_programs(name, case, reduction, in_onnx=False)
+
+
+@pytest.mark.integration  # minutes, most of them the converter's
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("name", losses.available())
+def test_with_every_option_it_does_in_onnxruntime_too(name: str) -> None:
+    for case in cases(name):
+        if not case.is_default:
+            require_same_programs(name, case, "mean", in_onnx=True)
+
+
+def require_same_programs(name: str, case: Case, reduction: str, *, in_onnx: bool) -> None:
+    """Raise unless a loss and what is exported of it come to the same at every size of the batch."""
+    loss = case.with_reduction(reduction)
+    program = program_of(loss, case.batch(precision=SINGLE))
+    module, session = program.module(), session_of(program) if in_onnx else None
+    for batch in batches(case):
+        expected, size = loss(*batch), tensors_in(batch.output)[0].shape[0]
+        require_same(f"{case}, program, at {size}", module(*batch), expected, 1e-5)
+        if session is not None and (name, size) not in NOT_IN_ONNX:
+            require_same(f"{case}, ONNX, at {size}", result(session, batch), expected, 1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

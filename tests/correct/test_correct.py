@@ -2,7 +2,7 @@
 
 import pytest
 
-from losses.checking import check_loss
+from losses.checking import CLAUSES, check_loss
 from losses.core.registry import SPECS
 from losses.extend import Loss
 from tests.correct import classification, embeddings, modules, parameters, regression, samples  # noqa: F401  (they declare)
@@ -17,17 +17,32 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setitem(SPECS, each.loss.spec.name, each.loss.spec)
 
 
+COMPILING = [clause for clause in CLAUSES if clause.startswith(("compiles", "exports"))]
+"""Clauses that take most of the time: of some of the losses, here, and of all by make integration."""
+
+
 # torch's own, where it compiles a function with a derivative by hand
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("each", CORRECT, ids=repr)
 def test_a_correct_loss_breaks_no_clause(each: Correct) -> None:
-    report = check_loss(each.loss, inputs=each.inputs, oracle=each.oracle, exemptions=each.exemptions)
+    some = CORRECT.index(each) % 6 == 0
+    clauses = [clause for clause in CLAUSES if some or clause not in COMPILING]
+    exemptions = {clause: why for clause, why in each.exemptions.items() if clause in clauses}
+    report = check_loss(each.loss, inputs=each.inputs, oracle=each.oracle, exemptions=exemptions, clauses=clauses)
     report.raise_for_failures()
     kept = {verdict.clause for verdict in report.verdicts if verdict.outcome == "kept"}
     assert {"gives_a_loss", "backward_twice", "inputs_stay_untouched"} <= kept
     assert (each.oracle is None) == ("equals_its_oracle" not in kept)
     if isinstance(each.loss, type) and issubclass(each.loss, Loss):
         assert {"reductions_agree", "config_round_trip"} <= kept
+
+
+@pytest.mark.integration
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("each", CORRECT, ids=repr)
+def test_every_correct_loss_is_compiled_and_exported(each: Correct) -> None:
+    exemptions = {clause: why for clause, why in each.exemptions.items() if clause in COMPILING}
+    check_loss(each.loss, inputs=each.inputs, clauses=COMPILING, exemptions=exemptions).raise_for_failures()
 
 
 @pytest.mark.parametrize("each", CORRECT, ids=repr)
