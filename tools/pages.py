@@ -85,7 +85,7 @@ PAGES: dict[Path, Callable[[str], str]] = {
     ROOT / "docs" / "scaling.md": lambda _: scaling(),
     ROOT / "docs" / "gradients_over_ranks.md": lambda _: gradients_over_ranks(),
     **{picture_path(name): partial(picture_of, name) for name in families()},
-    picture_path("memory"): lambda _: memory_picture(results("metric")),
+    ROOT / "docs" / "pictures" / "memory.svg": lambda _: memory_picture(results("metric")),
     **{concepts_pictures.picture_path(name): concept(name) for name in concepts_pictures.PICTURES},
 }
 

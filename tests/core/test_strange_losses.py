@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import enum
+import inspect
 import io
 import json
 import warnings
@@ -37,6 +38,9 @@ class Colour(enum.Enum):
 
 class Inner(BaseModel):
     width: float = 1.0
+
+
+MISSING = inspect.Parameter.empty
 
 
 @dataclasses.dataclass
@@ -120,7 +124,8 @@ def test_the_schema_says_of_the_others_what_it_said_and_refers_to_nothing_that_i
     for name in OURS:
         assert validator.is_valid({"name": name, **find(name).example})
         assert not validator.is_valid({"name": name, **find(name).example, "no_such_parameter": 1})
-    assert validator.is_valid("strange")
+    required = [parameter.name for parameter in losses.describe("strange").parameters if parameter.default is MISSING]
+    assert validator.is_valid("strange") == (not required)
 
 
 @pytest.mark.usefixtures("strange")

@@ -47,8 +47,10 @@ def test_the_configuration_of_the_japanese_page_is_read(tmp_path: Path) -> None:
 def anchors(page: Path) -> set[str]:
     """Return what GitHub calls the headings of a page in links."""
     code = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
-    headings = re.findall(r"^#+ (.*)$", code.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    text = code.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    named = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return named | set(re.findall(r'<a id="([^"]+)">', text))
 
 
 @pytest.mark.parametrize("page", [CONCEPTS, JAPANESE, ROOT / "README.md"], ids=lambda page: page.name)
