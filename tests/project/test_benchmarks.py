@@ -406,8 +406,11 @@ def test_the_bytes_that_the_page_tells_are_those_that_were_measured() -> None:
     large = [row for row in rows if row["side"] == "ours" and row["rows"] == 8192 and row["ranks"] > 1]
     assert {row["ranks"] for row in large} == {2, 4}
     for row in large:
-        told = 8 * row["rows"] * scaling_page.DIMENSION * (row["ranks"] - 1) / row["ranks"] / 1e6
-        assert row["sent"] == pytest.approx(1.5 * told, rel=0.06)  # gloo's half as much again; labels and sums beside
+        of_a_row = 8 * scaling_page.DIMENSION
+        if row["loss"] == "supervised_contrastive":
+            of_a_row += 2 * 16  # sums, and their slopes on the way back
+        told = of_a_row * row["rows"] * (row["ranks"] - 1) / row["ranks"] / 1e6
+        assert row["sent"] == pytest.approx(1.5 * told, rel=0.02)  # gloo's half as much again
 
 
 @pytest.mark.usefixtures("quiet_sources")
