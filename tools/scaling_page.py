@@ -68,8 +68,8 @@ def measured(rows: list[dict[str, Any]]) -> list[str]:
         "",
         "PML is its `DistributedLossWrapper`; lines are `all_gather` by hand and its loss: on both each rank computes "
         "the whole. Where there are more ranks than cores, times say nothing of speed. The difference is that of the "
-        "gradient from one process, relative to its largest entry; PML's wrapper lets none flow to the rows of others, "
-        "whose own ranks compute it once more.",
+        "gradient in float64 from one process, relative to its largest entry; PML's wrapper lets none flow to the rows "
+        "of others, whose own ranks compute it once more.",
         "",
         "| loss | rows | side | ranks | ms | 1 rank / this | MiB of a rank | MB sent by a rank | difference |",
         "|---|---|---|---|---|---|---|---|---|",
