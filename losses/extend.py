@@ -8,6 +8,7 @@ The losses of this package are written on it too. Mathematics that several losse
 from losses.abstract.anchor import AnchorLoss, AnchorRows, has_both
 from losses.abstract.elementwise import ElementwiseLoss
 from losses.abstract.embedding import EmbeddingLoss, ListedPairs
+from losses.abstract.overlap import OverlapLoss, overlap_loss
 from losses.core.building import NestedLoss
 from losses.core.checks import (
     require_finite,
@@ -64,6 +65,7 @@ from losses.core.outputs import Gaussian, LinearLogits, Pairs, Samples, Triplets
 from losses.core.parameters import (
     AtLeastOne,
     Average,
+    ClassForm,
     Cosine,
     Count,
     Distance,
@@ -124,6 +126,7 @@ __all__ = [
     "AtLeastOne",
     "Average",
     "Batch",
+    "ClassForm",
     "ConfigError",
     "Cosine",
     "Count",
@@ -147,6 +150,7 @@ __all__ = [
     "NonNegative",
     "NonNegativeVector",
     "Number",
+    "OverlapLoss",
     "Pairs",
     "Positive",
     "Probability",
@@ -165,6 +169,7 @@ __all__ = [
     "bounded",
     "checked",
     "has_both",
+    "overlap_loss",
     "register",
     "register_values",
     "require_finite",

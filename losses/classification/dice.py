@@ -1,36 +1,27 @@
 """Dice loss: how much of two masks does not overlap, whatever part of the picture they fill."""
 
-from typing import Literal
-
 from torch import Tensor
 
 from losses.extend import (
     CLASS_MASKS,
     MASKS,
     NON_NEGATIVE,
+    ClassForm,
     Fits,
-    Kind,
-    Loss,
     NonNegative,
+    OverlapLoss,
     Reduction,
-    Total,
     bounded,
     checked,
+    overlap_loss,
     register,
-    require_same_shape,
 )
-from losses.ops.overlap.definitions import Errors, overlap, overlap_of_classes
-from losses.ops.overlap.sums import mean_of_overlaps, total_of_overlaps
-
-Form = Literal["binary", "multiclass"]
+from losses.ops.overlap.definitions import Errors
 
 
-def dice(logits: Tensor, target: Tensor, *, smooth: float = 0.0, form: Form = "binary") -> Tensor:
+def dice(logits: Tensor, target: Tensor, *, smooth: float = 0.0, form: ClassForm = "binary") -> Tensor:
     """Return the Dice loss of every sample, or sample and class, unreduced; see :class:`DiceLoss`."""
-    if form == "multiclass":
-        return overlap_of_classes(logits, target).loss(Errors(0.5, 0.5, smooth / 2))
-    require_same_shape(logits=logits, target=target)
-    return overlap(logits, target).loss(Errors(0.5, 0.5, smooth / 2))
+    return overlap_loss(logits, target, Errors(0.5, 0.5, smooth / 2), form)
 
 
 @register(
@@ -46,7 +37,7 @@ def dice(logits: Tensor, target: Tensor, *, smooth: float = 0.0, form: Form = "b
     source="L. R. Dice, Measures of the Amount of Ecologic Association Between Species, 1945, doi:10.2307/1932409; as "
     "a loss, with squares in the denominator: F. Milletari, N. Navab, S.-A. Ahmadi, V-Net, 2016, arXiv:1606.04797",
 )
-class DiceLoss(Loss):
+class DiceLoss(OverlapLoss):
     r"""One minus the Dice coefficient of the predicted probabilities and the mask.
 
     .. math::
@@ -87,26 +78,11 @@ class DiceLoss(Loss):
     """
 
     @checked
-    def __init__(self, *, smooth: NonNegative = 0.0, form: Form = "binary", reduction: Reduction = "mean") -> None:
+    def __init__(self, *, smooth: NonNegative = 0.0, form: ClassForm = "binary", reduction: Reduction = "mean") -> None:
         super().__init__()
         self.smooth = smooth
-        self.form: Form = form
+        self.form: ClassForm = form
         self.reduction = reduction
 
-    @property
-    def inputs(self) -> tuple[Kind, ...]:
-        return (MASKS,) if self.form == "binary" else (CLASS_MASKS,)
-
-    def items(self, logits: Tensor, target: Tensor) -> Tensor:
-        return dice(logits, target, smooth=self.smooth, form=self.form)
-
-    def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        if self.form == "multiclass":
-            return None
-        return total_of_overlaps(self._errors(), self.items, logits, target, weight)
-
-    def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
-        return None if self.form == "multiclass" else mean_of_overlaps(self._errors(), self.items, logits, target)
-
-    def _errors(self) -> Errors:
+    def errors(self) -> Errors:
         return Errors(0.5, 0.5, self.smooth / 2)

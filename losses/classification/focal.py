@@ -1,7 +1,5 @@
 """Focal loss: cross-entropy that counts the less, the surer the model is of the right answer."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +8,7 @@ from losses.extend import (
     BINARY,
     LOGITS,
     NON_NEGATIVE,
+    ClassForm,
     ConfigError,
     Fits,
     InputError,
@@ -37,8 +36,6 @@ from losses.ops.elementwise.surprise import all_count, total_of_surprises
 from losses.ops.numerics.nll import surprises
 from losses.ops.numerics.softmax import log_softmax
 
-Form = Literal["binary", "multiclass"]
-
 
 def focal(
     logits: Tensor,
@@ -46,7 +43,7 @@ def focal(
     *,
     gamma: float = 2.0,
     alpha: Tensor | float | None = None,
-    form: Form = "binary",
+    form: ClassForm = "binary",
     ignore_index: int = -100,
 ) -> Tensor:
     """Return the focal loss of every element or position, unreduced; see :class:`FocalLoss`."""
@@ -145,7 +142,7 @@ class FocalLoss(Loss):
         *,
         gamma: NonNegative = 2.0,
         alpha: Probability | NonNegativeVector | None = None,
-        form: Form = "binary",
+        form: ClassForm = "binary",
         ignore_index: Integer = -100,
         reduction: Reduction = "mean",
     ) -> None:
@@ -155,7 +152,7 @@ class FocalLoss(Loss):
             raise ConfigError(Problem(("alpha",), f"got {alpha!r}, expected {wanted}, with form={form!r}"))
         self.gamma = gamma
         register_values(self, alpha=alpha)
-        self.form: Form = form
+        self.form: ClassForm = form
         self.ignore_index = ignore_index
         self.reduction = reduction
 

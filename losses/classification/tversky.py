@@ -1,38 +1,31 @@
 """Tversky loss: how much of two masks does not overlap, with a weight for what is added and one for what is missed."""
 
-from typing import Literal
-
 from torch import Tensor
 
 from losses.extend import (
     CLASS_MASKS,
     MASKS,
     NON_NEGATIVE,
+    ClassForm,
     ConfigError,
     Fits,
-    Kind,
-    Loss,
     NonNegative,
+    OverlapLoss,
     Problem,
     Reduction,
-    Total,
     bounded,
     checked,
+    overlap_loss,
     register,
-    require_same_shape,
 )
-from losses.ops.overlap.definitions import Errors, overlap, overlap_of_classes
-from losses.ops.overlap.sums import mean_of_overlaps, total_of_overlaps
-
-Form = Literal["binary", "multiclass"]
+from losses.ops.overlap.definitions import Errors
 
 
-def tversky(logits: Tensor, target: Tensor, *, alpha: float = 0.5, beta: float = 0.5, form: Form = "binary") -> Tensor:
+def tversky(
+    logits: Tensor, target: Tensor, *, alpha: float = 0.5, beta: float = 0.5, form: ClassForm = "binary"
+) -> Tensor:
     """Return the Tversky loss of every sample, or sample and class, unreduced; see :class:`TverskyLoss`."""
-    if form == "multiclass":
-        return overlap_of_classes(logits, target).loss(Errors(alpha, beta))
-    require_same_shape(logits=logits, target=target)
-    return overlap(logits, target).loss(Errors(alpha, beta))
+    return overlap_loss(logits, target, Errors(alpha, beta), form)
 
 
 @register(
@@ -48,7 +41,7 @@ def tversky(logits: Tensor, target: Tensor, *, alpha: float = 0.5, beta: float =
     source="S. S. M. Salehi, D. Erdogmus, A. Gholipour, Tversky Loss Function for Image Segmentation Using 3D Fully "
     "Convolutional Deep Networks, 2017, arXiv:1706.05721; the index: A. Tversky, Features of Similarity, 1977",
 )
-class TverskyLoss(Loss):
+class TverskyLoss(OverlapLoss):
     r"""One minus the Tversky index of the predicted probabilities and the mask.
 
     .. math::
@@ -92,7 +85,7 @@ class TverskyLoss(Loss):
         *,
         alpha: NonNegative = 0.5,
         beta: NonNegative = 0.5,
-        form: Form = "binary",
+        form: ClassForm = "binary",
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
@@ -102,23 +95,8 @@ class TverskyLoss(Loss):
             )
         self.alpha = alpha
         self.beta = beta
-        self.form: Form = form
+        self.form: ClassForm = form
         self.reduction = reduction
 
-    @property
-    def inputs(self) -> tuple[Kind, ...]:
-        return (MASKS,) if self.form == "binary" else (CLASS_MASKS,)
-
-    def items(self, logits: Tensor, target: Tensor) -> Tensor:
-        return tversky(logits, target, alpha=self.alpha, beta=self.beta, form=self.form)
-
-    def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        if self.form == "multiclass":
-            return None
-        return total_of_overlaps(self._errors(), self.items, logits, target, weight)
-
-    def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
-        return None if self.form == "multiclass" else mean_of_overlaps(self._errors(), self.items, logits, target)
-
-    def _errors(self) -> Errors:
+    def errors(self) -> Errors:
         return Errors(self.alpha, self.beta)

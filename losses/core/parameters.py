@@ -99,6 +99,7 @@ Reduction = Literal["mean", "sum", "none"]
 Average = Literal["active", "all"]
 Distance = Literal["euclidean", "squared_euclidean", "cosine"]
 DistributionForm = Literal["logits", "log_probs", "probs"]
+ClassForm = Literal["binary", "multiclass"]
 
 
 class DeclaredParameter(NamedTuple):

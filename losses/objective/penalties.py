@@ -31,7 +31,8 @@ class Penalty(nn.Module):
     name: ClassVar[str]
     """What a configuration calls it."""
 
-    def __init__(self, strength: float, include: str | Sequence[str]) -> None:
+    @checked
+    def __init__(self, *, strength: NonNegative = 1e-4, include: Patterns = "*") -> None:
         super().__init__()
         self.strength = strength
         self.include = include
@@ -107,10 +108,6 @@ class L1Penalty(Penalty):
 
     name = "l1_penalty"
 
-    @checked
-    def __init__(self, *, strength: NonNegative = 1e-4, include: Patterns = "*") -> None:
-        super().__init__(strength, include)
-
     def of(self, parameter: Tensor) -> Tensor:
         return parameter.abs().sum()
 
@@ -138,10 +135,6 @@ class L2Penalty(Penalty):
     """
 
     name = "l2_penalty"
-
-    @checked
-    def __init__(self, *, strength: NonNegative = 1e-4, include: Patterns = "*") -> None:
-        super().__init__(strength, include)
 
     def of(self, parameter: Tensor) -> Tensor:
         return squares(parameter).sum() / 2
@@ -174,7 +167,7 @@ class ElasticNet(Penalty):
 
     @checked
     def __init__(self, *, strength: NonNegative = 1e-4, l1_ratio: Probability = 0.5, include: Patterns = "*") -> None:
-        super().__init__(strength, include)
+        super().__init__(strength=strength, include=include)
         self.l1_ratio = l1_ratio
 
     def of(self, parameter: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 import losses
 from losses.core.parameters import declared_parameters
 from losses.core.registry import FAMILIES, SPECS, find
-from losses.extend import AnchorLoss, ElementwiseLoss, EmbeddingLoss, Loss
+from losses.extend import AnchorLoss, ElementwiseLoss, EmbeddingLoss, Loss, OverlapLoss
 from tools import pages
 
 ROOT = Path(__file__).parents[2]
@@ -130,7 +130,7 @@ def test_parameters_are_keyword_only(name: str) -> None:
 
 
 def test_a_class_is_abstract_or_final() -> None:
-    abstract = {Loss, ElementwiseLoss, EmbeddingLoss, AnchorLoss}
+    abstract = {Loss, ElementwiseLoss, EmbeddingLoss, AnchorLoss, OverlapLoss}
     assert all(map(inspect.isabstract, abstract))
     for cls in abstract:
         for child in cls.__subclasses__():
