@@ -30,5 +30,5 @@ class GatheredAlike(torch.autograd.Function):
 
 def gather(rows: Tensor) -> Tensor:
     """Return the rows of all ranks, one rank after the other."""
-    parts: tuple[Tensor, ...] = GatheredAlike.apply(rows)  # type: ignore[no-untyped-call, unused-ignore]
+    parts: tuple[Tensor, ...] = GatheredAlike.apply(rows)  # type: ignore[no-untyped-call, unused-ignore]  # torch leaves it untyped
     return torch.cat(parts)

@@ -71,20 +71,20 @@ def gathered(
         alike: whether all ranks make the same of the rows of all. Then every rank knows that sum, and nothing has to go
             back, but where somebody differentiates the gradient.
     """
-    return list(GatheredRows.apply(tuple(sizes), group, alike, *parts))  # type: ignore[no-untyped-call, unused-ignore]
+    return list(GatheredRows.apply(tuple(sizes), group, alike, *parts))  # type: ignore[no-untyped-call, unused-ignore]  # torch leaves it untyped
 
 
 def summed_rows(everyone: Tensor, sizes: Sequence[int], group: Group = None) -> Tensor:
     """Return the sum over ranks of what they have for the rows of this one; the gradient by it goes to all ranks. The
     way back of :func:`gathered`, whose arguments these are, but for the rows of all ranks ``(M, ...)``."""
-    own: Tensor = ScatteredRows.apply(everyone, tuple(sizes), group)  # type: ignore[no-untyped-call, unused-ignore]
+    own: Tensor = ScatteredRows.apply(everyone, tuple(sizes), group)  # type: ignore[no-untyped-call, unused-ignore]  # torch leaves it untyped
     return own
 
 
 def sum_over_ranks(number: Tensor, group: Group = None) -> Tensor:
     """Return the sum over ranks of a tensor of one shape; what flows back is that of this rank's own part, times the
     number of ranks."""
-    total: Tensor = SumOverRanks.apply(number, group)  # type: ignore[no-untyped-call, unused-ignore]
+    total: Tensor = SumOverRanks.apply(number, group)  # type: ignore[no-untyped-call, unused-ignore]  # torch leaves it untyped
     return total
 
 
@@ -181,7 +181,7 @@ def padded(rows: Tensor, count: int) -> Tensor:
 def tied(number: Tensor, gathered: Sequence[Tensor]) -> Tensor:
     """Return the number such that its backward visits what was gathered, with a derivative of 0: a rank on which
     nothing depends on that would not take part in handing gradients back, and the others would wait for it."""
-    knot: Tensor = Tied.apply(number, *gathered)  # type: ignore[no-untyped-call, unused-ignore]
+    knot: Tensor = Tied.apply(number, *gathered)  # type: ignore[no-untyped-call, unused-ignore]  # torch leaves it untyped
     return knot
 
 

@@ -82,7 +82,7 @@ class GradientCaching(nn.Module):
         require_samples(tensors)
         chunks = Chunks(self.encoder, self.chunk_size, arguments, tuple(named), len(tensors))
         parameters = [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
-        made = InChunks.apply(chunks, *tensors, *parameters)  # type: ignore[no-untyped-call, unused-ignore]
+        made = InChunks.apply(chunks, *tensors, *parameters)  # type: ignore[no-untyped-call, unused-ignore]  # torch leaves it untyped
         return filled(chunks.output, made)
 
     def extra_repr(self) -> str:

@@ -50,7 +50,7 @@ def test_whatever_a_loss_raises_is_a_verdict_and_not_the_end_of_the_report() -> 
 def test_a_loss_that_gives_no_number_breaks_one_clause_and_no_thirty() -> None:
     class Silent(Squares):
         def items(self, prediction: Tensor, target: Tensor) -> Tensor:
-            return None  # type: ignore[return-value]
+            return None  # type: ignore[return-value]  # wrong on purpose
 
     (failure,) = check_loss(Silent()).verdicts
     assert failure.clause == "gives_a_loss"

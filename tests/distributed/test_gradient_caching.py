@@ -264,7 +264,7 @@ def test_a_chunk_is_a_positive_number_of_samples(size: Any) -> None:
 
 def test_what_is_no_encoder_is_refused() -> None:
     with pytest.raises(losses.ConfigError, match=r"torch\.nn\.Module"):
-        GradientCaching(lambda rows: rows, chunk_size=4)  # type: ignore[arg-type]
+        GradientCaching(lambda rows: rows, chunk_size=4)  # type: ignore[arg-type]  # wrong on purpose
 
 
 class Made(nn.Module):

@@ -174,7 +174,7 @@ def test_nothing_is_made_of_a_loss_without_reduction() -> None:
     with pytest.raises(losses.ConfigError, match="nothing to add up"):
         GlobalBatch(losses.create("triplet", reduction="none"))
     with pytest.raises(losses.ConfigError, match=r"losses\.create"):
-        GlobalBatch("triplet")  # type: ignore[arg-type]
+        GlobalBatch("triplet")  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize("name", ["triplet", "mse"])

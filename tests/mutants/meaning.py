@@ -122,14 +122,14 @@ class NothingReturned(Squares):
 
     def items(self, prediction: Tensor, target: Tensor) -> Tensor:
         super().items(prediction, target)
-        return None  # type: ignore[return-value]
+        return None  # type: ignore[return-value]  # wrong on purpose
 
 
 class NumberReturned(losses.MSELoss):
     """Returns a number of Python, which has no gradient."""
 
     def forward(self, *batch: Any, **options: Any) -> Tensor:
-        return super().forward(*batch, **options).item()  # type: ignore[return-value]
+        return super().forward(*batch, **options).item()  # type: ignore[return-value]  # wrong on purpose
 
 
 class Unreduced(losses.MSELoss):

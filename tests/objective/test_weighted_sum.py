@@ -350,7 +350,7 @@ def test_a_term_of_weight_0_changes_nothing_even_where_it_is_not_finite(weight: 
     assert prediction.grad is not None and prediction.grad.tolist() == [0.5, 0.5]
 
 
-class MadeOnAccess(Mapping):  # type: ignore[type-arg]
+class MadeOnAccess(Mapping):  # type: ignore[type-arg]  # of anything
     """Parts that are made when they are asked for."""
 
     def __init__(self, whole: Tensor) -> None:

@@ -33,7 +33,7 @@ class StepWatch:
             return
         trained = {key: parameter for key, parameter in module.named_parameters() if parameter.requires_grad}
         if trained:
-            value.register_hook(partial(self._count, trained, name))  # type: ignore[no-untyped-call, unused-ignore]
+            value.register_hook(partial(self._count, trained, name))  # type: ignore[no-untyped-call, unused-ignore]  # torch leaves it untyped
 
     def _count(self, trained: Mapping[str, nn.Parameter], name: str, gradient: Tensor) -> None:
         if self._passes % PATIENCE == 0:

@@ -91,8 +91,8 @@ def forward_mode(case: Case) -> None:
         warnings.filterwarnings("ignore", ".*torch.jit.script")
         with forward_ad.dual_level():
             # torch leaves both functions untyped
-            duals = [forward_ad.make_dual(leaf.detach(), way) for leaf, way in zip(leaves, directions, strict=True)]  # type: ignore[no-untyped-call]
-            tangent = forward_ad.unpack_dual(case.loss(rebuild(duals), batch.target).sum()).tangent  # type: ignore[no-untyped-call]
+            duals = [forward_ad.make_dual(leaf.detach(), way) for leaf, way in zip(leaves, directions, strict=True)]  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            tangent = forward_ad.unpack_dual(case.loss(rebuild(duals), batch.target).sum()).tangent  # type: ignore[no-untyped-call]  # torch leaves it untyped
     products = [(gradient * direction).sum() for gradient, direction in zip(gradients, directions, strict=True)]
     expected = torch.stack(products).sum()
     require_same("forward mode", torch.zeros_like(expected) if tangent is None else tangent, expected)

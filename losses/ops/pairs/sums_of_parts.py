@@ -44,7 +44,7 @@ class Part(NamedTuple):
 def sums_of_part(shared: SharedSums, part: Part) -> Tensor:
     """Return what every row, and then every other, adds up in a part of a batch ``(N + M, 2)``: exponentials, and of
     positives. Differentiable, in float64."""
-    sums: Tensor = SumsOfPart.apply(shared, part.labels, part.other_labels, part.first, part.second)  # type: ignore[no-untyped-call, unused-ignore]
+    sums: Tensor = SumsOfPart.apply(shared, part.labels, part.other_labels, part.first, part.second)  # type: ignore[no-untyped-call, unused-ignore]  # torch leaves it untyped
     return sums
 
 
