@@ -68,7 +68,7 @@ class WeightedSumLoss(Loss):
 
     A schedule moves with every call in training mode; its progress is a buffer, so it survives a checkpoint. In
     evaluation mode its last number counts, and only there ``torch.func`` can transform the loss. A term of weight 0
-    changes nothing, even where it is infinite or NaN.
+    adds 0, even where it is infinite or NaN; a finite prediction gets no gradient from it.
 
     Raises:
         ConfigError: a term is none, two have one name, or a parameter is outside its range.

@@ -350,6 +350,14 @@ def test_a_term_of_weight_0_changes_nothing_even_where_it_is_not_finite(weight: 
     assert prediction.grad is not None and prediction.grad.tolist() == [0.5, 0.5]
 
 
+@pytest.mark.parametrize("weight", [0, {"schedule": "steps", "values": [0, 1], "at": [5]}])
+def test_a_term_of_weight_0_adds_0_where_it_is_nan(weight: Any) -> None:
+    terms = [{"loss": "mae", "output": 0, "target": 0}, {"loss": "mse", "output": 1, "target": 1, "weight": weight}]
+    loss, parts = losses.create("weighted_sum", terms=terms), [torch.ones(2), torch.ones(2)]
+    loss(parts, [torch.zeros(2), torch.zeros(2)])  # the first batch is looked at, and NaN refused in it
+    assert loss([parts[0], torch.full((2,), torch.nan)], [torch.zeros(2), torch.zeros(2)]) == 1
+
+
 class MadeOnAccess(Mapping):  # type: ignore[type-arg]  # of anything
     """Parts that are made when they are asked for."""
 
