@@ -45,7 +45,7 @@ class InTurn:
 
 def ours(nested: dict[str, Any], capacity: int, anchors: Tensor) -> tuple[Fill, Value]:
     """Our memory bank around a loss."""
-    bank = losses.create("memory_bank", loss=nested, capacity=capacity)
+    bank = losses.create("memory_bank", loss=nested, capacity=capacity).to(anchors.device)
 
     def fill(embeddings: Tensor, labels: Tensor) -> None:
         bank.remember((embeddings, labels), (embeddings, labels))

@@ -94,9 +94,8 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     """Return how a run measures, as the command line says."""
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("--device cuda: this torch sees no GPU")
-    return Settings(
-        arguments.seconds, arguments.quick, arguments.device, fresh=not arguments.quick, compiled=arguments.compile
-    )
+    fresh = not arguments.quick and arguments.device == "cpu"
+    return Settings(arguments.seconds, arguments.quick, arguments.device, fresh, arguments.compile)
 
 
 def show(what: str, heading: str, rows: Sequence[Row], settings: Settings, console: Console) -> None:

@@ -45,7 +45,8 @@ def measured(case: Case, settings: Settings) -> Row:
     """Return a row: equality first, then time, then memory."""
     shape = case.shaped(quick=settings.quick)
     limits = {name: getattr(case, name) for name in ("faster", "slower", "lighter", "megabytes")}
-    blank = partial(Row, case.name, case.loss, shape, case.peer and case.peer.name, limits, not settings.quick)
+    judged = not settings.quick and settings.device == "cpu"
+    blank = partial(Row, case.name, case.loss, shape, case.peer and case.peer.name, limits, judged)
     row = blank()
     try:
         batch = case.batch(*shape, settings.device)

@@ -20,8 +20,8 @@ class Settings:
         seconds: that timing one case takes, about.
         quick: small batches, few rounds.
         device: ``"cpu"`` or ``"cuda"``.
-        fresh: whether memory is the peak of a fresh process; else of this one, as on a GPU, whose allocator counts
-            exactly.
+        fresh: whether time and memory are those of a fresh process; else of this one, as on a GPU, whose allocator
+            counts exactly.
         compiled: whether ours and plain formulas are also timed under ``torch.compile``.
     """
 
@@ -36,7 +36,7 @@ class Settings:
 class Row:
     """What was found about a case. After an error nothing else is there; a note says what was not run and why.
 
-    Small batches are not judged by the limits, which are about the full ones.
+    Neither small batches nor a GPU are judged by the limits, which are about full ones on a CPU.
     """
 
     name: str
