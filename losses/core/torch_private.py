@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
+from losses.core.device import on_cpu
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _any_autocast = getattr(torch._C, "_is_any_autocast_enabled", None)
@@ -64,7 +66,7 @@ def is_dispatched_to_python() -> bool:
 
 def may_read(tensor: Tensor) -> bool:
     """Return whether looking at values costs nothing: on a CPU where nobody traces or transforms what is done."""
-    if not tensor.is_cpu or is_compiling():
+    if not on_cpu(tensor) or is_compiling():
         return False
     return not (is_dispatched_to_python() or transforms_are_active())
 

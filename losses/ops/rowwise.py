@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from losses.core.device import on_cpu
 from losses.core.precision import accumulation_dtype, matched
 from losses.core.reduction import Total
 from losses.core.torch_private import graph_is_kept, may_read
@@ -48,7 +49,7 @@ def listed_costs(formula: Callable[..., Tensor]) -> Callable[[Tensor], tuple[Ten
 
 def measured_side_by_side(first: Tensor, second: Tensor, measure: str) -> Tensor:
     """Return the similarity or distance of each row of ``first`` ``(N, D)`` to the same row of ``second``, ``(N,)``."""
-    if measure.endswith("euclidean") and first.device.type == "cpu" and is_eager(first, second):
+    if measure.endswith("euclidean") and on_cpu(first) and is_eager(first, second):
         values: Tensor = SideBySide.apply(first, second, measure)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
         return values
     return measured_rowwise(first, second, measure)
@@ -58,7 +59,7 @@ def can_be_summed(rows: RowCosts, points: Sequence[Tensor], weight: Tensor | Non
     """Return whether rows can be summed in one operation of autograd, and anybody asks for its gradient."""
     if not torch.is_grad_enabled() or not any(part.requires_grad for part in points):
         return False
-    if points[0].device.type != "cpu":
+    if not on_cpu(points[0]):
         return False
     return is_eager(*points, weight) and not (weight is not None and weight.requires_grad)
 

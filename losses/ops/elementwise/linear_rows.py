@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.compiler import is_compiling
 
+from losses.core.device import on_cpu
 from losses.core.outputs import LinearLogits
 from losses.core.precision import accumulated
 from losses.core.reduction import expanded, weighted
@@ -166,7 +167,7 @@ def over_chunks(formula: RowFormula, linear: LinearLogits, slopes: Tensor, wante
 
 def chunks_of(features: Tensor, weight: Tensor) -> Iterator[Chunk]:
     """Yield the products of chunk after chunk, each in the memory of the one before."""
-    least = sizes().linear_rows if features.device.type == "cpu" else sizes().rows_on_accelerator
+    least = sizes().linear_rows if on_cpu(features) else sizes().rows_on_accelerator
     step = max(least, sizes().linear_chunk // len(weight))
     memory = features.new_empty(min(step, len(features)), len(weight))
     for start in range(0, len(features), step):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
+from losses.core.device import on_cpu
 from losses.ops.derivatives import is_asked_again, plain_gradients
 from losses.ops.distances import measured, measured_rowwise
 from losses.ops.eager import is_eager
@@ -26,7 +27,7 @@ def measured_at(first: Tensor, second: Tensor | None, row: Tensor, column: Tenso
         measure: see :class:`losses.ops.tiles.blocks.Tiles`.
     """
     others = first if second is None else second
-    if is_eager(first, second) and first.device.type == "cpu":
+    if is_eager(first, second) and on_cpu(first):
         if are_many(len(row), first, others):
             values: Tensor = FromMatrix.apply(first, second, row, column, measure)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
             return values

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from losses.core.device import on_cpu
 from losses.core.labelled import LabelledBatch
 from losses.core.precision import accumulation_dtype
 from losses.core.reduction import Total
@@ -31,7 +32,7 @@ from losses.ops.tiles.whole_batch import normalised
 
 def indexable(batch: LabelledBatch, weight: Tensor | None = None) -> bool:
     """Return whether indices are given, and nobody needs to see how what they say is summed."""
-    if batch.indices is None or batch.anchors.device.type != "cpu" or (weight is not None and weight.requires_grad):
+    if batch.indices is None or not on_cpu(batch.anchors) or (weight is not None and weight.requires_grad):
         return False
     return is_eager(batch.anchors, batch.others, weight)
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from losses.core.device import on_cpu
 from losses.core.precision import accumulation_dtype
 from losses.core.torch_private import may_read
 from losses.ops.distances import length, squares_of_anchors
@@ -80,7 +81,7 @@ class Tiles:
         self.reads = may_read(first)
         self.height, self.width = len(self.first), len(self.second)
         size = sizes()
-        least = size.rows if first.device.type == "cpu" else size.rows_on_accelerator
+        least = size.rows if on_cpu(first) else size.rows_on_accelerator
         step = max(1, min(self.height, max(least, size.elements // max(1, self.width))))
         if self.height * self.width <= size.one_block:
             step = max(1, self.height)
