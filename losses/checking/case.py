@@ -277,6 +277,7 @@ def several_blocks() -> Iterator[None]:
     """Make blocks so small that a batch of ten takes three of them, in the precision that a large one would have."""
     from_the_start = {
         "dense": 0,
+        "dense_on_accelerator": 0,
         "in_blocks": 0,
         "in_blocks_long": 0,
         "in_blocks_fused": 0,
@@ -285,7 +286,8 @@ def several_blocks() -> Iterator[None]:
         "one_block": 0,
     }
     rows_from_the_start = {"rows_in_blocks": 0, "rows_in_blocks_of_classes": 0, "rows_in_blocks_fused": 0}
-    small = {"elements": 1, "rows": 4, "rows_on_accelerator": 4, "strip": 8, "block": 8, "group": 2, "temporary": 64}
+    small = {"elements": 1, "rows": 4, "strip": 8, "block": 8, "group": 2, "temporary": 64}
+    small |= {f"{name}_on_accelerator": small[name] for name in ("elements", "rows", "temporary")}
     linear = {"linear_in_chunks": 0, "linear_chunk": 1, "linear_rows": 4}
     with block_sizes(**from_the_start, **rows_from_the_start, **linear, **small, row_elements=1):
         yield

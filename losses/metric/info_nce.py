@@ -247,7 +247,7 @@ class InfoNCELoss(EmbeddingLoss):
         """Return the sum over matching rows, or their mean, in one piece; ``None`` where they are many."""
         stacked = self.negatives == "both"
         first, second = (torch.cat(pairs), None) if stacked else pairs
-        if not is_small(first, first if second is None else second):
+        if not is_small(first, first if second is None else second, "similarity"):
             return None
 
         def definition(*points: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from losses.core.device import on_cpu
 from losses.extend import (
     EMBEDDINGS,
     NON_NEGATIVE,
@@ -197,6 +198,8 @@ class TripletLoss(EmbeddingLoss):
             return Dense(partial(dense_triplets, margin=margin, average=average, swap=swap), of_triplets=True)
         mined = partial(dense_mined, margin=margin, average=average, swap=swap)
         chosen_by_pair = self.mining == "semi_hard"
+        if chosen_by_pair and not on_cpu(batch.anchors):
+            return None  # it needs to be looked at who is whose positive
         return Dense(mined, precise=chosen_by_pair, of_triplets=chosen_by_pair)
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from losses.core.device import on_cpu
 from losses.core.labelled import LabelledBatch
 from losses.core.reduction import Total
 from losses.ops.dense.differentiable import DenseSums, differentiable
@@ -25,12 +26,15 @@ class Dense(NamedTuple):
             weight per row ``(N, 1)``, or none, to sums.
         precise: the matrix is in float64 whatever its size, for choices that rounding must not make.
         of_triplets: every positive pair is looked at beside all others of its anchor, which is done for few of them;
-            the function is given the ``pairs``, anchors and positives.
+            the function is given the ``pairs``, anchors and positives, or ``None`` for all there could be where nobody
+            may look who they are.
+        reads: the function reads values of the matrix.
     """
 
     function: Callable[..., DenseSums]
     precise: bool = False
     of_triplets: bool = False
+    reads: bool = False
 
 
 def dense_mean(
@@ -87,7 +91,9 @@ def matrix_and_sums(
     dense: Dense, batch: LabelledBatch, measure: str, weight: Tensor | None = None
 ) -> tuple[DenseMatrix, DenseSums] | None:
     """Return the matrix of a small batch whose points can be told apart, and what is summed over it."""
-    if not is_small(batch.anchors, batch.others):
+    if not is_small(batch.anchors, batch.others, measure, reads=dense.reads):
+        return None
+    if dense.of_triplets and not on_cpu(batch.anchors) and cube_of(batch) > sizes().cube_on_accelerator:
         return None
     second = batch.others if batch.has_reference else None
     positive = batch.labels.unsqueeze(1) == batch.other_labels
@@ -95,14 +101,19 @@ def matrix_and_sums(
         positive.fill_diagonal_(False)
     function = dense.function
     if dense.of_triplets:
-        pairs = positive.nonzero(as_tuple=True)
-        if len(pairs[0]) * positive.shape[1] > sizes().triplets:
+        pairs = positive.nonzero(as_tuple=True) if on_cpu(positive) else None
+        if pairs is not None and len(pairs[0]) * positive.shape[1] > sizes().triplets:
             return None
         function = partial(function, pairs=pairs)
     matrix = DenseMatrix(batch.anchors, second, measure, precise=dense.precise)
     if not matrix.is_told:
         return None
     return matrix, function(matrix, positive, None if weight is None else weight.to(matrix.dtype).unsqueeze(1))
+
+
+def cube_of(batch: LabelledBatch) -> int:
+    """Return the number of anchors, positives and negatives that there could be."""
+    return len(batch.anchors) * len(batch.others) ** 2
 
 
 def moved(batch: LabelledBatch, first: Tensor, second: Tensor | None = None) -> LabelledBatch:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from losses.core.device import on_cpu
 from losses.core.precision import matched
 from losses.ops.dense.matrix import DenseMatrix
 from losses.ops.derivatives import plain_gradients
@@ -72,6 +73,9 @@ def differentiable(
 def averaged(result: DenseSums) -> tuple[Tensor, Tensor | None, float]:
     """Return the mean, or the sum of two means, with its slopes and their scale."""
     sums, denominators, slopes, scale = result
+    if isinstance(sums, Tensor) and isinstance(denominators, Tensor) and not on_cpu(denominators):
+        least = denominators.clamp(min=1)
+        return sums / least, None if slopes is None else slopes.div_(least), scale
     if not isinstance(sums, tuple):
         divisor = max(1.0, float(denominators))  # type: ignore[arg-type]  # one for one sum
         return sums / divisor, slopes, scale / divisor

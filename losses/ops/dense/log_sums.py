@@ -66,8 +66,9 @@ def dense_circle(
     exponent = sides.logarithms.sum(0)
     idle = exponent < LOWEST / 2  # asked so that a NaN counts
     items, slopes = softplus(exponent), exponent.sigmoid_()
-    number: Tensor | float = len(idle) - read(idle.sum()) if weight is None else weight.masked_fill(idle, 0).sum()
+    number: Tensor | float = len(idle) - (read(idle.sum()) if matrix.reads else idle.sum())
     if weight is not None:
+        number = weight.masked_fill(idle, 0).sum()
         items, slopes = items * weight, slopes * weight
     sums = DenseSums(items.sum(), number)
     if not matrix.differentiable:

@@ -7,12 +7,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from losses.core.device import on_cpu
 from losses.core.precision import matched
 from losses.core.torch_private import may_read
 from losses.ops.distances import length
 from losses.ops.tiles.blocks import CLOSE, SMALLEST
 from losses.ops.tiles.exact import TOO_CLOSE
 from losses.ops.tiles.sizes import sizes
+
+EQUAL = 64 * torch.finfo(torch.float64).eps
+"""Up to this part of the sum of both squared lengths a squared distance in float64 is rounding: points in float32 that
+are so near are equal."""
 
 
 class DenseMatrix:
@@ -27,8 +32,9 @@ class DenseMatrix:
         follows: whether gradients of the first and of the second will be asked for; by default those that autograd asks
             for.
 
-    Distances are in float64 where they are few, as in blocks, so that they tell near points apart. Where a point meets
-    itself its distance is infinite, and its similarity like any other.
+    Distances are in float64 where they are few, as in blocks, so that they tell near points apart; and where no CPU
+    computes, as nobody looks there whether they are told: of points in float32 they are. Where a point meets itself its
+    distance is infinite, and its similarity like any other.
     """
 
     def __init__(
@@ -47,12 +53,13 @@ class DenseMatrix:
         self.follows = follows
         self.differentiable = any(self.follows)
         self.lengths: Tensor | None = None
-        self.equal: tuple[Tensor, Tensor] | None = None
+        self.equal: Tensor | None = None
         self.other_lengths: Tensor | None = None
         self.is_told = True
         """Whether the product that all is made from tells the points apart."""
         pairs = len(first) * len(first if second is None else second)
-        in_float64 = measure != "similarity" and (precise or pairs <= sizes().exact)
+        self.reads = on_cpu(first)
+        in_float64 = measure != "similarity" and (precise or pairs <= sizes().exact or not self.reads)
         self.dtype = torch.float64 if in_float64 else first.dtype
         self.closeness = TOO_CLOSE if self.dtype is torch.float64 else CLOSE
         first, second = first.detach(), None if second is None else second.detach()
@@ -79,7 +86,7 @@ class DenseMatrix:
         """
         if self.measure == "euclidean":
             if self.equal is not None:  # from where there is no direction
-                self.values[self.equal] = torch.inf
+                self.values.masked_fill_(self.equal, torch.inf)
             slopes.div_(self.values)
         elif self.measure == "squared_euclidean":
             scale *= 2
@@ -102,7 +109,7 @@ class DenseMatrix:
         self.values = self.first @ self.second.mT
         if self.measure == "cosine":
             self.values = self.at_itself(1 - self.values, torch.inf)
-            self.is_told = bool(self.values.amin() > self.closeness)
+            self.is_told = not self.reads or bool(self.values.amin() > self.closeness)
 
     def _units(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return points at length 1, and the lengths ``(N, 1)`` they had (or 1 for 0)."""
@@ -119,8 +126,11 @@ class DenseMatrix:
         limits = squares.unsqueeze(1) + (squares if second is None else torch.linalg.vecdot(self.second, self.second))
         squared = self.at_itself(torch.addmm(limits, self.first, self.second.mT, alpha=-2), torch.inf)
         # nor where squares overflow: infinity less infinity is not above anything
-        beyond = torch.sub(squared, limits, alpha=self.closeness)
-        if not float(beyond.amin()) > SMALLEST:
+        beyond = torch.sub(squared, limits, alpha=self.closeness if self.reads else EQUAL)
+        if not self.reads:
+            self.equal = beyond <= 0
+            squared.masked_fill_(self.equal, 0)
+        elif not float(beyond.amin()) > SMALLEST:
             self._tell_equal(squared, torch.logical_not(beyond > SMALLEST), first, first if second is None else second)
         self.values = squared.sqrt_() if self.measure == "euclidean" else squared
 
@@ -130,7 +140,7 @@ class DenseMatrix:
         # subtracted, as infinities are not equal
         self.is_told = bool((first.index_select(0, row) - second.index_select(0, column) == 0).all())
         squared[row, column] = 0
-        self.equal = row, column
+        self.equal = close
 
     def _gradient(self, slopes: Tensor, points: Tensor, others: Tensor, lengths: Tensor | None, scale: float) -> Tensor:
         if lengths is None:  # a derivative w in the direction a - b
@@ -149,6 +159,20 @@ def scaled_product(first: Tensor, second: Tensor, scale: float, added: Tensor, t
     return product.add_(added, alpha=times) if times else product
 
 
-def is_small(first: Tensor, second: Tensor) -> bool:
-    """Return whether two sets are best compared in one piece, where nothing is lost by looking at it."""
-    return 0 < len(first) * len(second) <= sizes().dense and first.shape[1] > 0 and may_read(first)
+def is_small(first: Tensor, second: Tensor, measure: str, *, reads: bool = False) -> bool:
+    """Return whether two sets are best compared in one piece, where nothing is lost by looking at it, or nothing needs
+    to be looked at.
+
+    Args:
+        first: the rows.
+        second: the columns.
+        measure: of the matrix.
+        reads: whether values of the matrix will be read.
+    """
+    pairs = len(first) * len(second)
+    if not pairs or not first.shape[1]:
+        return False
+    if on_cpu(first):
+        return pairs <= sizes().dense and may_read(first)
+    is_told = measure == "similarity" or first.dtype is not torch.float64
+    return pairs <= sizes().dense_on_accelerator and is_told and not reads

@@ -22,10 +22,12 @@ def dense_triplets(
     margin: float | None,
     average: Average,
     swap: bool,
-    pairs: Sequence[Tensor],
+    pairs: Sequence[Tensor] | None,
 ) -> DenseSums:
     """Return the sum over all triplets, and the number of those that still cost something or of all."""
     distances = matrix.values
+    if pairs is None:
+        return cube_of_triplets(matrix, positive, weight, margin=margin, average=average, swap=swap)
     anchor, other = pairs
     rivals = distances.masked_fill(positive, torch.inf)
     far = rivals.index_select(0, anchor)
@@ -43,12 +45,8 @@ def dense_triplets(
         of_pairs = weight[anchor]
         costs, slopes = costs * of_pairs, slopes * of_pairs
     of_near = slopes.sum(1)
-    if average == "active" and margin is not None:
-        counted = of_near.sum()
-    else:
-        positives = positive.sum(1, keepdim=True)
-        triplets = positives * (positive.shape[1] - matrix.itself - positives)
-        counted = triplets.sum(dtype=matrix.dtype) if weight is None else (triplets * weight).sum()
+    counts_all = average != "active" or margin is None
+    counted = number_of_triplets(matrix, positive, weight) if counts_all else of_near.sum()
     if not matrix.differentiable:
         return DenseSums(costs.sum(), counted)
     gradient = torch.zeros_like(distances)
@@ -58,6 +56,43 @@ def dense_triplets(
         gradient.index_add_(0, other, moved, alpha=-1)
         slopes -= moved
     return DenseSums(costs.sum(), counted, gradient.index_add_(0, anchor, slopes, alpha=-1))
+
+
+def cube_of_triplets(
+    matrix: DenseMatrix, positive: Tensor, weight: Tensor | None, *, margin: float | None, average: Average, swap: bool
+) -> DenseSums:
+    """Return the same from the cube of all anchors, positives and negatives there could be; what is no triplet is
+    infinitely far below the margin. No value is read."""
+    near = matrix.values.masked_fill(~positive, -torch.inf).unsqueeze(2)
+    rivals = matrix.values.masked_fill(positive, torch.inf)
+    far = rivals.unsqueeze(1)
+    nearer = rivals < far if swap else None  # the positive, than the anchor
+    if swap:
+        far = torch.minimum(far, rivals)
+    difference = near - far
+    if margin is None:
+        costs, slopes = cost(difference, margin), difference.sigmoid_()
+    else:
+        costs = difference.add_(margin).clamp_(min=0)
+        slopes = costs.sign()
+    if weight is not None:
+        costs, slopes = costs * weight.unsqueeze(2), slopes * weight.unsqueeze(2)
+    of_near = slopes.sum(2)
+    counts_all = average != "active" or margin is None
+    sums = DenseSums(costs.sum(), number_of_triplets(matrix, positive, weight) if counts_all else of_near.sum())
+    if not matrix.differentiable:
+        return sums
+    if nearer is None:
+        return sums._replace(slopes=of_near.sub_(slopes.sum(1)))
+    moved = slopes * nearer
+    return sums._replace(slopes=of_near.sub_(slopes.sub_(moved).sum(1)).sub_(moved.sum(0)))
+
+
+def number_of_triplets(matrix: DenseMatrix, positive: Tensor, weight: Tensor | None) -> Tensor:
+    """Return how many triplets there are, each as its anchor weighs."""
+    positives = positive.sum(1, keepdim=True)
+    triplets = positives * (positive.shape[1] - matrix.itself - positives)
+    return triplets.sum(dtype=matrix.dtype) if weight is None else (triplets * weight).sum()
 
 
 def dense_mined(
@@ -73,6 +108,8 @@ def dense_mined(
     """Return the sum over the triplets that are mined, and the number of those that still cost something or of all:
     with ``pairs`` a semi-hard negative for each of them, else the hardest of each anchor."""
     distances = matrix.values
+    if not matrix.reads:
+        return mined_of_every_anchor(matrix, positive, weight, margin=margin, average=average, swap=swap)
     anchor, other, rival = hardest(matrix, positive) if pairs is None else semi_hard(matrix, positive, pairs)
     difference = distances[anchor, other] - distances[anchor, rival]
     row = anchor  # of the distance to the rival
@@ -93,6 +130,34 @@ def dense_mined(
     gradient = torch.zeros_like(distances)
     gradient.index_put_((anchor, other), slopes, accumulate=True)
     return DenseSums(costs.sum(), counted, gradient.index_put_((row, rival), -slopes, accumulate=True))
+
+
+def mined_of_every_anchor(
+    matrix: DenseMatrix, positive: Tensor, weight: Tensor | None, *, margin: float | None, average: Average, swap: bool
+) -> DenseSums:
+    """Return the same of the hardest, where nobody may look which anchors have both: without, the difference is
+    infinitely far below the margin. No value is read."""
+    rivals = matrix.values.masked_fill(positive, torch.inf)
+    far, rival = rivals.min(1, keepdim=True)
+    near, other = matrix.values.masked_fill(~positive, -torch.inf).max(1, keepdim=True)
+    difference = near - far
+    row = None  # of the distance to the rival, if not the anchor
+    if swap:
+        swapped = near - rivals[other.squeeze(1)].gather(1, rival)
+        row = torch.where(swapped > difference, other, torch.arange(len(other), device=other.device).unsqueeze(1))
+        difference = torch.maximum(difference, swapped)
+    costs = cost(difference, margin)
+    slopes = difference.sigmoid() if margin is None else costs.sign()
+    counted = slopes if average == "active" and margin is not None else (difference > -torch.inf).to(costs.dtype)
+    if weight is not None:
+        costs, slopes, counted = costs * weight, slopes * weight, counted * weight
+    sums = DenseSums(costs.sum(), counted.sum())
+    if not matrix.differentiable:
+        return sums
+    gradient = torch.zeros_like(matrix.values).scatter_add_(1, other, slopes)
+    if row is None:
+        return sums._replace(slopes=gradient.scatter_add_(1, rival, -slopes))
+    return sums._replace(slopes=gradient.index_put_((row, rival), -slopes, accumulate=True))
 
 
 def hardest(matrix: DenseMatrix, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from losses.core.device import on_cpu
 from losses.ops.numerics.log_space import exponentials_below
 from losses.ops.tiles.blocks import Tile
 from losses.ops.tiles.sizes import sizes
@@ -38,9 +39,9 @@ def exponentiated(tile: Tile) -> Tensor:
 
 
 def times_sums(block: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tensor:
-    """Return a block times a number of its row ``(B, 1)`` plus a number of its column ``(1, M)``, in place, a strip at
-    a time."""
-    strip = max(1, sizes().strip // max(1, block.shape[1]))
+    """Return a block times a number of its row ``(B, 1)`` plus a number of its column ``(1, M)``, in place, on a CPU a
+    strip at a time."""
+    strip = max(1, sizes().strip // max(1, block.shape[1]) if on_cpu(block) else len(block))
     for start in range(0, len(block), strip):
         block[start : start + strip] *= of_rows[start : start + strip] + of_columns
     return block

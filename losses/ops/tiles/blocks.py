@@ -81,8 +81,10 @@ class Tiles:
         self.reads = may_read(first)
         self.height, self.width = len(self.first), len(self.second)
         size = sizes()
-        least = size.rows if on_cpu(first) else size.rows_on_accelerator
-        step = max(1, min(self.height, max(least, size.elements // max(1, self.width))))
+        elements, least = size.elements, size.rows
+        if not on_cpu(first):
+            elements, least = size.elements_on_accelerator, size.rows_on_accelerator
+        step = max(1, min(self.height, max(least, elements // max(1, self.width))))
         if self.height * self.width <= size.one_block:
             step = max(1, self.height)
         self.blocks = blocks or [slice(start, min(start + step, self.height)) for start in range(0, self.height, step)]

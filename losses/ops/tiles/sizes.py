@@ -17,17 +17,23 @@ class BlockSizes:
     """Elements up to which one block is best: its derivative can be added to its own transpose, and multiplied once."""
     rows: int = 64
     """Of a block at least: below that a matrix product is slow."""
+    elements_on_accelerator: int = 1 << 23
+    """Of a block where no CPU computes: there every operation is a launch, and memory is fast."""
     rows_on_accelerator: int = 1024
-    """Likewise, where not a CPU computes."""
+    """Of a block at least, where no CPU computes."""
     exact: int = 1 << 12
     """Pairs up to which float64 costs less than to find out whether float32 would do."""
     dense: int = 1 << 14
     """Pairs up to which a batch is best looked at in one piece, as the number of operations decides."""
+    dense_on_accelerator: int = 1 << 20
+    """Likewise, where no CPU computes."""
     on_every_rank: int = 1 << 18
     """Pairs of the batch of all ranks up to which each of them looks at all of these: dealing them would take twice as
     many messages, of which each costs more."""
     triplets: int = 1 << 17
     """Triplets up to which the same holds for forming them."""
+    cube_on_accelerator: int = 1 << 21
+    """Elements of the cube of all anchors, positives and negatives up to which it is formed where no CPU computes."""
     strip: int = 1 << 15
     """Elements that stay in the nearest cache."""
     block: int = 1 << 16
@@ -44,6 +50,8 @@ class BlockSizes:
     """Columns of which only the best takes part in a search."""
     temporary: int = 1 << 22
     """Elements of the largest temporary of a plain composition."""
+    temporary_on_accelerator: int = 1 << 26
+    """Likewise, where no CPU computes."""
     rows_in_blocks: int = 1 << 14
     """Scores of a batch from which rows of scores are summed in blocks, with the gradient by hand."""
     rows_in_blocks_of_classes: int = 1 << 16

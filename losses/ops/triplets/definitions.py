@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.compiler import is_exporting
 from torch.utils.checkpoint import checkpoint
 
+from losses.core.device import on_cpu
 from losses.core.torch_private import transforms_are_active
 from losses.ops.numerics.log_space import softplus
 from losses.ops.numerics.searching import searchsorted
@@ -140,7 +141,8 @@ def blocks_of_all(compared: Compared, margin: float | None) -> AnchorSums:
     if is_exporting():  # nor blocks, as their number depends on the batch
         sums, active = block(distances, positive, negative)
     else:
-        rows = max(1, sizes().temporary // max(1, distances.shape[1] ** 2))
+        elements = sizes().temporary if on_cpu(distances) else sizes().temporary_on_accelerator
+        rows = max(1, elements // max(1, distances.shape[1] ** 2))
         parts = zip(*(torch.split(part, rows) for part in (distances, positive, negative)), strict=True)
         again = not transforms_are_active()  # transforms do not know checkpoints
         columns = zip(
