@@ -14,7 +14,7 @@ from losses.checking.case import HALVES, LARGE, SINGLE, SIZE, Case, cases_of, re
 from losses.checking.parametrizing import ClauseTest, parametrize_with_clauses
 from losses.core.inputs import Batch
 from losses.core.outputs import tensors_in
-from tests.accelerator.elsewhere import computing_on, on
+from tools.on_accelerator import computing_on, on
 
 CUDA = torch.cuda.is_available()
 NAMES = losses.available() if CUDA else []

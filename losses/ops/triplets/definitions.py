@@ -143,8 +143,8 @@ def blocks_of_all(compared: Compared, margin: float | None) -> AnchorSums:
     else:
         elements = sizes().temporary if on_cpu(distances) else sizes().temporary_on_accelerator
         rows = max(1, elements // max(1, distances.shape[1] ** 2))
-        parts = zip(*(torch.split(part, rows) for part in (distances, positive, negative)), strict=True)
-        again = not transforms_are_active()  # transforms do not know checkpoints
+        parts = list(zip(*(torch.split(part, rows) for part in (distances, positive, negative)), strict=True))
+        again = len(parts) > 1 and not transforms_are_active()  # transforms do not know checkpoints
         columns = zip(
             *(checkpoint(block, *part, use_reentrant=False) if again else block(*part) for part in parts), strict=True
         )

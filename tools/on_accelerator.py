@@ -2,8 +2,8 @@
 the CPU, can be run on a GPU."""
 
 import contextlib
+import copy
 import functools
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,17 +39,27 @@ def moving(function: Callable[..., Any], device: str) -> Callable[..., Any]:
     def moved(self: Loss, *given: Any, **named: Any) -> Any:
         if not any(tensor.device.type == "cpu" for tensor in tree_leaves((given, named)) if isinstance(tensor, Tensor)):
             return function(self, *given, **named)
-        owns = any(True for _ in itertools.chain(self.parameters(), self.buffers()))
         given, named = tree_map_only(Tensor, lambda tensor: tensor.to(device), (given, named))
-        if owns:
-            self.to(device)
-        try:
-            return tree_map_only(Tensor, lambda tensor: tensor.to("cpu"), function(self, *given, **named))
-        finally:
-            if owns:
+        if getattr(self, "remembers", False):
+            try:
+                return back(function(self.to(device), *given, **named))
+            finally:
                 self.to("cpu")
+        there = copy.deepcopy(self).to(device) if has_tensors(self) else self
+        result = function(there, *given, **named)
+        self._inspected = there._inspected
+        return back(result)
 
     return moved
+
+
+def has_tensors(loss: Loss) -> bool:
+    return next(loss.buffers(), None) is not None or next(loss.parameters(), None) is not None
+
+
+def back(result: Any) -> Any:
+    """Return a result on the CPU."""
+    return tree_map_only(Tensor, lambda tensor: tensor.to("cpu"), result)
 
 
 def on(device: str, part: Any) -> Any:

@@ -1,0 +1,115 @@
+"""Labelled batches where no CPU computes: few launches, no value that is read, the numbers of float64."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import losses
+from tests.accelerator.pretended import accelerator, launches
+
+KINDS: dict[str, tuple[dict[str, Any], int]] = {
+    "triplet": ({}, 42),
+    "triplet, swap": ({"swap": True}, 48),
+    "triplet, soft": ({"margin": "soft"}, 44),
+    "triplet, all": ({"average": "all"}, 45),
+    "triplet, hard": ({"mining": "hard"}, 45),
+    "triplet, hard, swap": ({"mining": "hard", "swap": True}, 52),
+    "triplet, hard, soft, all": ({"mining": "hard", "margin": "soft", "average": "all"}, 46),
+    "triplet, cosine": ({"distance": "cosine"}, 36),
+    "triplet, squared_euclidean": ({"distance": "squared_euclidean"}, 39),
+    "contrastive": ({}, 37),
+    "contrastive, active": ({"average": "active", "power": 1}, 40),
+    "circle": ({}, 54),
+    "supervised_contrastive": ({}, 37),
+    "multi_similarity": ({}, 46),
+    "multi_similarity, mined": ({"mining_epsilon": 0.1}, 57),
+    "info_nce": ({}, 37),
+    "cosine_embedding": ({}, 29),
+}
+"""Parameters of losses, and the most that a step of 64 may launch."""
+SMALL = ((1, 1), (2, 1), (2, 2), (7, 3), (40, 4))
+"""Samples, and how many a class has."""
+
+
+def batch(size: int, per_class: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(size)
+    embeddings = torch.nn.functional.normalize(torch.randn(size, 32, generator=generator), dim=1)
+    return embeddings, torch.arange(size) // per_class
+
+
+def created(kind: str) -> losses.Loss:
+    return losses.create(kind.partition(",")[0], **KINDS[kind][0])
+
+
+def outcome(loss: losses.Loss, embeddings: Tensor, *given: Tensor, **named: Any) -> tuple[Tensor, Tensor]:
+    leaf = embeddings.clone().requires_grad_()
+    value = loss(leaf, *given, **named)
+    (gradient,) = torch.autograd.grad(value, leaf)
+    return value, gradient
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_and_gradients_are_those_of_float64(kind: str) -> None:
+    loss = created(kind)
+    for size, per_class in SMALL:
+        embeddings, labels = batch(size, per_class)
+        near = embeddings.clone()
+        near[:2] = near[:1]  # equal points, and beside them one that is nearly equal
+        near[2:3] = near[:1] + 1e-4 * near[-1:]
+        for points in (embeddings, near):
+            for weight in (None, torch.linspace(0, 2, size)):
+                expected = outcome(loss, points.double(), labels, weight=weight)
+                usual = outcome(loss, points, labels, weight=weight)
+                with accelerator():
+                    got = outcome(loss, points, labels, weight=weight)
+                assert got[1].dtype is torch.float32
+                torch.testing.assert_close(got[0].double(), expected[0], rtol=1e-5, atol=1e-6)
+                scale = float(expected[1].abs().max())
+                allowed = max(1e-4 * scale, 3 * float((usual[1] - expected[1]).abs().max()), 1e-7)
+                assert float((got[1] - expected[1]).abs().max()) <= allowed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_launches_few_operations(kind: str) -> None:
+    loss, (embeddings, labels) = created(kind), batch(64, 4)
+    assert launches(lambda: outcome(loss, embeddings, labels)) <= KINDS[kind][1]
+
+
+@pytest.mark.parametrize("kind", ["triplet", "circle", "contrastive", "triplet, hard"])
+def test_second_derivatives_are_those_of_the_definition(kind: str) -> None:
+    loss, (embeddings, labels) = created(kind), batch(8, 2)
+
+    def product(points: Tensor) -> Tensor:
+        leaf = points.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(leaf, labels), leaf, create_graph=True)
+        (second,) = torch.autograd.grad((gradient * gradient.detach().flip(0)).sum(), leaf)
+        return second
+
+    expected = product(embeddings.double())
+    with accelerator():
+        torch.testing.assert_close(product(embeddings).double(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_reference_is_compared_with_in_one_piece_too() -> None:
+    (anchors, labels), (others, other_labels) = batch(12, 3), batch(20, 4)
+    for kind in ("triplet", "contrastive", "supervised_contrastive", "multi_similarity", "info_nce", "circle"):
+        loss, reference = created(kind), (others, other_labels)
+        expected = outcome(loss, anchors.double(), labels, reference=(others.double(), other_labels))
+        with accelerator():
+            got = outcome(loss, anchors, labels, reference=reference)
+        for one, other in zip(got, expected, strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_is_near(kind: str, dtype: torch.dtype) -> None:
+    loss, (embeddings, labels) = created(kind), batch(24, 4)
+    expected, _ = outcome(loss, embeddings.to(dtype).double(), labels)
+    with accelerator():
+        value, gradient = outcome(loss, embeddings.to(dtype), labels)
+    assert gradient.dtype is dtype
+    assert gradient.isfinite().all()
+    torch.testing.assert_close(value.double(), expected, rtol=2e-2, atol=1e-3)
