@@ -20,6 +20,7 @@ from losses.core.registry import Spec, find
 from tools import concepts_pictures
 from tools.choosing_page import choosing, made_for, measured_order, titled
 from tools.contract_pages import peers, support
+from tools.gpu_page import on_a_gpu
 from tools.performance_page import families, performance, picture_of, picture_path, results
 from tools.performance_pictures import memory_picture
 from tools.ranks_page import gradients_over_ranks
@@ -82,6 +83,7 @@ PAGES: dict[Path, Callable[[str], str]] = {
     ROOT / "docs" / "support.md": lambda _: support(),
     ROOT / "docs" / "peers.md": lambda _: peers(),
     ROOT / "docs" / "performance.md": lambda _: performance(),
+    ROOT / "docs" / "gpu.md": lambda _: on_a_gpu(),
     ROOT / "docs" / "scaling.md": lambda _: scaling(),
     ROOT / "docs" / "gradients_over_ranks.md": lambda _: gradients_over_ranks(),
     **{picture_path(name): partial(picture_of, name) for name in families()},

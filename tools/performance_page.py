@@ -37,7 +37,8 @@ def performance() -> str:
         "Times are medians of interleaved pairs, more than 1 is faster than the peer; "
         "memory is the peak of a step in a fresh process, beyond imports and the batch. "
         "A reach in bold was missed; in the pictures it is a bar of the colour of its curve. "
-        "Written by `make pages` from what `python -m benchmarks --json` left in `benchmarks/results/`.",
+        "Written by `make pages` from what `python -m benchmarks --json` left in `benchmarks/results/`. "
+        "On a GPU: [gpu.md](gpu.md).",
     ]
     for name in families():
         lines += ["", *section(name, results(name))]
@@ -47,9 +48,9 @@ def performance() -> str:
 
 
 def families() -> list[str]:
-    """Return the families that were measured, each device by itself."""
+    """Return the families that were measured on a CPU."""
     names = sorted(path.stem for path in RESULTS.glob("*.json"))
-    return [name for name in names if "what" in results(name)]
+    return [name for name in names if "what" in results(name) and results(name)["device"] == "cpu"]
 
 
 def results(name: str) -> dict[str, Any]:

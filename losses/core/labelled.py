@@ -3,6 +3,7 @@ class."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from losses.core.checks import (
     require_tensor,
     shown,
 )
+from losses.core.device import on_cpu
 from losses.core.errors import InputError
 from losses.core.outputs import Pairs
 
@@ -62,14 +64,13 @@ class LabelledBatch(NamedTuple):
         indices repeat it."""
         if self.indices is None:
             return self.positive.long(), self.negative.long()
-        shape = self.anchors.shape[0], self.others.shape[0]
-        nothing = torch.zeros(shape, dtype=torch.long, device=self.anchors.device)
+        height, width = self.anchors.shape[0], self.others.shape[0]
+        nothing = torch.zeros(height * width, dtype=torch.long, device=self.anchors.device)
         anchor, positive, negative_anchor, negative = self.pairs()
-        once = nothing.new_ones(())
-        return (
-            nothing.index_put((anchor, positive), once, accumulate=True),
-            nothing.index_put((negative_anchor, negative), once, accumulate=True),
-        )
+        # where no CPU computes index_put would sort them first
+        pairs = (anchor * width + positive, negative_anchor * width + negative)
+        found = (nothing.scatter_add(0, pair, torch.ones_like(pair)).view(height, width) for pair in pairs)
+        return next(found), next(found)
 
     def pairs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the indices as pairs ``(anchor, positive, anchor, negative)``; a triplet is a positive and a negative
@@ -201,14 +202,22 @@ def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[T
     require_same_length(**positives)
     if len(indices) == 4:
         require_same_length(negative_anchor=named["negative_anchor"], negative=named["negative"])
-    for name, index in named.items():
+    # an index out of range ends a CUDA process, so it is worth one look at the values
+    looked_at = {} if is_compiling() else {name: index for name, index in named.items() if index.numel()}
+    for name, (least, most) in zip(looked_at, ends_of(list(looked_at.values())), strict=True):
         size = len(embeddings if name.endswith("anchor") else others)
-        # an index out of range ends a CUDA process, so it is worth one look at the values
-        if index.numel() and not is_compiling():
-            least, most = (int(end) for end in index.aminmax())
-            if least < 0 or most >= size:
-                raise InputError(f"indices: {name} runs from {least} to {most}, the batch it points into holds {size}")
+        if least < 0 or most >= size:
+            raise InputError(f"indices: {name} runs from {least} to {most}, the batch it points into holds {size}")
     return tuple(named.values())
+
+
+def ends_of(indices: Sequence[Tensor]) -> Sequence[tuple[int, int]]:
+    """Return the least and the greatest of each, read at once where to read means to wait."""
+    ends = [index.aminmax() for index in indices]
+    if not ends or on_cpu(indices[0]):
+        return [(int(least), int(most)) for least, most in ends]
+    read: Sequence[tuple[int, int]] = torch.stack([torch.stack(pair) for pair in ends]).tolist()
+    return read
 
 
 def each_pair_once(size: int, device: torch.device) -> tuple[Tensor, Tensor]:

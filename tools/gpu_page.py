@@ -1,0 +1,100 @@
+"""The page of what was seen on a GPU: the contract there, and times beside the peers', from what
+``python -m tools.contract_on_gpu`` and ``python -m benchmarks --device cuda --json`` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tools.performance_page import RESULTS, results
+
+FAMILIES = ("regression", "classification", "divergence", "generative", "metric")
+WAYS = """
+Nothing is written for one kind of GPU. Where no CPU computes, an operation is a launch, of some 10 us with autograd,
+and a value that is read has to be waited for; so what is chosen there differs in a few places
+(`losses/core/device.py`):
+
+- No value is read after the first batch, by which it is inspected, but of a miner's `indices=`, which are looked at on
+  every call. A test has every loss run with `torch.cuda.set_sync_debug_mode("error")`.
+- Batches of up to 1024 embeddings are looked at in one piece, with the gradient by hand, as those of up to 128 are on
+  a CPU; distances in float64, so that near points are told apart without looking. Triplets of up to 128 are a cube.
+- Larger ones go in blocks of 2^23 elements, and not of 2^17: 32 MiB for each buffer of a block.
+- Sums over elements and rows are made in one piece, where a CPU takes blocks that stay in its cache.
+- A miner's tuple is summed by the definition, over matrices N x N.
+
+`tests/accelerator` counts launches on any machine, and runs the contract where there is a GPU.
+"""
+
+
+def on_a_gpu() -> str:
+    """Return the page."""
+    lines = ["# On a GPU", "", "Written by `make pages` from what was measured on one; no test here needs it."]
+    lines += [WAYS.rstrip(), "", *contract()]
+    measured = [name for name in FAMILIES if (RESULTS / f"{name}-cuda.json").exists()]
+    if measured:
+        lines += ["", *times(measured)]
+    return "\n".join([*lines, ""])
+
+
+def contract() -> Iterator[str]:
+    """Yield what became of the contract."""
+    found = results("contract-cuda")
+    outcomes, broken = found["outcomes"], found["broken"]
+    only_here = [each for each in broken if each["on_the_cpu"] != "broken"]
+    yield "## The contract"
+    yield ""
+    yield (
+        f"{len(found['losses'])} losses on {where(found)}, in the precisions of [support.md](support.md): "
+        f"{outcomes.get('kept', 0)} kept, {outcomes.get('declared', 0)} declared, {len(only_here)} broken there alone, "
+        f"{len(broken) - len(only_here)} broken by that version of torch on the CPU of the same machine too "
+        f"(the package asks for torch 2.13)."
+    )
+    yield ""
+    yield "Run again with `python -m tools.contract_on_gpu`. Broken there alone:"
+    yield ""
+    for each in only_here:
+        yield f"- `{each['loss']}`, `{each['clause']}`: {each['seen'].rpartition(': ')[2]}{reason(each)}"
+    if not only_here:
+        yield "- nothing."
+
+
+def reason(broken: dict[str, Any]) -> str:
+    """Return why something is so, where it is known."""
+    if broken["clause"] == "settings_do_not_matter":
+        return (
+            " - the clause sets `torch.set_float32_matmul_precision`, by which the caller has the products of linear "
+            "layers in TF32, and `LinearLogits` is one"
+        )
+    return ""
+
+
+def times(names: Sequence[str]) -> Iterator[str]:
+    """Yield a table of all rows that were measured."""
+    yield "## Times"
+    yield ""
+    yield (
+        f"{where(results(f'{names[0]}-cuda'))}, one host thread, forward and backward, between two events; MiB: "
+        "`torch.cuda.max_memory_allocated` of a step. More than 1 is faster than the peer. Each loss was equal to its "
+        "peer, in value and gradient, before it was timed; most rows below a millisecond are the host's time to launch."
+    )
+    yield ""
+    yield "| case | peer | ours, ms | peer, ms | peer / ours | ours, MiB | peer, MiB |"
+    yield "|---|---|---|---|---|---|---|"
+    for name in names:
+        for row in results(f"{name}-cuda")["rows"]:
+            if row["peer_over_ours"] is not None:
+                yield row_of(row)
+
+
+def row_of(row: dict[str, Any]) -> str:
+    """Return a measured case as a row of the table."""
+    milliseconds, memory = row["milliseconds"], row["memory"]
+    numbers = [f"{milliseconds[side]:.3g}" for side in ("ours", "peer")]
+    extra = [f"{memory[side] / 2**20:.3g}" if side in memory else "" for side in ("ours", "peer")]
+    ratio = f"{row['peer_over_ours']['median']:.2f}"
+    return f"| {row['name']} | {row['peer']} | {' | '.join([*numbers, ratio, *extra])} |"
+
+
+def where(found: dict[str, Any]) -> str:
+    """Return the device and the version of torch of a measurement."""
+    return f"one {found['device']} with torch {found['versions']['torch']}"
