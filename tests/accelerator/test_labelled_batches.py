@@ -113,3 +113,16 @@ def test_half_precision_is_near(kind: str, dtype: torch.dtype) -> None:
     assert gradient.dtype is dtype
     assert gradient.isfinite().all()
     torch.testing.assert_close(value.double(), expected, rtol=2e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["triplet", "supervised_contrastive", "contrastive"])
+def test_what_indices_say_is_looked_at_once_and_summed(kind: str) -> None:
+    loss, (embeddings, labels) = created(kind), batch(12, 3)
+    indices = tuple(torch.tensor(part) for part in ([0, 1, 1, 5], [1, 2, 2, 4], [4, 5, 9, 0]))
+    expected = outcome(loss, embeddings.double(), labels, indices=indices)
+    with accelerator():
+        got = outcome(loss, embeddings, labels, indices=indices)
+        with pytest.raises(losses.InputError, match="indices: negative runs from 0 to 12, the batch"):
+            loss(embeddings, labels, indices=(*indices[:2], torch.tensor([4, 12, 9, 0])))
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-6)
