@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from losses.core.device import on_cpu
 from losses.extend import (
     EMBEDDINGS,
     NON_NEGATIVE,
@@ -31,7 +30,7 @@ from losses.extend import (
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.triplets import dense_mined, dense_triplets
 from losses.ops.distances import just_beyond, pairwise_distance, squares_of_anchors
-from losses.ops.eager import may_read
+from losses.ops.eager import may_read, on_cpu
 from losses.ops.indexed.lists import IndexLists, Listed, Strip, are_many, triplet_strips, with_slopes
 from losses.ops.indexed.pairs import measured_at
 from losses.ops.rowwise import RowCosts, listed_costs, measured_side_by_side

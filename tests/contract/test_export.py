@@ -90,10 +90,8 @@ def result(session: onnxruntime.InferenceSession, batch: Batch) -> Tensor:
 @pytest.mark.parametrize("name", losses.available())
 def test_a_program_equals_the_loss_at_every_batch_size_in_torch_and_in_onnxruntime(name: str, reduction: str) -> None:
     for case in cases(name):
-        if case.is_default:
-            require_same_programs(name, case, reduction, in_onnx=True)
-        elif reduction == "mean":  # items are the same function, then averaged
-            require_same_programs(name, case, reduction, in_onnx=False)
+        if case.is_default or reduction == "mean":  # items are the same function, then averaged
+            require_same_programs(name, case, reduction, in_onnx=case.is_default and reduction == "mean")
 
 
 @pytest.mark.integration  # minutes, most of them the converter's
@@ -101,8 +99,7 @@ def test_a_program_equals_the_loss_at_every_batch_size_in_torch_and_in_onnxrunti
 @pytest.mark.parametrize("name", losses.available())
 def test_with_every_option_it_does_in_onnxruntime_too(name: str) -> None:
     for case in cases(name):
-        if not case.is_default:
-            require_same_programs(name, case, "mean", in_onnx=True)
+        require_same_programs(name, case, "none" if case.is_default else "mean", in_onnx=True)
 
 
 def require_same_programs(name: str, case: Case, reduction: str, *, in_onnx: bool) -> None:

@@ -51,7 +51,9 @@ def different_losses() -> list[Loss]:
     ]
 
 
-@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+@pytest.mark.parametrize(
+    "dynamic", [pytest.param(False, id="static", marks=pytest.mark.integration), pytest.param(True, id="dynamic")]
+)
 def test_forty_losses_are_compiled_in_one_process_and_stay_right(dynamic: bool) -> None:
     many = different_losses()
     assert len(many) > 40
