@@ -58,7 +58,8 @@ class Spec:
 SPECS: dict[str, Spec] = {}
 ALIASES: dict[str, str] = {}
 PENALTIES: dict[str, type[nn.Module]] = {}
-"""What an objective adds to losses, by name: it looks at the parameters of a network, and not at a batch."""
+"""What an objective adds to losses, by name: it looks at the parameters of a network, or at the gradient by its inputs,
+and at no target."""
 LIBRARIES: dict[str, Callable[[str], Spec]] = {}
 """Where the losses of another library are found, by what stands before the dot in their names: each makes the record of
 a loss when it is asked for, and imports nothing before."""

@@ -58,7 +58,7 @@ CASES: dict[str, tuple[str, list[dict[str, Any]], list[str]]] = {
     "a penalty whose network one rank lacks": (
         "weighted_sum",
         [{"parameters": PENALISED}, {"parameters": PENALISED, "model": torch.nn.Linear(1, 1)}],
-        ["none was given; call", "rank 0 of the group refused its batch"],
+        ["model= was not given; call", "rank 0 of the group refused its batch"],
     ),
     "another dimension": (
         "circle",
