@@ -204,7 +204,7 @@ def unknown_name(name: object) -> str:
     listed = f"unknown loss {quoted(name)}, available are {', '.join(sorted(SPECS))}."
     if not isinstance(name, str):
         return listed
-    known = [*SPECS, *ALIASES]
+    known = [*SPECS, *ALIASES, *PENALTIES]
     bare_name = bare(name)
     same = [word for word in known if bare(word) == bare_name]  # 'MSELoss' is 'mse'
     rows = foreign_losses(name)
