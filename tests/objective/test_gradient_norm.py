@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import losses
 from losses.extend import ConfigError
+from tests.ops.tile_cases import without_torchs_own_remarks
 from tests.refusals import refused
 
 STRENGTH = 0.5
@@ -135,9 +136,9 @@ def test_parts_of_output_and_inputs_are_picked_by_key_and_position() -> None:
     network = perceptron()
     output = {"logits": network(image), "caption": network(text) * network(image)}
 
-    def value(inputs: Any, **term: Any) -> Tensor:
+    def value(given: Any, **term: Any) -> Tensor:
         objective = losses.create("weighted_sum", terms=[{"loss": "gradient_norm", **term}])
-        found: Tensor = objective(output, inputs=inputs)
+        found: Tensor = objective(output, inputs=given)
         return found.detach()
 
     both = {"image": image, "text": text}
@@ -185,6 +186,12 @@ def test_under_autocast_the_gradient_is_added_up_in_single() -> None:
     value.backward()
 
 
+def test_of_one_number_per_sample_it_is_the_squared_derivative() -> None:
+    inputs = torch.tensor([1.0, 2.0, -3.0], requires_grad=True)
+    value = losses.create("gradient_norm", strength=1)(inputs**2, inputs)
+    assert value.item() == pytest.approx((2**2 + 4**2 + 6**2) / 3)
+
+
 def test_an_empty_batch_costs_nothing() -> None:
     network, inputs = perceptron(), samples(0)
     value = penalty()(network(inputs), inputs)
@@ -209,6 +216,15 @@ def test_in_evaluation_it_is_seen_where_the_network_makes_a_graph() -> None:
             objective(network(inputs), labels, inputs=inputs)
     with torch.inference_mode(), refused(["torch.inference_mode()"]):
         penalty()(network(inputs), inputs)
+
+
+@without_torchs_own_remarks
+def test_a_compiled_objective_looks_at_the_gradient_as_it_is() -> None:
+    network, inputs, labels = perceptron(), samples(), torch.arange(6) % 3
+    objective = losses.create("weighted_sum", terms=["cross_entropy", "gradient_norm"])
+    expected = objective(network(inputs), labels, inputs=inputs)
+    compiled = torch.compile(objective, backend="eager")
+    torch.testing.assert_close(compiled(network(inputs), labels, inputs=inputs), expected)
 
 
 Wrong = Callable[[nn.Module, Tensor], tuple[Any, Any]]
