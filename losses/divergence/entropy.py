@@ -9,6 +9,7 @@ from losses.extend import CATEGORICAL, NON_NEGATIVE, DistributionForm, Fits, Los
 from losses.ops.elementwise.divergence import total_over_distributions
 from losses.ops.elementwise.entropy import Entropy
 from losses.ops.elementwise.rows import has_fast_rows
+from losses.ops.elementwise.small_divergence import small_entropy
 from losses.ops.numerics.log_space import log_probabilities
 
 
@@ -71,16 +72,25 @@ class EntropyLoss(Loss):
         return entropy(log_probabilities(output, self.output_form))
 
     def fast_total(self, output: Tensor, target: None, weight: Tensor | None) -> Total | None:
-        return self._in_blocks(output, weight)
+        return self._fast_total(output, weight)
 
     def fast_mean(self, output: Tensor, target: None) -> Tensor | None:
-        total = self._in_blocks(output, None, mean=True)
+        total = self._fast_total(output, None, mean=True)
         return None if total is None else total.sum
 
-    def _in_blocks(self, output: Tensor, weight: Tensor | None, *, mean: bool = False) -> Total | None:
-        """Return the total of logits by blocks of rows, where they are many; for the ``mean`` its sum is divided
-        already."""
-        if self.output_form != "logits" or not has_fast_rows(output, weight):
+    def fast_weighted_mean(self, output: Tensor, target: None, weight: Tensor) -> Tensor | None:
+        if self._goes_in_blocks(output, weight):
             return None
+        total = small_entropy(output, weight, self.output_form, mean=True)
+        return None if total is None else total.sum
+
+    def _fast_total(self, output: Tensor, weight: Tensor | None, *, mean: bool = False) -> Total | None:
+        """Return the total of logits by blocks of rows, where they are many, else in few operations; for the ``mean``
+        its sum is divided already."""
+        if not self._goes_in_blocks(output, weight):
+            return small_entropy(output, weight, self.output_form, mean=mean)
         formula = Entropy(output, lambda logits: self.items(logits, None))
         return total_over_distributions(formula, output, weight, mean=mean)
+
+    def _goes_in_blocks(self, output: Tensor, weight: Tensor | None) -> bool:
+        return self.output_form == "logits" and has_fast_rows(output, weight)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import losses
-from losses import Pairs, Total
+from losses import Pairs
 from losses.ops.tiles.sizes import block_sizes
 from tests.divergence.edges import EDGES, FORMS, in_form
 from tests.gradients import backward
@@ -109,12 +109,11 @@ def test_probabilities_behind_a_softmax_have_the_gradient_of_their_logits() -> N
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def both(total: Callable[..., Total], logits: Tensor, weight: Tensor | None, mean: bool) -> tuple[Tensor, Tensor]:
-    """Return value and gradient of a mean or sum, which is multiplied by something from above."""
+def both(value: Callable[[Tensor], Tensor], logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return value and gradient, which is multiplied by something from above."""
     logits = logits.detach().requires_grad_()
-    found = total(logits, None, weight)
-    value = found.mean() if mean else found.sum
-    return value.detach(), torch.autograd.grad(-3 * value, logits)[0]
+    found = value(logits)
+    return found.detach(), torch.autograd.grad(-3 * found, logits)[0]
 
 
 @given(
@@ -123,28 +122,37 @@ def both(total: Callable[..., Total], logits: Tensor, weight: Tensor | None, mea
     scale=st.sampled_from([1e-2, 1.0, 30.0, 1e3]),
     weighted=st.booleans(),
     impossible=st.booleans(),
+    reduction=st.sampled_from(["mean", "sum"]),
+    form=st.sampled_from(FORMS),
     seed=st.integers(0, 9),
 )
-def test_blocks_equal_the_definition(
-    shape: tuple[int, ...], elements: int, scale: float, weighted: bool, impossible: bool, seed: int
+def test_blocks_and_few_operations_equal_the_definition(
+    shape: tuple[int, ...],
+    elements: int,
+    scale: float,
+    weighted: bool,
+    impossible: bool,
+    reduction: str,
+    form: str,
+    seed: int,
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = scale * torch.randn(shape, generator=generator, dtype=torch.float64)
     if impossible:
         logits[..., 1:2] = -torch.inf
+    output = {"logits": logits, "log_probs": logits.log_softmax(-1), "probs": logits.softmax(-1)}[form]
     weight = torch.rand(shape[:-1], generator=generator, dtype=torch.float64) if weighted else None
-    loss = losses.create("entropy")
-    for mean in (False, True):
-        expected = both(loss.definition_total, logits, weight, mean)
-        with block_sizes(rows_in_blocks=0, row_elements=elements):
-            assert loss.fast_total(logits, None, weight) is not None
-            found = both(loss.fast_total, logits, weight, mean)
-            torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-            if mean:
-                leaf = logits.clone().requires_grad_()
-                value = loss(leaf, weight=weight)
-                assert torch.autograd.grad(value, leaf)[0].allclose(found[1] / -3, rtol=1e-12, atol=1e-12)
-                torch.testing.assert_close(value.detach(), expected[0], rtol=1e-12, atol=1e-12)
+    loss = losses.create("entropy", output_form=form, reduction=reduction)
+
+    def by_definition(output: Tensor) -> Tensor:
+        total = loss._on_accepted(loss.definition_total, output, None, weight)
+        return total.mean() if reduction == "mean" else total.sum
+
+    expected = both(by_definition, output)
+    for least in (0, 1 << 60):
+        with block_sizes(rows_in_blocks=least, row_elements=elements):
+            found = both(lambda output: loss(output, weight=weight), output)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_a_graph_that_is_kept_gives_the_same_gradient_again_and_several_at_once() -> None:
@@ -161,10 +169,11 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_again_and_several_at_once(
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_second_derivatives_are_right_in_blocks_too(weighted: bool) -> None:
+@pytest.mark.parametrize("least", [0, 1 << 60], ids=["blocks", "few operations"])
+def test_second_derivatives_are_right(weighted: bool, least: int) -> None:
     logits = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.rand(6, dtype=torch.float64) if weighted else None
-    with block_sizes(rows_in_blocks=0, row_elements=9):
+    with block_sizes(rows_in_blocks=least, row_elements=9):
         loss = losses.create("entropy")
         assert torch.autograd.gradcheck(lambda x: loss(x, weight=weight), logits)
         assert torch.autograd.gradgradcheck(lambda x: loss(x, weight=weight), logits)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 import losses
 from losses.extend import ConfigError
-from tests.ops.tile_cases import without_torchs_own_remarks
 from tests.refusals import refused
 
 STRENGTH = 0.5
@@ -218,7 +217,7 @@ def test_in_evaluation_it_is_seen_where_the_network_makes_a_graph() -> None:
         penalty()(network(inputs), inputs)
 
 
-@without_torchs_own_remarks
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # which torch looks at while it compiles, and hides
 def test_a_compiled_objective_looks_at_the_gradient_as_it_is() -> None:
     network, inputs, labels = perceptron(), samples(), torch.arange(6) % 3
     objective = losses.create("weighted_sum", terms=["cross_entropy", "gradient_norm"])
