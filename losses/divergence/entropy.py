@@ -52,7 +52,7 @@ class EntropyLoss(Loss):
         output: ``(..., K)``; there is no target. Returns ``()``, or ``(...)`` if nothing is reduced.
 
     Units:
-        Nats, from 0 to :math:`\log K`.
+        Nats, at most the logarithm of the number of outcomes.
 
     Raises:
         ConfigError: a parameter is none of its options.
