@@ -29,16 +29,16 @@ class GradientNorm(Penalty):
     :math:`f_k(x_i)` is component :math:`k` of the output for sample :math:`i`. The gradient is taken with a graph
     (double backpropagation, Drucker & LeCun 1992), so that the penalty trains the parameters. One number per sample
     costs one more backward pass, a vector as many as it has components, and ``projections`` as many as these: the
-    Jacobian is then seen along random directions, whose mean is right (Hoffman et al. 2019).
+    Jacobian is then seen along random directions, an unbiased estimate (Hoffman et al. 2019).
 
     It is called as ``penalty(output, inputs)`` and as a term of a weighted sum, which is given ``inputs=``: what the
     network was called with, after ``inputs.requires_grad_()``. Under ``torch.no_grad()`` a network makes no graph and
     there is nothing to see: that is an error in validation too, where ``torch.enable_grad()`` around network and loss
     has the same objective, and ``objective.losses["cross_entropy"]`` one of its losses alone.
 
-    A sample is what a row of the output was made of. Where samples of a batch change one another's outputs, as in batch
-    normalisation in training mode, what they change is added to their own. A network that was compiled by
-    ``torch.compile`` cannot be differentiated twice.
+    Each row of the output has to be made of its own row of the inputs. Batch normalisation in training mode breaks
+    that: the gradient by an input is then that of the outputs of all samples together. What a network is made of has to
+    be differentiable twice, which compiled networks, cuDNN's recurrent layers and fused attention are not.
 
     Args:
         strength: :math:`\lambda`.

@@ -191,6 +191,16 @@ def test_of_one_number_per_sample_it_is_the_squared_derivative() -> None:
     assert value.item() == pytest.approx((2**2 + 4**2 + 6**2) / 3)
 
 
+def test_where_samples_change_one_another_it_is_that_of_all_outputs_together() -> None:
+    """As the documentation says of batch normalisation, which in evaluation mode takes each sample for itself."""
+    network, inputs = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2)).double(), samples()
+    together = torch.autograd.functional.jacobian(lambda rows: network(rows).sum(0), inputs.detach())  # (2, 6, 4)
+    torch.testing.assert_close(penalty()(network(inputs), inputs), STRENGTH * together.square().sum() / 6)
+    network.eval()
+    expected = STRENGTH * norms_by_jacrev(network, inputs).mean()
+    torch.testing.assert_close(penalty()(network(inputs), inputs), expected)
+
+
 def test_an_empty_batch_costs_nothing() -> None:
     network, inputs = perceptron(), samples(0)
     value = penalty()(network(inputs), inputs)
