@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import checkpoint
 import torch
@@ -43,6 +43,7 @@ import losses
 from losses import ConfigError, InputError
 from losses.core.errors import Problem
 from losses.diagnostics import EarlyStopping
+from losses.objective.gradient_norm import GradientNorm
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -124,17 +125,28 @@ class Learner(nn.Module):
         self.network = run.network.build(run.kind.returns, run.task.shape, run.task.outputs, self.loss)
 
     @property
-    def beside(self) -> dict[str, nn.Module]:
-        """What a loss is given beside a batch: the network, where it may hold penalties on its parameters."""
-        return {"model": self.network} if isinstance(self.loss, losses.WeightedSumLoss) else {}
+    def differentiates(self) -> bool:
+        """Whether the loss looks at the gradient of the output by the inputs."""
+        return any(isinstance(part, GradientNorm) for part in self.loss.modules())
+
+    def beside(self, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
+        """What a loss is given beside a batch: the network and its inputs, where it may hold penalties on them."""
+        return {"model": self.network, "inputs": inputs} if isinstance(self.loss, losses.WeightedSumLoss) else {}
+
+    def prepared(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the inputs as the network is called with them."""
+        return tuple(part.detach().requires_grad_() for part in inputs) if self.differentiates else inputs
 
     def forward(self, inputs: tuple[Tensor, ...], target: Target) -> Tensor:
-        return self.loss(self.network(*inputs), target, **self.beside)
+        inputs = self.prepared(inputs)
+        return self.loss(self.network(*inputs), target, **self.beside(inputs))
 
     def seen(self, inputs: tuple[Tensor, ...], target: Target) -> dict[str, float]:
         """Return the loss of a batch as ``loss``, and its readings by their names."""
-        output = self.network(*inputs)
-        loss, readings = (see(output, target, **self.beside) for see in (self.loss, self.loss.readings))
+        inputs = self.prepared(inputs)
+        with torch.set_grad_enabled(self.differentiates):  # a gradient by the inputs is taken through the graph
+            output = self.network(*inputs)
+        loss, readings = (see(output, target, **self.beside(inputs)) for see in (self.loss, self.loss.readings))
         return {name: value.item() for name, value in {"loss": loss, **readings}.items()}
 
 

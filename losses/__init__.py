@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from losses.classification.multiclass_hinge import MulticlassHingeLoss as MulticlassHingeLoss
     from losses.classification.ordinal import OrdinalLoss as OrdinalLoss
     from losses.classification.tversky import TverskyLoss as TverskyLoss
+    from losses.divergence.entropy import EntropyLoss as EntropyLoss
     from losses.divergence.js_divergence import JSDivergenceLoss as JSDivergenceLoss
     from losses.divergence.kl_divergence import KLDivergenceLoss as KLDivergenceLoss
     from losses.divergence.wasserstein import WassersteinLoss as WassersteinLoss

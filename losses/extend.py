@@ -23,6 +23,7 @@ from losses.core.errors import ConfigError, InputError, Problem
 from losses.core.fits import Fits
 from losses.core.inputs import (
     BINARY,
+    CATEGORICAL,
     CLASS_INDICES,
     CLASS_MASKS,
     COUNTS,
@@ -93,6 +94,7 @@ Problem.__module__ = __name__  # what pickles of a ConfigError call it
 
 __all__ = [
     "BINARY",
+    "CATEGORICAL",
     "CLASS_INDICES",
     "CLASS_MASKS",
     "COUNTS",

@@ -1,4 +1,5 @@
-"""Divergences between distributions against the lines one writes with torch: from logits, and of samples on a line.
+"""Divergences between distributions, and the entropy of one, against the lines one writes with torch: from logits, and
+of samples on a line.
 
 float32, forward and backward. Nothing is timed before its value and gradient were seen to be the peer's.
 """
@@ -19,6 +20,11 @@ WHAT = "float32, one weight for each distribution where there are weights"
 SHAPE = "NxK"
 SMALL, MIDDLE, LARGE = (64, 10), (512, 1000), (1024, 32000)
 Reach = Mapping[Shape, tuple[float | None, float | None]]
+
+
+def one_distribution(size: int, count: int, device: str = "cpu") -> Batch:
+    """Return logits, which nothing is compared with."""
+    return Batch((leaf(torch.randn(size, count, generator=seeded()), device),), ())
 
 
 def samples(size: int, count: int, device: str = "cpu") -> Batch:
@@ -60,6 +66,20 @@ CASES = (
         (lines.js_divergence, lines.weighted_js_divergence),
         bytes_each=60,
         reach={SMALL: (None, None), MIDDLE: (2.0, None), LARGE: (6.0, 1 / 4)},
+    ),
+    *cases(
+        *("entropy", "entropy", one_distribution),
+        (lines.entropy, lines.weighted_entropy),
+        bytes_each=40,
+        reach={SMALL: (None, None), MIDDLE: (1.0, None), LARGE: (1.5, 1 / 2)},
+    ),
+    Case(
+        "entropy-categorical-512x1000",
+        shape=MIDDLE,
+        loss="entropy",
+        batch=one_distribution,
+        peer=of_lines(lines.categorical_entropy, 60),
+        faster=1.0,
     ),
     *cases(
         *("wasserstein", "wasserstein", samples),

@@ -10,6 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributions import Categorical
 
 
 def weighted_mean(items: Tensor, weight: Tensor) -> Tensor:
@@ -187,6 +188,23 @@ def js_divergence(logits: Tensor, probs: Tensor) -> Tensor:
 
 def weighted_js_divergence(logits: Tensor, probs: Tensor, weight: Tensor) -> Tensor:
     return weighted_mean(js_divergences(logits, probs), weight)
+
+
+def entropies(logits: Tensor) -> Tensor:
+    log_probs = logits.log_softmax(-1)
+    return -(log_probs.exp() * log_probs).sum(-1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    return entropies(logits).mean()
+
+
+def weighted_entropy(logits: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean(entropies(logits), weight)
+
+
+def categorical_entropy(logits: Tensor) -> Tensor:
+    return Categorical(logits=logits).entropy().mean()
 
 
 def wasserstein(samples: Tensor, target: Tensor) -> Tensor:

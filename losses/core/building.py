@@ -49,7 +49,7 @@ def build_loss(config: object) -> Loss:
     loss = build(config)
     if isinstance(loss, Loss):
         return loss
-    raise ConfigError(f"got {type(loss).__name__}, which looks at the parameters of a network; expected a loss")
+    raise ConfigError(f"got {type(loss).__name__}, which looks at {loss.looks_at}; expected a loss")
 
 
 ANY_LOSS = {"$comment": "any loss"}

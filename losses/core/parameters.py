@@ -85,6 +85,7 @@ Probability = Annotated[float, Ge(0), Le(1), Wording("a number from 0 to 1")]
 InnerProbability = Annotated[float, Gt(0), Lt(1), Wording("a number between 0 and 1, both excluded")]
 Cosine = Annotated[float, Ge(-1), Le(1), Wording("a number from -1 to 1")]
 Integer = Annotated[int, Ge(-(2**63)), Le(2**63 - 1), IntegerRule(), Wording("an integer of 64 bits")]
+PositiveInteger = Annotated[int, Ge(1), Le(2**53), IntegerRule(), Wording("an integer of at least 1")]
 Count = Annotated[int, Ge(0), Le(2**53), IntegerRule(), Wording("an integer of at least 0")]
 Vector = Annotated[Sequence[float] | Tensor, VectorRule(), Wording("a list of finite numbers")]
 NonNegativeVector = Annotated[

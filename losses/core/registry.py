@@ -58,7 +58,8 @@ class Spec:
 SPECS: dict[str, Spec] = {}
 ALIASES: dict[str, str] = {}
 PENALTIES: dict[str, type[nn.Module]] = {}
-"""What an objective adds to losses, by name: it looks at the parameters of a network, and not at a batch."""
+"""What an objective adds to losses, by name: it looks at the parameters of a network, or at the gradient by its inputs,
+and at no target."""
 LIBRARIES: dict[str, Callable[[str], Spec]] = {}
 """Where the losses of another library are found, by what stands before the dot in their names: each makes the record of
 a loss when it is asked for, and imports nothing before."""
@@ -203,7 +204,7 @@ def unknown_name(name: object) -> str:
     listed = f"unknown loss {quoted(name)}, available are {', '.join(sorted(SPECS))}."
     if not isinstance(name, str):
         return listed
-    known = [*SPECS, *ALIASES]
+    known = [*SPECS, *ALIASES, *PENALTIES]
     bare_name = bare(name)
     same = [word for word in known if bare(word) == bare_name]  # 'MSELoss' is 'mse'
     rows = foreign_losses(name)

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from annotated_types import Ge, Le
 from torch import Tensor
 
 from losses.core.errors import ConfigError, Problem, quoted, suggestion
 from losses.core.parameters import (
     LARGEST,
-    IntegerRule,
     Number,
+    PositiveInteger,
     Probability,
     Vector,
     Wording,
@@ -29,8 +28,6 @@ from losses.core.precision import BUFFER_DTYPE
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic_core import CoreSchema
-
-Steps = Annotated[int, Ge(1), Le(2**53), IntegerRule(), Wording("an integer of at least 1")]
 
 
 class Schedule(ABC):
@@ -112,7 +109,7 @@ class Linear(Ramp):
     kind = "linear"
 
     @checked
-    def __init__(self, *, start: Number = 0.0, end: Number = 1.0, steps: Steps) -> None:
+    def __init__(self, *, start: Number = 0.0, end: Number = 1.0, steps: PositiveInteger) -> None:
         super().__init__(start, end, steps)
 
     def _risen(self, fraction: Tensor) -> Tensor:
@@ -129,7 +126,7 @@ class Cosine(Ramp):
     kind = "cosine"
 
     @checked
-    def __init__(self, *, start: Number = 0.0, end: Number = 1.0, steps: Steps) -> None:
+    def __init__(self, *, start: Number = 0.0, end: Number = 1.0, steps: PositiveInteger) -> None:
         super().__init__(start, end, steps)
 
     def _risen(self, fraction: Tensor) -> Tensor:
@@ -149,7 +146,13 @@ class Cyclical(Schedule):
 
     @checked
     def __init__(
-        self, *, start: Number = 0.0, end: Number = 1.0, period: Steps, cycles: Steps = 4, rising: Probability = 0.5
+        self,
+        *,
+        start: Number = 0.0,
+        end: Number = 1.0,
+        period: PositiveInteger,
+        cycles: PositiveInteger = 4,
+        rising: Probability = 0.5,
     ) -> None:
         self._start, self._end, self._period, self._cycles, self._rising = start, end, period, cycles, rising
 
@@ -182,7 +185,9 @@ class Stepwise(Schedule):
     kind = "steps"
 
     @checked
-    def __init__(self, *, values: Vector, at: Annotated[Sequence[Steps], Wording("a list of integers")]) -> None:
+    def __init__(
+        self, *, values: Vector, at: Annotated[Sequence[PositiveInteger], Wording("a list of integers")]
+    ) -> None:
         self._values, self._at = list(values), list(at)
         if len(self._values) != len(self._at) + 1:
             message = (

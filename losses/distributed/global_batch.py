@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,8 @@ from losses.core.collectives import in_a_group, ranks_apart_are_meant
 from losses.core.errors import ConfigError, InputError
 from losses.core.loss import Loss
 from losses.distributed.ways import Given, over_items, over_parts, over_terms, repeatedly, way_of
-from losses.objective.weighted_sum import WeightedSumLoss
+from losses.objective.gradient_norm import GradientNorm
+from losses.objective.weighted_sum import WeightedSumLoss, given_to
 
 if TYPE_CHECKING:
     from losses.core.collectives import Group
@@ -69,6 +71,7 @@ class GlobalBatch(nn.Module):
         normalizer: Tensor | float | None = None,
         reference: tuple[Tensor, Tensor] | None = None,
         model: nn.Module | None = None,
+        inputs: Any = None,
     ) -> Tensor:
         """Return the loss of the batch of all ranks.
 
@@ -81,8 +84,10 @@ class GlobalBatch(nn.Module):
             normalizer: replaces the denominator of the mean over all ranks.
             reference: of a labelled batch, the part that this rank has of another set to compare with.
             model: of a weighted sum, the network whose parameters are penalised.
+            inputs: of a weighted sum, what the network was called with on this rank, where the gradient by it is
+                penalised.
         """
-        beside = {} if model is None else {"model": model}
+        beside = {"model": model, "inputs": inputs}
         given = Given(indices, weight, reference, normalizer, self.group)
         if self.group is not None and dist.is_initialized() and dist.get_rank(self.group) < 0:
             raise InputError("this process is not in the group of GlobalBatch; call it on the ranks of the group only")
@@ -93,19 +98,21 @@ class GlobalBatch(nn.Module):
                     "the training before dist.destroy_process_group(), or build GlobalBatch anew"
                 )
             with ranks_apart_are_meant():
-                value: Tensor = self.loss(output, target, **given.names(), **beside)
+                own = {name: value for name, value in beside.items() if value is not None}
+                value: Tensor = self.loss(output, target, **given.names(), **own)
             return value
         self._over_several = True
-        result: Tensor = self._over_ranks(output, target, given, model)
+        result: Tensor = self._over_ranks(output, target, given, beside)
         return result
 
     @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]  # torch leaves it untyped
-    def _over_ranks(self, output: Any, target: Any, given: Given, model: nn.Module | None) -> Tensor:
+    def _over_ranks(self, output: Any, target: Any, given: Given, beside: Mapping[str, Any]) -> Tensor:
         """Return the loss of the batch of all ranks; what they exchange is no part of a compiled program."""
         if isinstance(self.loss, WeightedSumLoss):
-            return over_terms(self.loss, output, target, given, model, self._of_term)
-        if model is not None:
-            raise InputError(f"{type(self.loss).__name__} takes no model=, a weighted sum does; leave it out")
+            return over_terms(self.loss, output, target, given, beside, self._of_term)
+        for name, value in beside.items():
+            if value is not None:
+                raise InputError(f"{type(self.loss).__name__} takes no {name}=, a weighted sum does; leave it out")
         way = way_of(self.loss, output)
         if way == "repeated":
             return repeatedly(self.loss, output, target, given)
@@ -113,12 +120,13 @@ class GlobalBatch(nn.Module):
         total = (over_parts if way == "parts" else over_items)(loss, output, target, given)
         return total.sum.sum() if loss.reduction == "sum" else total.mean(given.normalizer)
 
-    def _of_term(self, loss: Loss, output: Any, target: Any, weight: Tensor | None, model: Any) -> Tensor:
+    def _of_term(
+        self, loss: Loss | GradientNorm, output: Any, target: Any, weight: Tensor | None, beside: Mapping[str, Any]
+    ) -> Tensor:
         """Return what a loss of a weighted sum comes to over all ranks."""
-        beside = {"model": model} if isinstance(loss, WeightedSumLoss) else {}
         own, loss.reduction = loss.reduction, str(self.loss.reduction)  # a term is reduced as the sum says
         try:
-            value: Tensor = GlobalBatch(loss, self.group)(output, target, weight=weight, **beside)
+            value: Tensor = GlobalBatch(loss, self.group)(output, target, weight=weight, **given_to(loss, beside))
         finally:
             loss.reduction = own
         return value

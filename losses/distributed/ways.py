@@ -20,6 +20,7 @@ from losses.core.reduction import Total
 from losses.distributed.agreement import Sizes, agreed
 from losses.distributed.dealing import dealt_total
 from losses.distributed.indices import gathered_indices, of_own_anchors
+from losses.objective.gradient_norm import GradientNorm
 from losses.ops.tiles.sizes import sizes as sizes_in_force
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Given(NamedTuple):
 def way_of(loss: nn.Module, output: Any) -> Way:
     """Return how a loss is made over all ranks: its items are added up where they are of samples; where samples are
     compared with one another every rank takes its own anchors, if the loss can, or else all of them."""
+    if isinstance(loss, GradientNorm):
+        return "items"
     if not isinstance(loss, Loss):
         return "repeated"
     kind = next((kind for kind in loss.inputs if kind.claims(output)), None)
@@ -60,11 +63,12 @@ def way_of(loss: nn.Module, output: Any) -> Way:
     return "parts" if whole else "repeated"
 
 
-def over_items(loss: Loss, output: Any, target: Any, given: Given) -> Total:
+def over_items(loss: Loss | GradientNorm, output: Any, target: Any, given: Given) -> Total:
     """Return the total of the items of all ranks."""
     total, refusal = None, None
     try:
-        require_mean(loss, given)
+        if isinstance(loss, Loss):
+            require_mean(loss, given)
         total = loss.total(output, target, **given._replace(normalizer=None).names())
     except Exception as error:
         refusal = error
@@ -132,19 +136,24 @@ def total_of_anchors(
 
 
 def over_terms(
-    loss: WeightedSumLoss, output: Any, target: Any, given: Given, model: Any, of_term: Callable[..., Tensor]
+    loss: WeightedSumLoss,
+    output: Any,
+    target: Any,
+    given: Given,
+    beside: Mapping[str, Any],
+    of_term: Callable[..., Tensor],
 ) -> Tensor:
     """Return the weighted sum of what every loss comes to over all ranks, ``of_term(loss, output, target, weight,
-    model)``; penalties are the same on all of them."""
+    beside)``; penalties on parameters are the same on all of them."""
     refusal = None
     try:
-        loss.require_parts(output, target, model)
+        loss.require_parts(output, target, beside)
         if beyond := given.names().keys() - {"weight"}:
             raise InputError(f"a weighted sum takes no {', '.join(sorted(beyond))} over several ranks; leave it out")
     except Exception as error:
         refusal = error
     agreed({}, called(loss, output, given), device_of(output, given.group), given.group, refusal)
-    return loss.combined(output, target, given.weight, model, lambda *term: of_term(*term, model))
+    return loss.combined(output, target, given.weight, beside, lambda *term: of_term(*term, beside))
 
 
 def repeatedly(loss: nn.Module, output: Any, target: Any, given: Given) -> Tensor:

@@ -1,4 +1,4 @@
-"""Penalties: terms of an objective that look at the parameters of a network, and not at a batch."""
+"""Penalties: terms of an objective that compare nothing with a target; here those on the parameters of a network."""
 
 from __future__ import annotations
 
@@ -23,13 +23,36 @@ Patterns = Annotated[
 
 
 class Penalty(nn.Module):
+    """What a network costs beside its losses."""
+
+    name: ClassVar[str]
+    """What a configuration calls it."""
+    looks_at: ClassVar[str]
+    """What is penalised, in words."""
+    parts: ClassVar[tuple[str, ...]] = ()
+    """What it is given, of which a term may pick a part: of the output and the inputs of a network."""
+    needs: ClassVar[str]
+    """Name of the argument by which an objective is given what it looks at."""
+    call: ClassVar[str]
+    """How an objective is called with that."""
+
+    def config(self) -> dict[str, Any]:
+        """Return the configuration that :func:`losses.create` turns into this penalty again."""
+        names = [parameter.name for parameter in declared_parameters(type(self).__init__)]
+        return {"name": self.name} | {name: as_configuration(getattr(self, name)) for name in names}
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self.config().items() if name != "name")
+
+
+class ParameterPenalty(Penalty):
     """A number that a network's parameters cost, called as ``penalty(network)``.
 
     Parameters that are frozen cost nothing: nothing would come of it.
     """
 
-    name: ClassVar[str]
-    """What a configuration calls it."""
+    looks_at = "the parameters of a network"
+    needs, call = "model", "loss(output, target, model=network)"
 
     @checked
     def __init__(self, *, strength: NonNegative = 1e-4, include: Patterns = "*") -> None:
@@ -63,14 +86,6 @@ class Penalty(nn.Module):
         costs = [self.of(widened(parameter)) for parameter in self._included(model)]
         return self.strength * torch.stack(costs).sum() if costs else torch.zeros(())
 
-    def config(self) -> dict[str, Any]:
-        """Return the configuration that :func:`losses.create` turns into this penalty again."""
-        names = [parameter.name for parameter in declared_parameters(type(self).__init__)]
-        return {"name": self.name} | {name: as_configuration(getattr(self, name)) for name in names}
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in self.config().items() if name != "name")
-
     def _included(self, model: nn.Module) -> list[Tensor]:
         if not isinstance(model, nn.Module):
             raise InputError(f"{self.name} takes a module whose parameters it penalises, got {quoted(model)}")
@@ -86,7 +101,7 @@ class Penalty(nn.Module):
         return [parameter for parameter in included.values() if parameter.requires_grad]
 
 
-class L1Penalty(Penalty):
+class L1Penalty(ParameterPenalty):
     r"""Sum of absolute parameters: those that bring little become exactly 0 (with a proximal optimiser) or nearly so.
 
     .. math::
@@ -112,7 +127,7 @@ class L1Penalty(Penalty):
         return parameter.abs().sum()
 
 
-class L2Penalty(Penalty):
+class L2Penalty(ParameterPenalty):
     r"""Half the sum of squared parameters: with SGD what its ``weight_decay=strength`` does, seen in the loss.
 
     .. math::
@@ -140,7 +155,7 @@ class L2Penalty(Penalty):
         return squares(parameter).sum() / 2
 
 
-class ElasticNet(Penalty):
+class ElasticNet(ParameterPenalty):
     r"""A mixture of both: few parameters, and none of them large.
 
     .. math::

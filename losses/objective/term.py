@@ -10,6 +10,7 @@ from torch import nn
 
 from losses.core.building import ANY_LOSS, build
 from losses.core.errors import ConfigError, InputError, Problem, listed, quoted, suggestion
+from losses.core.inputs.kind import kind_for
 from losses.core.loss import Loss
 from losses.core.parameters import Wording, checked
 from losses.core.schedules import Schedule, ScheduleRule, scheduled
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 UNCERTAINTY = "uncertainty"
+PARTS_OF_A_LOSS = ("output", "target"), "what the network made and should have made"
 
 
 class TermLossRule:
@@ -70,17 +72,25 @@ class Term:
             ``"uncertainty"``, a weight that is learned.
         output: key of the part of the output that it is given, or its position; ``None`` is the whole.
         target: likewise of the target.
+        inputs: likewise of the inputs of the network, for a penalty that looks at them.
         name: what it is called in logs and messages; by default the name of the loss.
     """
 
     @checked
     def __init__(
-        self, *, loss: TermLoss, weight: Weight = 1.0, output: Key = None, target: Key = None, name: str | None = None
+        self,
+        *,
+        loss: TermLoss,
+        weight: Weight = 1.0,
+        output: Key = None,
+        target: Key = None,
+        inputs: Key = None,
+        name: str | None = None,
     ) -> None:
         assert isinstance(loss, Loss | Penalty)  # built from its configuration by @checked
         self.loss = loss
         self.weight = weight
-        self.output, self.target = output, target
+        self.output, self.target, self.inputs = output, target, inputs
         self.given_name = name
         self.name = name if name is not None else name_of(loss).rpartition(".")[2]
         self._require_sensible()
@@ -92,16 +102,23 @@ class Term:
     def beside_its_loss(self) -> dict[str, Any]:
         """Return what there is to say of the term but its loss."""
         weight = self.weight.config() if isinstance(self.weight, Schedule) else self.weight
-        parts = {"output": self.output, "target": self.target, "name": self.given_name}
+        parts = {"output": self.output, "target": self.target, "inputs": self.inputs, "name": self.given_name}
         return {"weight": weight} | {name: part for name, part in parts.items() if part is not None}
 
-    def parts(self, output: Any, target: Any) -> tuple[Any, Any]:
-        """Return the parts of a batch that the loss is given.
+    def parts(self, output: Any, target: Any, inputs: Any) -> tuple[Any, Any]:
+        """Return what is given to the loss, of which a target is left out that it has no use for, or to a penalty on
+        the gradient: its parts of output and inputs.
 
         Raises:
             InputError: there is no such part.
         """
-        return picked(output, self.output, "output", self.name), picked(target, self.target, "target", self.name)
+        part = picked(output, self.output, "output", self.name)
+        if isinstance(self.loss, Penalty):
+            return part, picked(inputs, self.inputs, "inputs", self.name)
+        if self.target is None and target is not None:
+            kind = kind_for(self.loss, part)
+            return part, target if kind is None or kind.takes_target else None
+        return part, picked(target, self.target, "target", self.name)
 
     def _require_sensible(self) -> None:
         taken = any(hasattr(place(), self.name) for place in (nn.ModuleDict, nn.ParameterDict))
@@ -109,17 +126,17 @@ class Term:
             why = "which every module has already" if taken else "expected letters, digits and _"
             message = f"got {quoted(self.name)}, {why}; give the term a name such as 'reconstruction'"
             raise ConfigError(Problem(("name",), message))
-        if isinstance(self.loss, Loss):
-            if self.loss.reduction != "mean":
-                message = f"got {self.loss.reduction!r}; set reduction on the weighted sum, which averages each term"
-                raise ConfigError(Problem(("loss", "reduction"), message))
-            return
-        if self.weight == UNCERTAINTY:
+        is_loss = isinstance(self.loss, Loss)
+        if is_loss and self.loss.reduction != "mean":
+            message = f"got {self.loss.reduction!r}; set reduction on the weighted sum, which averages each term"
+            raise ConfigError(Problem(("loss", "reduction"), message))
+        if not is_loss and self.weight == UNCERTAINTY:
             message = "'uncertainty' is that of a loss; a penalty has none: give it a number or a schedule"
             raise ConfigError(Problem(("weight",), message))
-        for role in ("output", "target"):
-            if getattr(self, role) is not None:
-                message = f"{self.loss.name} looks at the parameters of the network and at no {role}; leave it out"
+        parts, looks_at = PARTS_OF_A_LOSS if isinstance(self.loss, Loss) else (self.loss.parts, self.loss.looks_at)
+        for role in ("output", "target", "inputs"):
+            if getattr(self, role) is not None and role not in parts:
+                message = f"{name_of(self.loss)} looks at {looks_at} and at no {role}; leave it out"
                 raise ConfigError(Problem((role,), message))
 
 
@@ -135,7 +152,8 @@ def name_of(loss: Loss | Penalty) -> str:
 
 
 def picked(whole: Any, key: str | int | None, role: str, term: str) -> Any:
-    """Return a part of an output or target: of a mapping or a NamedTuple by name, of a tuple or list by position.
+    """Return a part of an output, of a target or of inputs: of a mapping or a NamedTuple by name, of a tuple or list by
+    position.
 
     >>> picked({"logits": 1, "image": 2}, "image", "output", "reconstruction")
     2

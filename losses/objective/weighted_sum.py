@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Never
 
 import torch
@@ -21,11 +21,16 @@ from losses.core.reduction import Total
 from losses.core.registry import register
 from losses.core.schedules import Schedule, value_at
 from losses.core.torch_private import stepped_over
+from losses.objective.gradient_norm import GradientNorm
+from losses.objective.penalties import ParameterPenalty, Penalty
 from losses.objective.term import UNCERTAINTY, Term
 from losses.objective.terms import Terms, common_kinds, term_of
 
-Evaluated = Callable[[Loss, Any, Any, Tensor | None], Any]
+Evaluated = Callable[[Loss | GradientNorm, Any, Any, Tensor | None], Any]
 """What is made of a loss, its parts of a batch and the weights of samples."""
+Beside = Mapping[str, Any]
+"""What there is beside a batch: the ``model``, and its ``inputs``."""
+NOTHING: Beside = {"model": None, "inputs": None}
 
 
 @register(
@@ -47,15 +52,16 @@ class WeightedSumLoss(Loss):
         \ell = \sum_k w_k\, \ell_k(\hat y_k, y_k) + \sum_m w_m\, p_m(\theta)
 
     Each loss :math:`\ell_k` is averaged over its own items before it is multiplied with its weight :math:`w_k`, and is
-    given its own part :math:`\hat y_k` of what the network returns, and :math:`y_k` of the target. A weight below 0
-    maximises. Penalties :math:`p_m` are of the parameters :math:`\theta` of the ``model=`` of a call. With
+    given its own part :math:`\hat y_k` of what the network returns, and :math:`y_k` of the target, if it takes one. A
+    weight below 0 maximises. Penalties :math:`p_m` are of the parameters :math:`\theta` of the ``model=`` of a call, or
+    of the gradient of the output by its ``inputs=`` (``gradient_norm``). With
     ``weight: uncertainty`` a term counts as :math:`e^{-s_k} \ell_k + s_k / 2` and learns :math:`s_k`, the logarithm of
     the variance that its task leaves unexplained: a parameter of the loss, which the optimiser has to be given.
 
     Args:
         terms: a list of terms: names, losses, or mappings of ``loss``, ``weight`` (a number, a schedule such as
-            ``{"schedule": "linear", "start": 0, "end": 1, "steps": 1000}``, or ``"uncertainty"``), ``output`` and
-            ``target`` (key or position of a part) and ``name``.
+            ``{"schedule": "linear", "start": 0, "end": 1, "steps": 1000}``, or ``"uncertainty"``), ``output``,
+            ``target`` and ``inputs`` (key or position of a part) and ``name``.
         reduction: ``"mean"`` or ``"sum"`` of the items of each loss; ``"none"`` adds up item by item, where terms have
             equally many.
 
@@ -72,7 +78,7 @@ class WeightedSumLoss(Loss):
 
     Raises:
         ConfigError: a term is none, two have one name, or a parameter is outside its range.
-        InputError: a part is missing, a penalty is not given a ``model=``, or a loss does not take its part.
+        InputError: a part is missing, a penalty is not given what it looks at, or a loss does not take its part.
 
     >>> both = WeightedSumLoss(terms=["mse", {"loss": "mae", "weight": 0.5}])
     >>> both(tensor([1.0, 3.0]), tensor([1.0, 1.0]))  # (0 + 4) / 2 + 0.5 (0 + 2) / 2
@@ -115,6 +121,7 @@ class WeightedSumLoss(Loss):
         weight: Tensor | None = None,
         normalizer: Tensor | float | None = None,
         model: nn.Module | None = None,
+        inputs: Any = None,
     ) -> Tensor:
         """Return the weighted sum of all terms.
 
@@ -125,11 +132,14 @@ class WeightedSumLoss(Loss):
             normalizer: replaces the denominator of every mean; penalties and learned weights have none, so with them
                 totals are added up instead.
             model: the network whose parameters are penalised.
+            inputs: what the network was called with, where the gradient by it is penalised: a tensor that requires
+                grad, or a tuple or mapping of them.
         """
         require_nothing_more(surplus)
+        beside = {"model": model, "inputs": inputs}
         if is_compiling():
-            return self._reduced(output, target, weight, normalizer, model)
-        value: Tensor = self._own_code.call(self, output, target, weight, normalizer, model)
+            return self._reduced(output, target, weight, normalizer, beside)
+        value: Tensor = self._own_code.call(self, output, target, weight, normalizer, beside)
         return value
 
     def total(
@@ -139,24 +149,25 @@ class WeightedSumLoss(Loss):
         *surplus: Never,
         weight: Tensor | None = None,
         model: nn.Module | None = None,
+        inputs: Any = None,
     ) -> Total:
-        """Return ``Total(sums, denominators)``, vectors with an entry for every mean of every term; penalties count as
-        one item."""
+        """Return ``Total(sums, denominators)``, vectors with an entry for every mean of every term; penalties on
+        parameters count as one item."""
         require_nothing_more(surplus)
-        total = self._total_of(output, target, weight, model)
+        total = self._total_of(output, target, weight, {"model": model, "inputs": inputs})
         self._advance()
         return total
 
-    def require_parts(self, output: Any, target: Any, model: Any = None) -> None:
+    def require_parts(self, output: Any, target: Any, beside: Beside) -> None:
         """Raise an InputError unless every term finds what it is given."""
-        self._evaluated(output, target, None, model, lambda *batch: None)
+        self._evaluated(output, target, None, beside, lambda *batch: None)
 
-    def combined(self, output: Any, target: Any, weight: Tensor | None, model: Any, mean: Evaluated) -> Tensor:
+    def combined(self, output: Any, target: Any, weight: Tensor | None, beside: Beside, mean: Evaluated) -> Tensor:
         """Return the weighted sum of what ``mean(loss, output, target, weight)`` makes of every loss, and of the
         penalties: how a wrapper of losses wraps each of them. It counts as a call, which schedules follow."""
         sums = [
             times(self._factor(term), value)
-            for term, value in self._evaluated(output, target, weight, model, mean).items()
+            for term, value in self._evaluated(output, target, weight, beside, mean).items()
         ]
         sums += [log_variance / 2 for log_variance in self._learned()]
         value: Tensor = sum(sums[1:], sums[0])
@@ -164,15 +175,19 @@ class WeightedSumLoss(Loss):
         return value
 
     @torch.no_grad()
-    def terms(self, output: Any, target: Any = None, *, model: nn.Module | None = None) -> dict[str, Tensor]:
+    def terms(
+        self, output: Any, target: Any = None, *, model: nn.Module | None = None, inputs: Any = None
+    ) -> dict[str, Tensor]:
         """Return what every term comes to before it is weighted, by name, detached, for logging."""
-
-        values = self._evaluated(output, target, None, model, total_seen_with(model))
+        beside = {"model": model, "inputs": inputs}
+        values = self._evaluated(output, target, None, beside, total_seen_with(beside))
         return {term.name: value.mean() if isinstance(value, Total) else value for term, value in values.items()}
 
-    def readings(self, output: Any, target: Any = None, *, model: nn.Module | None = None) -> dict[str, Tensor]:
+    def readings(
+        self, output: Any, target: Any = None, *, model: nn.Module | None = None, inputs: Any = None
+    ) -> dict[str, Tensor]:
         """Return what a batch tells beside its loss, by name: its :meth:`terms`."""
-        return self.terms(output, target, model=model)
+        return self.terms(output, target, model=model, inputs=inputs)
 
     @torch.no_grad()
     def weights(self) -> dict[str, float | Tensor]:
@@ -180,10 +195,10 @@ class WeightedSumLoss(Loss):
         return {term.name: self._factor(term) for term in self._terms}
 
     def items(self, output: Any, target: Any) -> Tensor:
-        def items(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Tensor:
+        def items(loss: Loss | GradientNorm, output: Any, target: Any, weight: Tensor | None) -> Tensor:
             return loss.items(output, target)
 
-        return self._added_up(self._evaluated(output, target, None, None, items))
+        return self._added_up(self._evaluated(output, target, None, NOTHING, items))
 
     def _reduced(
         self,
@@ -191,8 +206,9 @@ class WeightedSumLoss(Loss):
         target: Any,
         weight: Tensor | None,
         normalizer: Tensor | float | None,
-        model: Any = None,
+        beside: Beside | None = None,
     ) -> Tensor:
+        beside = beside or NOTHING
         if normalizer is not None:
             normalizer = self._accepted_normalizer(normalizer)
             if not self._is_made_of_means():
@@ -200,19 +216,19 @@ class WeightedSumLoss(Loss):
                     "normalizer replaces the denominator of a mean, and penalties and learned weights have none; add "
                     "up loss.total(...) of the parts instead"
                 )
-            value = self.total(output, target, weight=weight, model=model).mean(normalizer)
+            value = self.total(output, target, weight=weight, **beside).mean(normalizer)
         elif self.reduction == "sum":
-            value = self.total(output, target, weight=weight, model=model).sum.sum()
+            value = self.total(output, target, weight=weight, **beside).sum.sum()
         elif self.reduction == "none":
-            value = self._added_up(self._evaluated(output, target, weight, model, items_with(model)))
+            value = self._added_up(self._evaluated(output, target, weight, beside, items_with(beside)))
             self._advance()
         else:
-            value = self.combined(output, target, weight, model, mean_with(model))
+            value = self.combined(output, target, weight, beside, mean_with(beside))
         self._inspected = True
         return value
 
     def _evaluated(
-        self, output: Any, target: Any, weight: Tensor | None, model: Any, made: Evaluated
+        self, output: Any, target: Any, weight: Tensor | None, beside: Beside, made: Evaluated
     ) -> dict[Term, Any]:
         """Return what is made of every loss, and what the penalties are, by their terms."""
         wide: dict[int, tuple[Tensor, Tensor]] = {}  # beside each what it is of, whose id is no other's as long
@@ -223,25 +239,20 @@ class WeightedSumLoss(Loss):
 
         values: dict[Term, Any] = {}
         for term in self._terms:
-            if isinstance(term.loss, Loss):
-                part, wanted = term.parts(output, target)
-                if not (isinstance(part, Tensor) and part.dtype in COMPUTED_IN):
-                    part = map_floating(part, widened_once)
-                values[term] = made(term.loss, part, wanted, weight)
-            else:
-                values[term] = term.loss(self._required(model, term))
+            loss = term.loss
+            if isinstance(loss, ParameterPenalty):
+                values[term] = loss(required(beside, loss, term.name))
+                continue
+            assert isinstance(loss, Loss | GradientNorm)  # there are no other penalties
+            inputs = required(beside, loss, term.name) if isinstance(loss, GradientNorm) else None
+            part, other = term.parts(output, target, inputs)
+            if isinstance(loss, Loss) and not (isinstance(part, Tensor) and part.dtype in COMPUTED_IN):
+                part = map_floating(part, widened_once)
+            values[term] = made(loss, part, other, weight)
         return values
 
-    def _required(self, model: Any, term: Term) -> Any:
-        if model is None:
-            raise InputError(
-                f"{term.name} penalises the parameters of a network, and none was given; call "
-                "loss(output, target, model=network)"
-            )
-        return model
-
     def _total_of(
-        self, output: Any, target: Any, weight: Tensor | None, model: Any, made: Evaluated | None = None
+        self, output: Any, target: Any, weight: Tensor | None, beside: Beside, made: Evaluated | None = None
     ) -> Total:
         sums: list[Tensor] = []
         denominators: list[Tensor] = []
@@ -251,7 +262,7 @@ class WeightedSumLoss(Loss):
             counted = torch.as_tensor(denominator, device=added.device).to(added.dtype)
             denominators.append(counted.expand(added.shape).reshape(-1))
 
-        for term, value in self._evaluated(output, target, weight, model, made or total_with(model)).items():
+        for term, value in self._evaluated(output, target, weight, beside, made or total_with(beside)).items():
             total = value if isinstance(value, Total) else Total(value, 1)
             add(times(self._factor(term), total.sum), total.denominator)
         for log_variance in self._learned():
@@ -275,7 +286,7 @@ class WeightedSumLoss(Loss):
     def _is_made_of_means(self) -> bool:
         """Return whether every term has items, and nothing is added to them."""
         within = [term.loss for term in self._terms if isinstance(term.loss, WeightedSumLoss)]
-        own = not self._learned() and all(isinstance(term.loss, Loss) for term in self._terms)
+        own = not self._learned() and not any(isinstance(term.loss, ParameterPenalty) for term in self._terms)
         return own and all(each._is_made_of_means() for each in within)
 
     def _learned(self) -> list[Tensor]:
@@ -313,28 +324,38 @@ def times(factor: float | Tensor, value: Tensor) -> Tensor:
     return (factor * value).masked_fill(factor == 0, 0)
 
 
-def beside(loss: Loss, model: Any) -> dict[str, Any]:
-    """Return what a loss is called with beside its batch: one that is a weighted sum itself is given the network."""
-    return {"model": model} if isinstance(loss, WeightedSumLoss) else {}
+def required(beside: Beside, penalty: Penalty, name: str) -> Any:
+    """Return what a penalty of this name looks at, or raise where a call was not given it."""
+    found = beside[penalty.needs]
+    if found is None:
+        raise InputError(
+            f"{name} penalises {penalty.looks_at}, and {penalty.needs}= was not given; call {penalty.call}"
+        )
+    return found
 
 
-def mean_with(model: Any) -> Evaluated:
+def given_to(loss: Loss | GradientNorm, beside: Beside) -> Beside:
+    """Return what a loss is called with beside its batch: one that is a weighted sum itself looks for its penalties."""
+    return beside if isinstance(loss, WeightedSumLoss) else {}
+
+
+def mean_with(beside: Beside) -> Evaluated:
     """Return what calls a loss."""
 
-    def mean(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Tensor:
-        value: Tensor = loss(output, target, weight=weight, **beside(loss, model))
+    def mean(loss: Loss | GradientNorm, output: Any, target: Any, weight: Tensor | None) -> Tensor:
+        value: Tensor = loss(output, target, weight=weight, **given_to(loss, beside))
         return value
 
     return mean
 
 
-def items_with(model: Any) -> Evaluated:
+def items_with(beside: Beside) -> Evaluated:
     """Return what calls a loss for its items."""
 
-    def items(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Tensor:
+    def items(loss: Loss | GradientNorm, output: Any, target: Any, weight: Tensor | None) -> Tensor:
         reduction, loss.reduction = loss.reduction, "none"
         try:
-            value: Tensor = loss(output, target, weight=weight, **beside(loss, model))
+            value: Tensor = loss(output, target, weight=weight, **given_to(loss, beside))
         finally:
             loss.reduction = reduction
         return value
@@ -342,21 +363,23 @@ def items_with(model: Any) -> Evaluated:
     return items
 
 
-def total_with(model: Any) -> Evaluated:
+def total_with(beside: Beside) -> Evaluated:
     """Return what asks a loss for its total."""
 
-    def total(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Total:
-        return loss.total(output, target, weight=weight, **beside(loss, model))
+    def total(loss: Loss | GradientNorm, output: Any, target: Any, weight: Tensor | None) -> Total:
+        return loss.total(output, target, weight=weight, **given_to(loss, beside))
 
     return total
 
 
-def total_seen_with(model: Any) -> Evaluated:
+def total_seen_with(beside: Beside) -> Evaluated:
     """Return what looks at the total of a loss, which counts as no call of it."""
 
-    def total(loss: Loss, output: Any, target: Any, weight: Tensor | None) -> Total:
+    def total(loss: Loss | GradientNorm, output: Any, target: Any, weight: Tensor | None) -> Total:
         if isinstance(loss, WeightedSumLoss):
-            return loss._total_of(output, target, weight, model, total)
+            return loss._total_of(output, target, weight, beside, total)
+        if isinstance(loss, GradientNorm):
+            return loss.total(output, target, weight=weight)
         return loss._on_accepted(loss._total, output, target, weight)
 
     return total

@@ -17,7 +17,7 @@ from losses import ConfigError, Gaussian, Pairs, Triplets
 from losses.adapters.pytorch_metric_learning import losses as pml_losses
 from losses.core.foreign_names import LOSSES, PARAMETERS, PML, TORCH, VALUES, ForeignLoss, bare, foreign_losses
 from losses.core.parameters import declared_parameters
-from losses.core.registry import ALIASES, SPECS, find
+from losses.core.registry import ALIASES, PENALTIES, SPECS, find
 from tests.refusals import refused
 
 NAMES = losses.available()
@@ -318,7 +318,7 @@ def test_a_name_of_the_field_is_told_what_it_is_here_and_no_silly_name(row: Fore
 def test_a_row_names_losses_that_are_here_and_none_that_it_says_is_not(row: ForeignLoss) -> None:
     accepted = {"euclidean", "squared_euclidean", "cosine", "mean"}
     for word in re.findall(r"(?<![=\w])'(\w+)'", row.note):
-        assert word in {*SPECS, *accepted}, word
+        assert word in {*SPECS, *PENALTIES, *accepted}, word
     if row.here is None:
         assert bare(row.name) not in map(bare, (*SPECS, *ALIASES)), f"{row.name} is here now"
 

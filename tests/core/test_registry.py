@@ -99,7 +99,7 @@ def test_a_name_is_snake_case(name: Any) -> None:
     ("arguments", "words"),
     [
         ({"inputs": "pointwise"}, ["inputs must be a kind", "got 'pointwise'", "Did you mean POINTWISE?"]),
-        ({"inputs": "nothing"}, ["inputs must be a kind", "of BINARY, CLASS_INDICES", "got 'nothing'"]),
+        ({"inputs": "nothing"}, ["inputs must be a kind", "of BINARY, CATEGORICAL", "got 'nothing'"]),
         ({"inputs": ()}, ["inputs must be a kind", "got ()"]),
         ({"inputs": []}, ["inputs must be a kind", "got []"]),
         ({"inputs": [POINTWISE, "scores"]}, ["inputs must be a kind", "got [POINTWISE, 'scores']"]),

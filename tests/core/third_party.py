@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 from losses.core.registry import SPECS
 from losses.extend import (
     BINARY,
+    CATEGORICAL,
     CLASS_INDICES,
     CLASS_MASKS,
     COUNTS,
@@ -230,6 +231,14 @@ class QuadraticScore(Plain):
 
     def items(self, output: Tensor, target: Tensor) -> Tensor:
         return (output - target).square().sum(-1)
+
+
+@of_another_author(CATEGORICAL)
+class Gini(Plain):
+    """Probability that two draws from a distribution differ."""
+
+    def items(self, output: Tensor, target: None) -> Tensor:
+        return 1 - output.softmax(-1).square().sum(-1)
 
 
 @of_another_author(TRANSPORT)

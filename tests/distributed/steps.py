@@ -22,8 +22,8 @@ class Step(NamedTuple):
 
     Args:
         name: of the loss, and its ``parameters``.
-        kind: of its output: ``"embeddings"``, ``"matches"``, ``"pairs"``, ``"triplets"``, ``"numbers"``, ``"logits"``
-            or ``"parts"``.
+        kind: of its output: ``"embeddings"``, ``"matches"``, ``"pairs"``, ``"triplets"``, ``"numbers"``, ``"logits"``,
+            ``"alone"`` or ``"parts"``.
         weighted: whether there are weights, one of them 0.
         reference: whether the anchors are compared with another set.
         mined: how many tensors a miner's tuple has, if there is one.
@@ -71,7 +71,8 @@ def classes(count: int, seed: int) -> Tensor:
 
 def call(loss: nn.Module, step: Step, encoder: nn.Module, rows: slice, reference_rows: slice) -> Tensor:
     """Call a loss on some rows of the batch, and of the reference."""
-    views = [F.normalize(encoder(drawn(ROWS, WIDTH, seed=seed)[rows]), dim=1) for seed in (1, 2, 4)]
+    sources = [drawn(ROWS, WIDTH, seed=seed)[rows].requires_grad_(step.kind == "parts") for seed in (1, 2, 4)]
+    views = [F.normalize(encoder(source), dim=1) for source in sources]
     labels = classes(ROWS, seed=5)[rows]
     given: dict[str, Any] = {}
     if step.weighted:
@@ -92,7 +93,10 @@ def call(loss: nn.Module, step: Step, encoder: nn.Module, rows: slice, reference
         return loss(views[0], views[1].detach(), **given)
     if step.kind == "parts":
         targets = {"label": labels, "class": labels % DIMENSION, "view": views[1].detach()}
-        return loss({"embedding": views[0], "logits": views[2]}, targets, model=encoder, **given)
+        inputs = {"embedding": sources[0], "logits": sources[2]}
+        return loss({"embedding": views[0], "logits": views[2]}, targets, model=encoder, inputs=inputs, **given)
+    if step.kind == "alone":
+        return loss(views[0], **given)
     if step.kind == "logits":
         return loss(views[0], labels % DIMENSION, **given)
     return loss(views[0], labels, **given)

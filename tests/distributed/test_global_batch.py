@@ -55,6 +55,8 @@ OTHERS = [
     Step("cross_entropy", {"class_weight": [1.0, 2.0, 0.5, 1.0, 1.0, 3.0], "ignore_index": 2}, kind="logits"),
     Step("kl_divergence", {"output_form": "logits", "target_form": "logits"}, kind="numbers"),
     Step("js_divergence", {"output_form": "logits", "target_form": "logits"}, kind="numbers", weighted=True),
+    Step("entropy", {}, kind="alone", weighted=True),
+    Step("entropy", {"reduction": "sum"}, kind="alone"),
     Step("wasserstein", {}, kind="numbers"),
 ]
 TERMS = [
@@ -62,6 +64,8 @@ TERMS = [
     {"loss": "triplet", "output": "embedding", "target": "label", "weight": -0.5},
     {"loss": {"name": "weighted_sum", "terms": ["mse", "l1_penalty"]}, "output": "embedding", "target": "view"},
     {"loss": {"name": "l2_penalty", "strength": 0.3}, "weight": {"schedule": "linear", "start": 1, "steps": 3}},
+    {"loss": "entropy", "output": "logits", "weight": -0.2},
+    {"loss": {"name": "gradient_norm", "strength": 0.3}, "output": "embedding", "inputs": "embedding"},
 ]
 SUMS = [
     Step("weighted_sum", {"terms": TERMS, "reduction": reduction}, kind="parts", weighted=weighted)

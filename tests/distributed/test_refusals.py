@@ -39,6 +39,7 @@ def outcomes(ranks: Ranks, name: str, *everything: dict[str, Any]) -> list[Any]:
 INDICES = torch.tensor([0]), torch.tensor([2]), torch.tensor([1])
 PARTS = {"terms": [{"loss": "circle", "output": "embedding"}]}
 PENALISED = {"terms": ["circle", "l2_penalty"]}
+SMOOTH = {"terms": ["gradient_norm", "circle"]}
 CASES: dict[str, tuple[str, list[dict[str, Any]], list[str]]] = {
     "labels of another length": (
         "triplet",
@@ -58,7 +59,17 @@ CASES: dict[str, tuple[str, list[dict[str, Any]], list[str]]] = {
     "a penalty whose network one rank lacks": (
         "weighted_sum",
         [{"parameters": PENALISED}, {"parameters": PENALISED, "model": torch.nn.Linear(1, 1)}],
-        ["none was given; call", "rank 0 of the group refused its batch"],
+        ["model= was not given; call", "rank 0 of the group refused its batch"],
+    ),
+    "inputs that one rank does not pass": (
+        "weighted_sum",
+        [{"parameters": SMOOTH}, {"parameters": SMOOTH, "inputs": EMBEDDINGS.clone().requires_grad_()}],
+        ["inputs= was not given; call", "rank 0 of the group refused its batch"],
+    ),
+    "inputs without gradient on one rank": (
+        "weighted_sum",
+        [{"parameters": SMOOTH, "inputs": EMBEDDINGS}, {"parameters": SMOOTH, "inputs": EMBEDDINGS.clone()}],
+        ["inputs does not require grad", "inputs does not require grad"],
     ),
     "another dimension": (
         "circle",

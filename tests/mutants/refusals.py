@@ -89,6 +89,13 @@ class BroadcastingColumns(losses.MSELoss):
     spec = replace(losses.MSELoss.spec, inputs=(Stretched(),))
 
 
+class IgnoringTargets(losses.EntropyLoss):
+    """Takes a target and does nothing with it."""
+
+    def forward(self, output: Any, target: Any = None, **options: Any) -> Tensor:
+        return super().forward(output, **options)
+
+
 class Curt(losses.MSELoss):
     """Says no and nothing else."""
 
@@ -113,6 +120,7 @@ class WithoutAFix(losses.MSELoss):
 MUTANTS = [
     Mutant("bad_parameters_are_refused", UncheckedParameter(), "delta=nan is accepted"),
     Mutant("bad_parameters_are_refused", NamelessRefusal(), "does not name it"),
+    Mutant("bad_batches_are_refused", IgnoringTargets(), "a target where there is none is accepted"),
     Mutant("bad_batches_are_refused", TrustingNumbers(), "NaN.* is accepted"),
     Mutant("bad_batches_are_refused", CastingIntegers(), "integers is accepted"),
     Mutant("bad_batches_are_refused", Broadcasting(), "is accepted"),

@@ -180,6 +180,22 @@ def test_weighted_sums_nest() -> None:
     torch.testing.assert_close(nested(output, target, model=model), flat(output, target, model=model))
 
 
+def test_a_loss_that_takes_no_target_is_given_none() -> None:
+    logits, labels = torch.randn(6, 4), torch.arange(6) % 4
+    views = losses.Pairs(torch.randn(6, 3), torch.randn(6, 3))
+    terms = [
+        {"loss": "cross_entropy", "output": "logits"},
+        {"loss": "entropy", "output": "logits", "weight": -0.1},
+        {"loss": "info_nce", "output": "views"},
+    ]
+    loss = losses.create("weighted_sum", terms=terms)
+    expected = losses.create("cross_entropy")(logits, labels) - 0.1 * losses.create("entropy")(logits)
+    expected = expected + losses.create("info_nce")(views)
+    torch.testing.assert_close(loss({"logits": logits, "views": views}, labels), expected)
+    with pytest.raises(InputError, match="entropy looks at the output alone: leave the target out"):
+        losses.create("weighted_sum", terms=[{"loss": "entropy", "target": 0}])(logits, [labels])
+
+
 def test_a_distillation_is_a_weighted_sum() -> None:
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(6, 4, generator=generator) for _ in range(2))

@@ -13,6 +13,7 @@ from tests.oracles.classification.generalized_cross_entropy import GENERALIZED_C
 from tests.oracles.classification.hinge import HINGE
 from tests.oracles.classification.multiclass_hinge import MULTICLASS_HINGE
 from tests.oracles.classification.overlap import DICE, TVERSKY
+from tests.oracles.divergence.entropy import ENTROPY
 from tests.oracles.divergence.js_divergence import JS_DIVERGENCE
 from tests.oracles.divergence.kl_divergence import KL_DIVERGENCE
 from tests.oracles.divergence.wasserstein import WASSERSTEIN
@@ -59,6 +60,7 @@ ORACLES: dict[str, list[OracleCase]] = {
     "kl_divergence": KL_DIVERGENCE,
     "js_divergence": JS_DIVERGENCE,
     "wasserstein": WASSERSTEIN,
+    "entropy": ENTROPY,
     "elbo": ELBO,
     "weighted_sum": WEIGHTED_SUM,
 }

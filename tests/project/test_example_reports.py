@@ -8,7 +8,17 @@ import yaml
 
 import losses
 from losses.core.registry import find
-from tests.project.example_runs import history, networks, pictures, report, run_config, small, train
+from tests.project.example_runs import (
+    assert_equal,
+    history,
+    networks,
+    pictures,
+    report,
+    run_config,
+    saved,
+    small,
+    train,
+)
 
 LONG = "{name: multi_similarity, mining_epsilon: 0.1, alpha: 2.5}"
 LONG_NAME = "glyphs-multi_similarity-mining_epsilon=0.1-alpha=2.5"
@@ -167,3 +177,16 @@ def test_several_losses_give_one_table(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.count("untrained") == printed.count("raw pixels") == 1
     assert all(f"│ {name} " in printed for name in names)
+
+
+def test_a_penalty_on_the_gradient_trains_from_a_configuration_and_resumes(tmp_path):
+    loss = (
+        "{name: weighted_sum, terms: [{loss: cross_entropy, output: logits, target: label}, "
+        "{loss: {name: gradient_norm, strength: 0.1, projections: 2}, output: logits, name: smoothness}]}"
+    )
+    assert small("objective", tmp_path / "whole", "--loss", loss) == 0
+    (folder,) = (tmp_path / "whole").iterdir()
+    assert list(json.loads((folder / "metrics.json").read_text())["readings"]) == ["cross_entropy", "smoothness"]
+    assert small("objective", tmp_path / "parts", "--loss", loss, "--set", "steps=2") == 0
+    assert small("objective", tmp_path / "parts", "--loss", loss, "--resume") == 0
+    assert_equal(saved(folder)["learner"], saved(tmp_path / "parts" / folder.name)["learner"])

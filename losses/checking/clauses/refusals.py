@@ -129,11 +129,24 @@ def wrong_batches(batch: Batch) -> dict[str, Batch]:
         "integers": Batch(map_floating(batch.output, lambda t: t.detach().long()), batch.target),
         "complex numbers": Batch(map_floating(batch.output, lambda t: t.detach().to(torch.complex64)), batch.target),
         "no tensor": Batch("output", batch.target),
-        "one dimension more": Batch(map_tensors(batch.output, lambda t: t[None]), batch.target),
-        "one sample more": Batch(batch.output, map_tensors(batch.target, lambda t: torch.cat([t, t[:1]])))
-        if batch.target is not None
-        else Batch(type(batch.output)(*batch.output[:-1], rows_of(batch, slice(0, 1)).output[-1]), None),
+        **misfits(batch),
         **narrow,
+    }
+
+
+def misfits(batch: Batch) -> dict[str, Batch]:
+    """Return batches whose parts do not fit together; where a tensor is all there is, one with a target."""
+    output, target = batch
+    if target is None and isinstance(output, torch.Tensor):
+        return {"a target where there is none": Batch(output, output.detach())}
+    if target is None:
+        one_row = rows_of(batch, slice(0, 1)).output[-1]
+        one_sample_more = Batch(type(output)(*output[:-1], one_row), None)
+    else:
+        one_sample_more = Batch(output, map_tensors(target, lambda t: torch.cat([t, t[:1]])))
+    return {
+        "one dimension more": Batch(map_tensors(output, lambda t: t[None]), target),
+        "one sample more": one_sample_more,
     }
 
 

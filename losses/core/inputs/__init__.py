@@ -4,6 +4,7 @@ A kind names its tensors, accepts a batch (shapes, dtypes, float32 for half prec
 has weight 0 and can draw a valid batch. Losses declare their kinds; checks, tests, networks and examples read them.
 """
 
+from losses.core.inputs.categorical import Categorical
 from losses.core.inputs.distributions import DistributionObjects, Distributions, Transport
 from losses.core.inputs.embeddings import Embeddings, MatchInput, PairInput, TripletInput
 from losses.core.inputs.generative import VAE
@@ -31,6 +32,7 @@ EMBEDDINGS = Embeddings()
 PAIRS = PairInput()
 MATCHES = MatchInput()
 TRIPLETS = TripletInput()
+CATEGORICAL = Categorical()
 DISTRIBUTIONS = Distributions()
 DISTRIBUTION_OBJECTS = DistributionObjects()
 TRANSPORT = Transport()
@@ -39,6 +41,7 @@ PARTS = Parts()
 
 __all__ = [
     "BINARY",
+    "CATEGORICAL",
     "CLASS_INDICES",
     "CLASS_MASKS",
     "COUNTS",

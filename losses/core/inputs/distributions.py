@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,13 +12,23 @@ from torch.distributions import Distribution, Normal
 
 from losses.core import checks as check
 from losses.core.errors import InputError
-from losses.core.inputs.kind import REGIMES, Asked, Batch, Form, Kind, filled, halved, normal
-from losses.core.outputs import Samples, map_tensors
+from losses.core.inputs.distribution_forms import (
+    FORMS,
+    as_logits,
+    from_probs,
+    in_form,
+    ramp,
+    require_form,
+    require_outcomes,
+    shapes_of_rows,
+    uniform_where_masked,
+    widened_in_form,
+)
+from losses.core.inputs.kind import REGIMES, Asked, Batch, Form, Kind, filled, normal
+from losses.core.outputs import Samples
 from losses.core.parameters import DistributionForm
-from losses.core.precision import matched, widened, widened_probabilities
+from losses.core.precision import matched, widened
 from losses.core.reduction import expanded, hides_nothing
-
-FORMS: tuple[DistributionForm, ...] = get_args(DistributionForm)
 
 
 class Distributions(Kind):
@@ -39,35 +48,19 @@ class Distributions(Kind):
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
             check.require_tensor(output=output, target=target)
-        if output.ndim == 0 or output.shape[-1] == 0:
-            raise InputError(
-                f"output must be distributions along a last dimension (..., K) with K > 0, got {check.shown(output)}"
-            )
+        require_outcomes(output)
         if output.shape != target.shape:
             check.require_same_shape(output=output, target=target)
         if not (output.dtype.is_floating_point and target.dtype.is_floating_point):
             check.require_floating(output=output, target=target)
         output_form, target_form = self.forms(loss)
-        output = widened_probabilities(output) if output_form == "probs" else widened(output)
-        target = widened_probabilities(target) if target_form == "probs" else widened(target)
-        return Batch(output, matched(target, output))
+        output = widened_in_form(output, output_form)
+        return Batch(output, matched(widened_in_form(target, target_form), output))
 
     def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
         output_form, target_form = self.forms(loss)
-        for name, form, tensor in (("output", output_form, output), ("target", target_form, target)):
-            if form == "logits":
-                check.require_logits(-1, **{name: tensor})
-            else:
-                check.require_no_nan(**{name: tensor})
-            if form == "probs":
-                check.require_distributions(-1, **{name: tensor})
-            elif form == "log_probs":
-                check.require_distributions(-1, **{f"{name}.exp()": tensor.exp()})
-            elif check.looks_like_probabilities(tensor, -1):
-                raise InputError(
-                    f"{name} is declared as logits but holds probabilities; declare {name}_form='probs' or remove the "
-                    "softmax"
-                )
+        require_form("output", output, output_form)
+        require_form("target", target, target_form)
 
     def mask(self, loss: Any, output: Tensor, target: Tensor, weight: Tensor) -> Batch:
         weight = expanded(weight, output.shape[:-1])
@@ -313,20 +306,6 @@ class Transport(Kind):
         return Samples(widened(points), None if weights is None else widened(weights))
 
 
-def uniform_where_masked(tensor: Tensor, weight: Tensor, form: str) -> Tensor:
-    """Return the tensor with the uniform distribution, in its form, where the weight is 0."""
-    size = tensor.shape[-1]
-    constant = {"logits": 0.0, "probs": 1 / size, "log_probs": -math.log(size)}[form]
-    return tensor.masked_fill((weight == 0).unsqueeze(-1), constant)
-
-
-def in_form(logits: Tensor, form: str) -> Tensor:
-    """Return logits in the form that a parameter declares."""
-    if form == "logits":
-        return logits
-    return logits.softmax(-1) if form == "probs" else logits.log_softmax(-1)
-
-
 def regimes_of_forms(batch: Batch, *forms: str) -> dict[str, Batch]:
     """Return distributions again, sharper and flatter; probabilities stay above 0, as their edge is another matter."""
     logits = [part.log() if form == "probs" else part for part, form in zip(batch, forms, strict=True)]
@@ -342,31 +321,3 @@ def regimes_of_forms(batch: Batch, *forms: str) -> dict[str, Batch]:
         name: Batch(*(in_form(part * by, form) for part, by, form in zip(logits, pair, forms, strict=True)))
         for name, pair in factors.items()
     }
-
-
-def as_logits(values: Tensor, form: str) -> Tensor:
-    """Return logits of distributions that are in a form, whatever its normalisation."""
-    return values.log() if form == "probs" else values
-
-
-def shapes_of_rows(batch: Batch) -> dict[str, list[Form]]:
-    """Return the rows of a batch ``(N, K)`` in other shapes, and one of them alone."""
-
-    def in_shapes(batch: Batch, *changes: Callable[[Tensor], Tensor]) -> list[Form]:
-        return [Form(batch), *(Form(Batch(*(map_tensors(part, change) for part in batch))) for change in changes)]
-
-    first = Batch(*(map_tensors(part, lambda tensor: tensor[:1]) for part in batch))
-    return {
-        "many": in_shapes(batch, halved, lambda tensor: tensor[None, :, None]),
-        "one alone": in_shapes(first, lambda tensor: tensor[0]),
-    }
-
-
-def from_probs(probs: Tensor, form: str) -> Tensor:
-    """Return probabilities in the form that a parameter declares; a probability of 0 is a logit of -inf."""
-    return probs if form == "probs" else probs.log()
-
-
-def ramp(size: int) -> Tensor:
-    """Return 0 to 1 in equal steps, so that logits differ from outcome to outcome."""
-    return torch.linspace(0, 1, size, dtype=torch.float64)

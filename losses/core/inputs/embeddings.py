@@ -159,7 +159,7 @@ class PairInput(Kind):
 class MatchInput(Kind):
     """Two embeddings of each sample, of which every one finds its own among all the others."""
 
-    name, returns, container = "MATCHES", "pairs", Pairs
+    name, returns, container, takes_target = "MATCHES", "pairs", Pairs, False
     output_text, target_text = "Pairs(first, second) of matching rows, each (N, D)", "None"
 
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
@@ -211,7 +211,7 @@ class MatchInput(Kind):
 class TripletInput(Kind):
     """Anchors, each with one embedding of its own class and one of another."""
 
-    name, returns, container = "TRIPLETS", "triplets", Triplets
+    name, returns, container, takes_target = "TRIPLETS", "triplets", Triplets, False
     output_text, target_text = "Triplets(anchor, positive, negative), each (N, D)", "None"
 
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
@@ -290,7 +290,7 @@ def refuse_views(embeddings: Tensor, labels: Any) -> NoReturn:
 
 def refuse_without_labels(loss: Any, embeddings: Tensor) -> NoReturn:
     """Refuse a batch without labels, and say what the loss takes without."""
-    unlabelled = [f"losses.{kind.output_text}" for kind in loss.inputs if kind.target_text == "None"]
+    unlabelled = [f"losses.{kind.output_text}" for kind in loss.inputs if not kind.takes_target]
     otherwise = (
         f"without labels the loss takes {' or '.join(unlabelled)}"
         if unlabelled

@@ -69,6 +69,8 @@ class Kind(ABC):
     """What a network returns for losses of this kind: the example loop picks a head by it."""
     output_text: ClassVar[str]
     target_text: ClassVar[str]
+    takes_target: ClassVar[bool] = True
+    """Whether there is a target at all; where there is none it is ``None``."""
     container: ClassVar[type[tuple[Any, ...]] | None] = None
     context: ClassVar[tuple[str, ...]] = ()
     """Names of further arguments that the loss may be called with."""

@@ -135,7 +135,7 @@ class JensenShannon(Divergence):
 
 
 def total_over_distributions(
-    formula: Divergence, logits: Tensor, weight: Tensor | None, *, mean: bool = False
+    formula: RowFormula, logits: Tensor, weight: Tensor | None, *, mean: bool = False
 ) -> Total:
     """Return the total over distributions ``(..., C)`` by blocks of rows; for the ``mean`` its sum is divided already.
 

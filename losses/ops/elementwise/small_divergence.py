@@ -1,4 +1,4 @@
-"""Sums of divergences over distributions that are too few for blocks, in few operations.
+"""Sums of divergences and entropies over distributions that are too few for blocks, in few operations.
 
 Where an impossible outcome makes the sum infinite or NaN there is ``None`` in place of it: the definitions say then
 what it counts as.
@@ -59,19 +59,52 @@ def small_batch(
         return None
     if target.requires_grad or (weight is not None and weight.requires_grad):
         return None
-    number = target.numel() // target.shape[-1]
-    factors: Tensor | float = 1 / number if mean else 1.0
-    denominator: Tensor | int = number
-    if weight is not None:
-        factors = expanded(weight, target.shape[:-1])
-        denominator = factors.sum()
-        if mean and not can_divide(denominator):
-            return None
-        factors = (factors / denominator if mean else factors).unsqueeze(-1).expand_as(target)
+    averaging = averaging_of(weight, target.shape[:-1], mean=mean)
+    if averaging is None:
+        return None
+    factors, denominator = averaging
+    if isinstance(factors, Tensor):
+        factors = factors.unsqueeze(-1).expand_as(target)
     log_probs = log_softmax(output, -1) if forms[0] == "logits" else output
     if forms[1] != "probs":
         target = target.exp() if forms[1] == "log_probs" else target.softmax(-1)
     return SmallBatch(log_probs, target, factors, denominator)
+
+
+def averaging_of(weight: Tensor | None, shape: torch.Size, *, mean: bool) -> tuple[Tensor | float, Tensor | int] | None:
+    """Return what items ``(...)`` are multiplied by in the sum, which for the ``mean`` is divided already, and the
+    denominator; none where that cannot be divided by."""
+    if weight is None:
+        number = shape.numel()
+        return 1 / number if mean else 1.0, number
+    factors = expanded(weight, shape)
+    denominator = factors.sum()
+    if mean and not can_divide(denominator):
+        return None
+    return factors / denominator if mean else factors, denominator
+
+
+def small_entropy(output: Tensor, weight: Tensor | None, form: DistributionForm, *, mean: bool) -> Total | None:
+    """Return the total of entropies.
+
+    Args:
+        output: distributions ``(..., C)``.
+        weight: of every distribution, or one for each of their leading indices.
+        form: of the output.
+        mean: the sum is to be divided already.
+    """
+    if form == "probs" or not may_read(output) or not output.numel() or (weight is not None and weight.requires_grad):
+        return None
+    averaging = averaging_of(weight, output.shape[:-1], mean=mean)
+    if averaging is None:
+        return None
+    factors, denominator = averaging
+    log_probs = log_softmax(output, -1) if form == "logits" else output
+    if isinstance(factors, Tensor):
+        value = -inner_product((log_probs.exp() * log_probs).sum(-1), factors)
+    else:
+        value = inner_product(log_probs.exp(), log_probs) * -factors
+    return Total(value, denominator) if math.isfinite(value.item()) else None
 
 
 def small_forward_kl(batch: SmallBatch) -> Total | None:
