@@ -1,0 +1,189 @@
+"""Value and derivative of an element in few operations, stacked in one tensor, and their sums: for devices on which
+every operation is a launch and to read a value is to wait for it.
+
+There a launch costs more than what it does to a small batch. What both the values and their derivatives need, as their
+weights, is done to the two of them at once; what has weight 0 is hidden after it was computed, in place of a copy of
+the batch before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from losses.core.inputs.kind import masked
+from losses.core.precision import COMPUTED_IN
+from losses.core.reduction import expanded, total_of
+from losses.ops.derivatives import is_asked_again, plain_gradients
+from losses.ops.eager import is_launched
+from losses.ops.numerics.exponential import largest_exponent
+
+Definition = Callable[[Tensor, Tensor], Tensor]
+Stacked = Callable[[Tensor, Tensor], Tensor]
+"""From output and target to the values and, below them, their derivatives by the output ``(2, ...)``, which the caller
+may write to; no value is looked at."""
+
+
+def suits_stack(output: Tensor, target: Tensor, weight: Tensor | None = None) -> bool:
+    """Return whether sums may be made so: where every operation is a launch, and nobody wants a derivative by something
+    else than the output."""
+    others = (target,) if weight is None else (target, weight)
+    if not is_launched(output, *others) or output.dtype not in COMPUTED_IN or output.dtype is not target.dtype:
+        return False
+    return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in others))
+
+
+def stacked_mean(
+    stacked: Stacked, definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    """Return sum(w l) / sum(w) of all items of a batch that :func:`suits_stack`, differentiable by the output; 0 where
+    nothing has any weight.
+
+    Args:
+        stacked: value and derivative of an element.
+        definition: the items as a plain composition; it answers for second derivatives.
+        output: of any shape.
+        target: of the same.
+        weight: one per element or per leading index.
+    """
+    mean: Tensor = StackedSum.apply(stacked, definition, True, output, target, weight)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    return mean
+
+
+def stacked_sum(
+    stacked: Stacked, definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    """Return sum(w l) likewise."""
+    total: Tensor = StackedSum.apply(stacked, definition, False, output, target, weight)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    return total
+
+
+class StackedSum(torch.autograd.Function):
+    """The sum or mean as one operation of autograd; its gradient is made on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        stacked: Stacked,
+        definition: Definition,
+        mean: bool,
+        output: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
+    ) -> Tensor:
+        stack = stacked(output, target)
+        ctx.divisor = output.numel() if mean and weight is None else 1
+        if weight is not None:
+            shape = output.shape
+            absent = expanded(weight == 0, shape)
+            # divided first: tiny weights have a tiny sum; where that is 0, everything is absent
+            factors = weight / expanded(weight, shape).sum() if mean else weight
+            stack.mul_(expanded(factors, shape)).masked_fill_(absent, 0)
+        ctx.definition, ctx.mean = definition, mean
+        ctx.save_for_backward(output, target, weight, stack[1])
+        return stack[0].mean() if ctx.divisor != 1 else stack[0].sum()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        output, target, weight, slopes = ctx.saved_tensors
+        if is_asked_again(gradient):
+            definition = partial(plain_reduced, ctx.definition, target, weight, ctx.mean)
+            (of_output,) = plain_gradients(definition, gradient, output)
+        else:
+            of_output = slopes * (gradient if ctx.divisor == 1 else gradient / ctx.divisor)
+        return None, None, None, of_output, None, None
+
+
+def plain_reduced(definition: Definition, target: Tensor, weight: Tensor | None, mean: bool, output: Tensor) -> Tensor:
+    """Return the same as a plain composition."""
+    if weight is not None:
+        output, target = masked(output, weight), masked(target, weight)
+    total = total_of(definition(output, target), weight)
+    return total.mean() if mean else total.sum
+
+
+def empty_stack(output: Tensor) -> Tensor:
+    """Return where values and derivatives are written to."""
+    return output.new_empty(2, *output.shape)
+
+
+def squared(output: Tensor, target: Tensor) -> Tensor:
+    values, slopes = stack = empty_stack(output)
+    torch.sub(output, target, out=slopes)
+    torch.square(slopes, out=values)
+    slopes.mul_(2)
+    return stack
+
+
+def absolute(output: Tensor, target: Tensor) -> Tensor:
+    values, slopes = stack = empty_stack(output)
+    torch.sub(output, target, out=slopes)
+    torch.abs(slopes, out=values)
+    slopes.sign_()
+    return stack
+
+
+def huber(output: Tensor, target: Tensor, *, delta: float) -> Tensor:
+    values, slopes = stack = empty_stack(output)
+    torch.sub(output, target, out=values)
+    torch.clamp(values, -delta, delta, out=slopes)
+    values.sub_(slopes, alpha=0.5).mul_(slopes)
+    return stack
+
+
+def log_cosh(output: Tensor, target: Tensor, *, linear_beyond: float) -> Tensor:
+    values, slopes = stack = empty_stack(output)
+    torch.sub(output, target, out=values)
+    torch.tanh(values, out=slopes)
+    clipped = values.clamp(-linear_beyond, linear_beyond)
+    values.sub_(clipped).abs_().add_(clipped.sinh_().square_().log1p_(), alpha=0.5)
+    return stack
+
+
+def pinball(output: Tensor, target: Tensor, *, quantile: float) -> Tensor:
+    values, slopes = stack = empty_stack(output)
+    torch.sub(output, target, out=slopes)
+    torch.maximum(slopes * (1 - quantile), slopes * -quantile, out=values)
+    slopes.sign_().mul_(0.5).add_(0.5 - quantile)
+    return stack
+
+
+def hinge(scores: Tensor, target: Tensor, *, margin: float, power: int) -> Tensor:
+    values, slopes = stack = empty_stack(scores)
+    torch.clamp(target, 0, 1, out=slopes).ceil_().mul_(-2).add_(1)  # against the side on which a score belongs
+    torch.mul(scores, slopes, out=values).add_(margin).clamp_(min=0)
+    if power == 1:
+        slopes.mul_(values.sign())
+    else:
+        slopes.mul_(values).mul_(2)
+        values.square_()
+    return stack
+
+
+def binary_cross_entropy(logits: Tensor, target: Tensor, *, smoothing: float) -> Tensor:
+    """As torch has it: (1 - t) z - log(sigmoid(z)), with derivative sigmoid(z) - t."""
+    values, slopes = stack = empty_stack(logits)
+    torch.addcmul(logits, logits, target, value=smoothing - 1, out=values).sub_(F.logsigmoid(logits))
+    torch.sigmoid(logits, out=slopes).sub_(target, alpha=1 - smoothing)
+    if smoothing:
+        values.sub_(logits, alpha=smoothing / 2)
+        slopes.sub_(smoothing / 2)
+    return stack
+
+
+def poisson(log_rates: Tensor, target: Tensor, *, full: bool) -> Tensor:
+    values, slopes = stack = empty_stack(log_rates)
+    below = log_rates.clamp(max=largest_exponent(log_rates.dtype))
+    torch.exp(below, out=slopes)
+    torch.sub(log_rates, below, out=values)
+    torch.addcmul(slopes, slopes, values, out=values)  # exp and, above, its tangent
+    values.addcmul_(log_rates, target, value=-1)
+    slopes.sub_(target)
+    if full:
+        values.add_(target.add(1).lgamma_())
+    return stack
