@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import losses
-from losses.checking.case import HALVES, SIZE, Case, cases_of, require_near
+from losses.checking.case import EXACT, HALVES, SINGLE, SIZE, Case, Precision, cases_of, in_precision, require_near
 from losses.checking.parametrizing import ClauseTest, parametrize_with_clauses
 from losses.core.inputs import Batch
 from tests.accelerator.pretended import accelerator
@@ -32,15 +32,16 @@ def calls(name: str) -> Iterator[tuple[Case, Batch, dict[str, Any]]]:
             yield case, batch, {"weight": torch.linspace(0, 2, SIZE, dtype=torch.float64).roll(3)}
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [(EXACT, 1e-9), (SINGLE, 1e-5)], ids=["float64", "float32"])
 @pytest.mark.parametrize("name", losses.available())
-def test_values_and_gradients_are_those_of_the_cpu(name: str) -> None:
+def test_values_and_gradients_are_those_of_the_cpu(name: str, precision: Precision, tolerance: float) -> None:
     for case, batch, options in calls(name):
         expected, others = case.run(batch, **options)
         with accelerator():
-            value, gradients = case.run(batch, **options)
-        require_near(str(case), value, expected)
+            value, gradients = case.run(in_precision(batch, precision), **options)
+        require_near(str(case), value, expected, tolerance)
         for gradient, other in zip(gradients, others, strict=True):
-            require_near(f"gradient of {case}", gradient, other)
+            require_near(f"gradient of {case}", gradient, other, tolerance)
 
 
 @pytest.mark.parametrize("name", losses.available())
