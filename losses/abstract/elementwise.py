@@ -17,7 +17,7 @@ from losses.core.reduction import Total, expanded, hides_nothing, require_weight
 from losses.core.torch_private import may_read
 from losses.ops.elementwise.blocks import mean_in_blocks, mean_of_few, suits_blocks, sum_in_blocks
 from losses.ops.elementwise.formulas import Formula
-from losses.ops.elementwise.stacked import Stacked, stacked_mean, stacked_sum, suits_stack
+from losses.ops.elementwise.stacked import StackedBatch, suits_stack
 
 
 class ElementwiseLoss(Loss):
@@ -67,10 +67,10 @@ class ElementwiseLoss(Loss):
         formula = self._formula_for(output, target, weight)
         if formula is not None:
             total = sum_in_blocks(formula, self.items, output, target, weight)
-            return Total(total, number_of(output, weight))
+            return Total(total, output.numel() if weight is None else expanded(weight, output.shape).sum())
         stacked = self._stacked_for(output, target, weight)
         if stacked is not None:
-            return Total(stacked_sum(stacked, self.items, output, target, weight), number_of(output, weight))
+            return stacked.total()
         if weight is not None:
             return self._weighted_total(output, target, weight)
         fused = self.fused(output, target, "sum")
@@ -87,7 +87,7 @@ class ElementwiseLoss(Loss):
             return mean_in_blocks(formula, self.items, output, target)
         stacked = self._stacked_for(output, target, None)
         if stacked is not None:
-            return stacked_mean(stacked, self.items, output, target)
+            return stacked.mean()
         fused = self.fused(output, target, "mean")
         if fused is None and self.many_operations and output.dtype in COMPUTED_IN:
             formula = self.block_formula()
@@ -99,7 +99,7 @@ class ElementwiseLoss(Loss):
             return None
         stacked = self._stacked_for(output, target, weight)
         if stacked is not None:
-            return stacked_mean(stacked, self.items, output, target, weight)
+            return stacked.mean()
         if not may_read(output):
             return None
         formula = self._formula_for(output, target, weight)
@@ -124,14 +124,16 @@ class ElementwiseLoss(Loss):
             return None
         return self.block_formula()
 
-    def _stacked_for(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Stacked | None:
+    def _stacked_for(self, output: Tensor, target: Tensor, weight: Tensor | None) -> StackedBatch | None:
         """Return what sums a batch up where every operation is a launch, if it takes fewer of them so."""
         if on_cpu(output) or not self._has_formula or (weight is None and self._has_fused and not self.many_operations):
             return None
         if not suits_stack(output, target, weight):
             return None
         formula = self.block_formula()
-        return None if formula is None else formula.stacked
+        if formula is None or formula.stacked is None:
+            return None
+        return StackedBatch(formula.stacked, self.items, [output], target, weight)
 
     def _weighted_total(self, output: Tensor, target: Tensor, weight: Tensor) -> Total:
         """Return the total of a batch that was not masked yet."""
@@ -153,8 +155,3 @@ class ElementwiseLoss(Loss):
     def _fast_items(self, output: Tensor, target: Tensor) -> Tensor:
         items = self.fused(output, target, "none") if self._has_fused else None
         return self.items(output, target) if items is None else items
-
-
-def number_of(output: Tensor, weight: Tensor | None) -> Tensor | int:
-    """Return how many elements there are, or what they weigh."""
-    return output.numel() if weight is None else expanded(weight, output.shape).sum()

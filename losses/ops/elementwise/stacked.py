@@ -8,9 +8,9 @@ the batch before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,53 +18,58 @@ from torch import Tensor
 
 from losses.core.inputs.kind import masked
 from losses.core.precision import COMPUTED_IN
-from losses.core.reduction import expanded, total_of
+from losses.core.reduction import Total, expanded, total_of
 from losses.ops.derivatives import is_asked_again, plain_gradients
 from losses.ops.eager import is_launched
 from losses.ops.numerics.exponential import largest_exponent
 
-Definition = Callable[[Tensor, Tensor], Tensor]
-Stacked = Callable[[Tensor, Tensor], Tensor]
-"""From output and target to the values and, below them, their derivatives by the output ``(2, ...)``, which the caller
-may write to; no value is looked at."""
+Definition = Callable[..., Tensor]
+Stacked = Callable[..., Tensor]
+"""From outputs and target to the values and, below them, their derivatives by each of the outputs ``(1 + P, ...)``,
+which the caller may write to; no value is looked at."""
 
 
-def suits_stack(output: Tensor, target: Tensor, weight: Tensor | None = None) -> bool:
+def suits_stack(output: Tensor, *others: Tensor | None, outputs: int = 1) -> bool:
     """Return whether sums may be made so: where every operation is a launch, and nobody wants a derivative by something
-    else than the output."""
-    others = (target,) if weight is None else (target, weight)
-    if not is_launched(output, *others) or output.dtype not in COMPUTED_IN or output.dtype is not target.dtype:
+    else than the outputs, the first of these tensors."""
+    if not is_launched(output, *others) or output.dtype not in COMPUTED_IN:
         return False
-    return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in others))
+    given = [other for other in others if other is not None]
+    if any(other.dtype is not output.dtype for other in given):
+        return False
+    return not (torch.is_grad_enabled() and any(other.requires_grad for other in given[outputs - 1 :]))
 
 
-def stacked_mean(
-    stacked: Stacked, definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None = None
-) -> Tensor:
-    """Return sum(w l) / sum(w) of all items of a batch that :func:`suits_stack`, differentiable by the output; 0 where
-    nothing has any weight.
+class StackedBatch(NamedTuple):
+    """A batch that :func:`suits_stack`, and what sums it up."""
 
-    Args:
-        stacked: value and derivative of an element.
-        definition: the items as a plain composition; it answers for second derivatives.
-        output: of any shape.
-        target: of the same.
-        weight: one per element or per leading index.
-    """
-    mean: Tensor = StackedSum.apply(stacked, definition, True, output, target, weight)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
-    return mean
+    stacked: Stacked
+    """Value and derivatives of an element."""
+    definition: Definition
+    """From outputs and target to the items, as a plain composition; it answers for second derivatives."""
+    outputs: Sequence[Tensor]
+    """P of any shape."""
+    target: Tensor
+    """Of the same."""
+    weight: Tensor | None
+    """One per element or per leading index; or none."""
 
+    def mean(self) -> Tensor:
+        """Return sum(w l) / sum(w) of all items, differentiable by the outputs; 0 where nothing has any weight."""
+        return self._reduced(mean=True)
 
-def stacked_sum(
-    stacked: Stacked, definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None = None
-) -> Tensor:
-    """Return sum(w l) likewise."""
-    total: Tensor = StackedSum.apply(stacked, definition, False, output, target, weight)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
-    return total
+    def total(self) -> Total:
+        """Return sum(w l) likewise, and what the mean divides it by."""
+        denominator = self.target.numel() if self.weight is None else expanded(self.weight, self.target.shape).sum()
+        return Total(self._reduced(mean=False), denominator)
+
+    def _reduced(self, *, mean: bool) -> Tensor:
+        value: Tensor = StackedSum.apply(self.stacked, self.definition, mean, self.target, self.weight, *self.outputs)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+        return value
 
 
 class StackedSum(torch.autograd.Function):
-    """The sum or mean as one operation of autograd; its gradient is made on the way."""
+    """The sum or mean as one operation of autograd; its gradients are made on the way."""
 
     @staticmethod
     def forward(
@@ -72,44 +77,43 @@ class StackedSum(torch.autograd.Function):
         stacked: Stacked,
         definition: Definition,
         mean: bool,
-        output: Tensor,
         target: Tensor,
         weight: Tensor | None,
+        *outputs: Tensor,
     ) -> Tensor:
-        stack = stacked(output, target)
-        ctx.divisor = output.numel() if mean and weight is None else 1
+        stack, shape = stacked(*outputs, target), target.shape
         if weight is not None:
-            shape = output.shape
             absent = expanded(weight == 0, shape)
             # divided first: tiny weights have a tiny sum; where that is 0, everything is absent
             factors = weight / expanded(weight, shape).sum() if mean else weight
             stack.mul_(expanded(factors, shape)).masked_fill_(absent, 0)
         ctx.definition, ctx.mean = definition, mean
-        ctx.save_for_backward(output, target, weight, stack[1])
-        return stack[0].mean() if ctx.divisor != 1 else stack[0].sum()
+        ctx.divisor = target.numel() if mean and weight is None else 1
+        ctx.save_for_backward(target, weight, stack[1:], *outputs)
+        return stack[0].sum() if ctx.divisor == 1 else stack[0].mean()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        output, target, weight, slopes = ctx.saved_tensors
+        target, weight, slopes, *outputs = ctx.saved_tensors
         if is_asked_again(gradient):
             definition = partial(plain_reduced, ctx.definition, target, weight, ctx.mean)
-            (of_output,) = plain_gradients(definition, gradient, output)
-        else:
-            of_output = slopes * (gradient if ctx.divisor == 1 else gradient / ctx.divisor)
-        return None, None, None, of_output, None, None
+            return None, None, None, None, None, *plain_gradients(definition, gradient, *outputs)
+        slopes = slopes * (gradient if ctx.divisor == 1 else gradient / ctx.divisor)
+        return None, None, None, None, None, *slopes.unbind()
 
 
-def plain_reduced(definition: Definition, target: Tensor, weight: Tensor | None, mean: bool, output: Tensor) -> Tensor:
+def plain_reduced(
+    definition: Definition, target: Tensor, weight: Tensor | None, mean: bool, *outputs: Tensor
+) -> Tensor:
     """Return the same as a plain composition."""
-    if weight is not None:
-        output, target = masked(output, weight), masked(target, weight)
-    total = total_of(definition(output, target), weight)
+    batch = (*outputs, target) if weight is None else (masked(part, weight) for part in (*outputs, target))
+    total = total_of(definition(*batch), weight)
     return total.mean() if mean else total.sum
 
 
-def empty_stack(output: Tensor) -> Tensor:
-    """Return where values and derivatives are written to."""
-    return output.new_empty(2, *output.shape)
+def empty_stack(output: Tensor, outputs: int = 1) -> Tensor:
+    """Return where values and derivatives by so many outputs are written to."""
+    return output.new_empty(1 + outputs, *output.shape)
 
 
 def squared(output: Tensor, target: Tensor) -> Tensor:
