@@ -52,7 +52,14 @@ class StackedBatch(NamedTuple):
     target: Tensor
     """Of the same."""
     weight: Tensor | None
-    """One per element or per leading index; or none."""
+    """One per item or per leading index; or none."""
+    trailing: int = 0
+    """How many of the last dimensions make one item together: its value is the sum over them."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the items."""
+        return self.target.shape[: self.target.ndim - self.trailing]
 
     def mean(self) -> Tensor:
         """Return sum(w l) / sum(w) of all items, differentiable by the outputs; 0 where nothing has any weight."""
@@ -60,11 +67,11 @@ class StackedBatch(NamedTuple):
 
     def total(self) -> Total:
         """Return sum(w l) likewise, and what the mean divides it by."""
-        denominator = self.target.numel() if self.weight is None else expanded(self.weight, self.target.shape).sum()
+        denominator = self.shape.numel() if self.weight is None else expanded(self.weight, self.shape).sum()
         return Total(self._reduced(mean=False), denominator)
 
     def _reduced(self, *, mean: bool) -> Tensor:
-        value: Tensor = StackedSum.apply(self.stacked, self.definition, mean, self.target, self.weight, *self.outputs)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+        value: Tensor = StackedSum.apply(self, mean, *self.outputs)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
         return value
 
 
@@ -72,42 +79,40 @@ class StackedSum(torch.autograd.Function):
     """The sum or mean as one operation of autograd; its gradients are made on the way."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        stacked: Stacked,
-        definition: Definition,
-        mean: bool,
-        target: Tensor,
-        weight: Tensor | None,
-        *outputs: Tensor,
-    ) -> Tensor:
-        stack, shape = stacked(*outputs, target), target.shape
+    def forward(ctx: Any, batch: StackedBatch, mean: bool, *outputs: Tensor) -> Tensor:
+        stack, weight, shape = batch.stacked(*outputs, batch.target), batch.weight, batch.shape
         if weight is not None:
-            absent = expanded(weight == 0, shape)
             # divided first: tiny weights have a tiny sum; where that is 0, everything is absent
             factors = weight / expanded(weight, shape).sum() if mean else weight
-            stack.mul_(expanded(factors, shape)).masked_fill_(absent, 0)
-        ctx.definition, ctx.mean = definition, mean
-        ctx.divisor = target.numel() if mean and weight is None else 1
-        ctx.save_for_backward(target, weight, stack[1:], *outputs)
-        return stack[0].sum() if ctx.divisor == 1 else stack[0].mean()
+            beside = partial(beside_stack, shape=shape, trailing=batch.trailing)
+            stack.mul_(beside(factors)).masked_fill_(beside(weight == 0), 0)
+        ctx.divisor = shape.numel() if mean and weight is None else 1
+        ctx.definition, ctx.mean = batch.definition, mean
+        ctx.save_for_backward(batch.target, weight, stack[1:], *outputs)
+        if ctx.divisor == stack[0].numel():
+            return stack[0].mean()
+        return stack[0].sum() if ctx.divisor == 1 else stack[0].sum() / ctx.divisor
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         target, weight, slopes, *outputs = ctx.saved_tensors
         if is_asked_again(gradient):
             definition = partial(plain_reduced, ctx.definition, target, weight, ctx.mean)
-            return None, None, None, None, None, *plain_gradients(definition, gradient, *outputs)
-        slopes = slopes * (gradient if ctx.divisor == 1 else gradient / ctx.divisor)
-        return None, None, None, None, None, *slopes.unbind()
+            return None, None, *plain_gradients(definition, gradient, *outputs)
+        return None, None, *(slopes * (gradient if ctx.divisor == 1 else gradient / ctx.divisor)).unbind()
+
+
+def beside_stack(weight: Tensor, shape: torch.Size, trailing: int) -> Tensor:
+    """Return weights of items as they are beside a stack of their elements."""
+    return expanded(weight, shape).reshape(shape + (1,) * trailing) if trailing else expanded(weight, shape)
 
 
 def plain_reduced(
     definition: Definition, target: Tensor, weight: Tensor | None, mean: bool, *outputs: Tensor
 ) -> Tensor:
     """Return the same as a plain composition."""
-    batch = (*outputs, target) if weight is None else (masked(part, weight) for part in (*outputs, target))
-    total = total_of(definition(*batch), weight)
+    parts = (*outputs, target) if weight is None else tuple(masked(part, weight) for part in (*outputs, target))
+    total = total_of(definition(*parts), weight)
     return total.mean() if mean else total.sum
 
 

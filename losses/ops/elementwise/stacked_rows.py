@@ -1,0 +1,87 @@
+"""Value and derivative of rows of logits along the last dimension, stacked as in :mod:`losses.ops.elementwise.stacked`:
+the value of a row is the sum over its classes."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from losses.core.parameters import DistributionForm
+from losses.core.torch_private import operation
+from losses.ops.elementwise.stacked import Definition, Stacked, StackedBatch, empty_stack, suits_stack
+
+LOG_SOFTMAX_BACKWARD = operation("_log_softmax_backward_data")
+
+
+def stacked_distributions(
+    stacked: Stacked,
+    definition: Definition,
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    forms: tuple[DistributionForm, DistributionForm],
+) -> StackedBatch | None:
+    """Return what sums distributions ``(..., C)`` up where every operation is a launch, if it can be made so.
+
+    Args:
+        stacked: value and derivative by logits, from these and probabilities.
+        definition: from both to the items ``(...)``, as a plain composition.
+        logits: of the output.
+        target: of the same shape.
+        weight: one for each item or leading index, or none.
+        forms: of both; there is no other way than from logits.
+    """
+    if forms[0] != "logits" or not suits_stack(logits, target, weight) or not target.numel():
+        return None
+    from_target = partial(probabilities_of, form=forms[1])
+    return StackedBatch(
+        lambda output, target: stacked(output, from_target(target)), definition, [logits], target, weight, trailing=1
+    )
+
+
+def of_logits(slopes: Tensor, log_probs: Tensor) -> Tensor:
+    """Return derivatives by logits of those by log-probabilities, of which they are the log-softmax."""
+    if LOG_SOFTMAX_BACKWARD is None:
+        return slopes - log_probs.exp().mul_(slopes.sum(-1, keepdim=True))
+    found: Tensor = LOG_SOFTMAX_BACKWARD(slopes, log_probs, -1, log_probs.dtype)
+    return found
+
+
+def forward_kl(logits: Tensor, target: Tensor) -> Tensor:
+    """Return t (log t - log p), with derivative p sum(t) - t, where t counts as 0 beside a p of 0."""
+    values, slopes = stack = empty_stack(logits)
+    log_probs, probs = logits.log_softmax(-1), target.clamp(min=0)
+    torch.xlogy(probs, probs, out=values).addcmul_(probs, floor(log_probs), value=-1)
+    probs.masked_fill_(log_probs == -torch.inf, 0)
+    torch.neg(of_logits(probs, log_probs), out=slopes)
+    return stack
+
+
+def jensen_shannon(logits: Tensor, target: Tensor, *, mixture: float) -> Tensor:
+    r"""Return (1 - \pi) p log(p / m) + \pi t log(t / m) with m = (1 - \pi) p + \pi t, of which the first part is also
+    the derivative of the sum by log p."""
+    values, slopes = stack = empty_stack(logits)
+    log_probs, probs = logits.log_softmax(-1), target.clamp(min=0)
+    own = log_probs.exp()
+    middle = torch.lerp(own, probs, mixture).clamp_(min=torch.finfo(own.dtype).tiny)
+    of_target = torch.xlogy(probs, probs / middle)
+    own.mul_(floor(log_probs).sub_(middle.log_())).mul_(1 - mixture)
+    torch.add(own, of_target, alpha=mixture, out=values)
+    slopes.copy_(of_logits(own, log_probs))
+    return stack
+
+
+def floor(log_probs: Tensor) -> Tensor:
+    """Return log-probabilities that are :func:`losses.ops.numerics.log_space.floored`, in one operation."""
+    lowest = math.log(torch.finfo(log_probs.dtype).tiny)
+    return torch.nan_to_num(log_probs, nan=torch.nan, posinf=torch.inf, neginf=lowest)
+
+
+def probabilities_of(target: Tensor, form: DistributionForm) -> Tensor:
+    """Return probabilities that a target says in another form."""
+    if form == "probs":
+        return target
+    return target.exp() if form == "log_probs" else target.softmax(-1)
