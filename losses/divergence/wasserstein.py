@@ -18,11 +18,13 @@ from losses.extend import (
     Problem,
     Reduction,
     Samples,
+    Total,
     Vector,
     checked,
     register,
     register_values,
 )
+from losses.ops.at_once import Weighed, weighed
 from losses.ops.transport.quantiles import moves, norm, power_mean
 
 
@@ -100,6 +102,27 @@ class WassersteinLoss(Loss):
         moved = moves(output.points, target.points, output.weights, target.weights)
         value = power_mean(*moved, self.p) if self.value == "cost" else norm(*moved, self.p)
         return value.to(output.points.dtype)
+
+    def fast_total(self, output: Samples, target: Samples, weight: Tensor | None) -> Total | None:
+        batch = self._weighed(output, target, weight)
+        return None if batch is None else batch.total()
+
+    def fast_weighted_mean(self, output: Samples, target: Samples, weight: Tensor) -> Tensor | None:
+        batch = self._weighed(output, target, weight)
+        return None if batch is None else batch.mean()
+
+    def hides_by_itself(self, output: Samples, target: Samples, weight: Tensor) -> bool:
+        return self.reduction != "none" and self._weighed(output, target, weight) is not None
+
+    def _weighed(self, output: Samples, target: Samples, weight: Tensor | None) -> Weighed | None:
+        """Return what sums a batch up where every operation is a launch."""
+        if output.weights is not None or target.weights is not None:
+            return None
+
+        def items(output: Tensor, target: Tensor) -> Tensor:
+            return self.items(Samples(output), Samples(target))
+
+        return weighed(items, output.points, target.points, weight, dim=-1)
 
     def _histogram(self, values: Tensor) -> Samples:
         size = values.shape[-1]
