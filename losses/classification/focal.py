@@ -1,5 +1,7 @@
 """Focal loss: cross-entropy that counts the less, the surer the model is of the right answer."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,7 +34,7 @@ from losses.ops.elementwise import focal as formulas_of_focal
 from losses.ops.elementwise.blocks import mean_in_blocks, mean_of_few, suits_blocks, sum_in_blocks
 from losses.ops.elementwise.formulas import Formula
 from losses.ops.elementwise.rows import has_fast_rows
-from losses.ops.elementwise.surprise import all_count, total_of_surprises
+from losses.ops.elementwise.surprise import all_count, mean_of_launches, total_of_surprises
 from losses.ops.numerics.nll import surprises
 from losses.ops.numerics.softmax import log_softmax
 
@@ -192,6 +194,11 @@ class FocalLoss(Loss):
             few = mean_of_few(self._formula(), self.items, logits, target)
             if few is not None:
                 return few
+        if self.form == "multiclass" and self.alpha is None and not target.dtype.is_floating_point:
+            definition = partial(focused, gamma=self.gamma)
+            mean = mean_of_launches(self._of_surprise, definition, logits, target, self.ignore_index)
+            if mean is not None:
+                return mean
         every_item = self.form == "binary" or target.dtype.is_floating_point or all_count(target, self.ignore_index)
         return self.items(logits, target).mean() if every_item and may_read(logits) and target.numel() else None
 

@@ -65,6 +65,11 @@ def weighed(
     return Weighed(definition, output, target, weight, dim, counts)
 
 
+def weight_without(weight: Tensor, ignored: Tensor) -> Tensor:
+    """Return a weight for each item, 0 of those that are ignored."""
+    return expanded(weight, ignored.shape).masked_fill(ignored, 0)
+
+
 class WeighedSum(torch.autograd.Function):
     """The sum of items times factors as one operation of autograd."""
 

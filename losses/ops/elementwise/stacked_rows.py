@@ -74,6 +74,22 @@ def jensen_shannon(logits: Tensor, target: Tensor, *, mixture: float) -> Tensor:
     return stack
 
 
+def soft_cross_entropy(
+    logits: Tensor, target: Tensor, *, label_smoothing: float, class_weight: Tensor | None
+) -> Tensor:
+    """Return -a log p, with derivative p sum(a) - a, of what a class costs a: its probability, drawn towards that of
+    all alike, times its weight. What costs nothing changes nothing, even where log p is -inf."""
+    values, slopes = stack = empty_stack(logits)
+    log_probs, gains = logits.log_softmax(-1), target * (label_smoothing - 1)
+    if label_smoothing:
+        gains.sub_(label_smoothing / logits.shape[-1])
+    if class_weight is not None:
+        gains.mul_(class_weight)
+    torch.mul(gains, log_probs, out=values).masked_fill_(gains == 0, 0)
+    slopes.copy_(of_logits(gains, log_probs))
+    return stack
+
+
 def floor(log_probs: Tensor) -> Tensor:
     """Return log-probabilities that are :func:`losses.ops.numerics.log_space.floored`, in one operation."""
     lowest = math.log(torch.finfo(log_probs.dtype).tiny)
