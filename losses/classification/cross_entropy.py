@@ -27,7 +27,7 @@ from losses.extend import (
     register_values,
     weighted,
 )
-from losses.ops.at_once import Weighed, weighed, weight_without
+from losses.ops.at_once import Weighed, weighed, weighed_rows
 from losses.ops.eager import is_launched, may_read
 from losses.ops.elementwise.cross_entropy import IndexCrossEntropy, Options, SoftCrossEntropy, has_fast_classes
 from losses.ops.elementwise.linear_rows import (
@@ -214,10 +214,10 @@ class CrossEntropyLoss(Loss):
             if not has_chunks(linear, rows, self.class_weight):
                 return self._mean_of_linear(linear, rows, None)
             return self._total_of_chunks(linear, rows, None, mean=True).sum if may_read(rows) else None
-        launched = self._launched(output, target, None)
+        soft, changed = target.dtype.is_floating_point, bool(self.label_smoothing or self.z_loss)
+        launched = self._launched(output, target, None) if soft else None
         if launched is not None:
             return launched.mean()
-        soft, changed = target.dtype.is_floating_point, bool(self.label_smoothing or self.z_loss)
         class_weight = self._weight_of_classes(output)
         alike = not soft and class_weight is None
         if has_fast_classes(output, target, class_weight, fused=alike and not changed):
@@ -254,17 +254,17 @@ class CrossEntropyLoss(Loss):
         """Return what sums a batch up where every operation is a launch, in the forms that it takes fewer of so."""
         if isinstance(output, LinearLogits) or not self._is_launched(output, target, weight):
             return None
-        class_weight, counts = self._weight_of_classes(output), None
-        if output.ndim == 2 and target.dtype.is_floating_point and not self.z_loss and len(output):
+        soft = target.dtype.is_floating_point
+        if soft and output.ndim == 2 and not self.z_loss and len(output):
+            class_weight = self._weight_of_classes(output)
             formula = partial(soft_cross_entropy, label_smoothing=self.label_smoothing, class_weight=class_weight)
             return StackedBatch(formula, self._of_logits, [output], target, weight, trailing=1)
-        if weight is None:
-            return None
-        if not target.dtype.is_floating_point:
-            weight = weight_without(weight, target == self.ignore_index)
-            target = target.masked_fill(weight == 0, 0)
-            counts = None if class_weight is None else class_weight[target]
-        return weighed(self._of_logits, output, target, weight, dim=1, counts=counts)
+        if soft:
+            return weighed(self._of_logits, output, target, weight, dim=1)
+        batch = weighed_rows(self._of_logits, output, target, weight, self.ignore_index)
+        if batch is None or self.class_weight is None:
+            return batch
+        return batch._replace(counts=self.denominators(output, output, batch.target))
 
     def _mean_of_linear(self, linear: LinearLogits, target: Tensor, weight: Tensor | None) -> Tensor:
         """Return the mean of few linear logits ``(N, C)``, made once and all at once."""

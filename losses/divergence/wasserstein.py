@@ -25,6 +25,7 @@ from losses.extend import (
     register_values,
 )
 from losses.ops.at_once import Weighed, weighed
+from losses.ops.eager import is_launched
 from losses.ops.transport.quantiles import moves, norm, power_mean
 
 
@@ -106,6 +107,10 @@ class WassersteinLoss(Loss):
     def fast_total(self, output: Samples, target: Samples, weight: Tensor | None) -> Total | None:
         batch = self._weighed(output, target, weight)
         return None if batch is None else batch.total()
+
+    def fast_mean(self, output: Samples, target: Samples) -> Tensor | None:
+        items = self.items(output, target) if is_launched(output.points) else None
+        return items.mean() if items is not None and items.numel() else None
 
     def fast_weighted_mean(self, output: Samples, target: Samples, weight: Tensor) -> Tensor | None:
         batch = self._weighed(output, target, weight)

@@ -13,11 +13,13 @@ from losses.core.reduction import Total, expanded, total_of
 from losses.ops.derivatives import is_asked_again, plain_gradients
 from losses.ops.eager import is_launched
 
+Definition = Callable[[Tensor, Tensor], Tensor]
+
 
 class Weighed(NamedTuple):
     """A batch of items each of which depends on its own part of output and target alone."""
 
-    definition: Callable[[Tensor, Tensor], Tensor]
+    definition: Definition
     """From output and target to the items."""
     output: Tensor
     target: Tensor
@@ -48,26 +50,34 @@ class Weighed(NamedTuple):
         return value
 
 
-def weighed(
-    definition: Callable[[Tensor, Tensor], Tensor],
-    output: Tensor,
-    target: Tensor,
-    weight: Tensor | None,
-    dim: int,
-    counts: Tensor | None = None,
-) -> Weighed | None:
-    """Return a batch that is summed so, its weight one for each item or leading index: where every operation is a
-    launch, and nobody wants a derivative by something else than the output; else ``None``."""
-    if weight is None or not is_launched(output, target, weight) or target.requires_grad or weight.requires_grad:
+def can_be_weighed(output: Tensor, target: Tensor, weight: Tensor | None) -> bool:
+    """Return whether a batch may be summed so: where every operation is a launch, and nobody wants a derivative by
+    something else than the output."""
+    if weight is None or not is_launched(output, target, weight):
+        return False
+    return not (target.requires_grad or weight.requires_grad)
+
+
+def weighed(definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None, dim: int) -> Weighed | None:
+    """Return a batch that :func:`can_be_weighed`, its weight one for each item or leading index; else ``None``."""
+    if weight is None or not can_be_weighed(output, target, weight):
         return None
     dim %= output.ndim
     weight = expanded(weight, output.shape[:dim] + output.shape[dim + 1 :])
-    return Weighed(definition, output, target, weight, dim, counts)
+    return Weighed(definition, output, target, weight, dim)
 
 
-def weight_without(weight: Tensor, ignored: Tensor) -> Tensor:
-    """Return a weight for each item, 0 of those that are ignored."""
-    return expanded(weight, ignored.shape).masked_fill(ignored, 0)
+def weighed_rows(
+    definition: Definition, logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int | None = None
+) -> Weighed | None:
+    """Return likewise one of logits ``(N, C, ...)`` against class indices ``(N, ...)``, of which one may be of those
+    that do not count; what has weight 0 may have any."""
+    if weight is None or not can_be_weighed(logits, target, weight):
+        return None
+    weight = expanded(weight, target.shape)
+    if ignore_index is not None:
+        weight = weight.masked_fill(target == ignore_index, 0)
+    return Weighed(definition, logits, target.masked_fill(weight == 0, 0), weight, dim=1)
 
 
 class WeighedSum(torch.autograd.Function):

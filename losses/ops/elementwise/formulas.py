@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from losses.ops.elementwise import stacked
-from losses.ops.elementwise.stacked import Stacked
+from losses.ops.elementwise.stacked import Definition, Stacked, StackedBatch, suits_stack
 from losses.ops.numerics.exponential import largest_exponent
 
 Written = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -32,6 +32,21 @@ class Formula:
     """The values and their derivatives, where they have most in common; both tensors may be written to."""
     stacked: Stacked | None = None
     """The values and, below them, their derivatives, where every operation is a launch; no value is looked at."""
+
+    def launched(
+        self, definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None
+    ) -> StackedBatch | None:
+        """Return what sums a batch up where every operation is a launch, if it can be made so.
+
+        Args:
+            definition: the items as a plain composition.
+            output: of any shape.
+            target: of the same.
+            weight: one per element or per leading index, or none.
+        """
+        if self.stacked is None or not suits_stack(output, target, weight):
+            return None
+        return StackedBatch(self.stacked, definition, [output], target, weight)
 
 
 def squared_values(output: Tensor, target: Tensor, into: Tensor, spare: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from losses.core.parameters import DistributionForm
 from losses.core.torch_private import operation
 from losses.ops.elementwise.stacked import Definition, Stacked, StackedBatch, empty_stack, suits_stack
 
-LOG_SOFTMAX_BACKWARD = operation("_log_softmax_backward_data")
+LOG_SOFTMAX_BACKWARD = operation("_log_softmax_backward_data", "out")
 
 
 def stacked_distributions(
@@ -42,12 +42,12 @@ def stacked_distributions(
     )
 
 
-def of_logits(slopes: Tensor, log_probs: Tensor) -> Tensor:
-    """Return derivatives by logits of those by log-probabilities, of which they are the log-softmax."""
+def write_slopes(slopes: Tensor, log_probs: Tensor, into: Tensor) -> Tensor:
+    """Write derivatives by logits, of those by log-probabilities, which are the log-softmax of them."""
     if LOG_SOFTMAX_BACKWARD is None:
-        return slopes - log_probs.exp().mul_(slopes.sum(-1, keepdim=True))
-    found: Tensor = LOG_SOFTMAX_BACKWARD(slopes, log_probs, -1, log_probs.dtype)
-    return found
+        return torch.sub(slopes, log_probs.exp().mul_(slopes.sum(-1, keepdim=True)), out=into)
+    written: Tensor = LOG_SOFTMAX_BACKWARD(slopes, log_probs, -1, log_probs.dtype, out=into)
+    return written
 
 
 def forward_kl(logits: Tensor, target: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def forward_kl(logits: Tensor, target: Tensor) -> Tensor:
     log_probs, probs = logits.log_softmax(-1), target.clamp(min=0)
     torch.xlogy(probs, probs, out=values).addcmul_(probs, floor(log_probs), value=-1)
     probs.masked_fill_(log_probs == -torch.inf, 0)
-    torch.neg(of_logits(probs, log_probs), out=slopes)
+    write_slopes(probs, log_probs, slopes).neg_()
     return stack
 
 
@@ -70,7 +70,7 @@ def jensen_shannon(logits: Tensor, target: Tensor, *, mixture: float) -> Tensor:
     of_target = torch.xlogy(probs, probs / middle)
     own.mul_(floor(log_probs).sub_(middle.log_())).mul_(1 - mixture)
     torch.add(own, of_target, alpha=mixture, out=values)
-    slopes.copy_(of_logits(own, log_probs))
+    write_slopes(own, log_probs, slopes)
     return stack
 
 
@@ -86,7 +86,7 @@ def soft_cross_entropy(
     if class_weight is not None:
         gains.mul_(class_weight)
     torch.mul(gains, log_probs, out=values).masked_fill_(gains == 0, 0)
-    slopes.copy_(of_logits(gains, log_probs))
+    write_slopes(gains, log_probs, slopes)
     return stack
 
 
