@@ -27,7 +27,7 @@ from losses.extend import (
     register_values,
     weighted,
 )
-from losses.ops.at_once import Weighed, weighed, weighed_rows
+from losses.ops.at_once import ItemsAtOnce, items_at_once, rows_at_once
 from losses.ops.eager import is_launched, may_read
 from losses.ops.elementwise.cross_entropy import IndexCrossEntropy, Options, SoftCrossEntropy, has_fast_classes
 from losses.ops.elementwise.linear_rows import (
@@ -250,7 +250,7 @@ class CrossEntropyLoss(Loss):
 
     def _launched(
         self, output: Tensor | LinearLogits, target: Tensor, weight: Tensor | None
-    ) -> StackedBatch | Weighed | None:
+    ) -> StackedBatch | ItemsAtOnce | None:
         """Return what sums a batch up where every operation is a launch, in the forms that it takes fewer of so."""
         if isinstance(output, LinearLogits) or not self._is_launched(output, target, weight):
             return None
@@ -260,8 +260,8 @@ class CrossEntropyLoss(Loss):
             formula = partial(soft_cross_entropy, label_smoothing=self.label_smoothing, class_weight=class_weight)
             return StackedBatch(formula, self._of_logits, [output], target, weight, trailing=1)
         if soft:
-            return weighed(self._of_logits, output, target, weight, dim=1)
-        batch = weighed_rows(self._of_logits, output, target, weight, self.ignore_index)
+            return items_at_once(self._of_logits, output, target, weight, dim=1)
+        batch = rows_at_once(self._of_logits, output, target, weight, self.ignore_index)
         if batch is None or self.class_weight is None:
             return batch
         return batch._replace(counts=self.denominators(output, output, batch.target))

@@ -29,7 +29,7 @@ from losses.extend import (
     require_same_shape,
     weighted,
 )
-from losses.ops.at_once import Weighed, can_be_weighed, weighed_rows
+from losses.ops.at_once import ItemsAtOnce, rows_at_once, suits_at_once
 from losses.ops.eager import may_read
 from losses.ops.elementwise import focal as formulas_of_focal
 from losses.ops.elementwise.blocks import mean_in_blocks, mean_of_few, suits_blocks, sum_in_blocks
@@ -217,15 +217,15 @@ class FocalLoss(Loss):
     def hides_by_itself(self, logits: Tensor, target: Tensor, weight: Tensor) -> bool:
         if self.reduction == "none" or (self.form == "multiclass" and target.dtype.is_floating_point):
             return False
-        return can_be_weighed(logits, target, weight)
+        return suits_at_once(logits, target, weight)
 
-    def _launched(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> StackedBatch | Weighed | None:
+    def _launched(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> StackedBatch | ItemsAtOnce | None:
         """Return what sums a batch up where every operation is a launch."""
         if self.form == "binary":
             return self._formula().launched(self.items, logits, target, weight) if logits.numel() else None
         if target.dtype.is_floating_point:
             return None
-        return weighed_rows(self.items, logits, target, weight, self.ignore_index)
+        return rows_at_once(self.items, logits, target, weight, self.ignore_index)
 
     def _has_rows(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> bool:
         """Return whether this is one of many rows against class indices."""

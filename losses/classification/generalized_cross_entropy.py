@@ -19,7 +19,7 @@ from losses.extend import (
     checked,
     register,
 )
-from losses.ops.at_once import can_be_weighed, weighed_rows
+from losses.ops.at_once import rows_at_once, suits_at_once
 from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.elementwise.surprise import all_count, mean_of_launches, total_of_surprises
 from losses.ops.numerics.nll import surprises
@@ -96,7 +96,7 @@ class GeneralizedCrossEntropyLoss(Loss):
         return (target != self.ignore_index).to(logits.dtype)
 
     def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        batch = weighed_rows(self.items, logits, target, weight, self.ignore_index)
+        batch = rows_at_once(self.items, logits, target, weight, self.ignore_index)
         return self._by_rows(logits, target, weight) if batch is None else batch.total()
 
     def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
@@ -108,11 +108,11 @@ class GeneralizedCrossEntropyLoss(Loss):
         return mean_of_launches(self._of_surprise, partial(transformed, q=self.q), logits, target, self.ignore_index)
 
     def fast_weighted_mean(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
-        batch = weighed_rows(self.items, logits, target, weight, self.ignore_index)
+        batch = rows_at_once(self.items, logits, target, weight, self.ignore_index)
         return None if batch is None else batch.mean()
 
     def hides_by_itself(self, logits: Tensor, target: Tensor, weight: Tensor) -> bool:
-        return self.reduction != "none" and can_be_weighed(logits, target, weight)
+        return self.reduction != "none" and suits_at_once(logits, target, weight)
 
     def _by_rows(self, logits: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False) -> Total | None:
         if not has_fast_rows(logits, target, weight):

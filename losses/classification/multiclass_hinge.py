@@ -17,7 +17,7 @@ from losses.extend import (
     checked,
     register,
 )
-from losses.ops.at_once import can_be_weighed, weighed_rows
+from losses.ops.at_once import rows_at_once, suits_at_once
 from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.elementwise.shortfalls import mean_of_few_shortfalls, total_of_shortfalls
 from losses.ops.tiles.sizes import sizes
@@ -108,7 +108,7 @@ class MulticlassHingeLoss(Loss):
         return multiclass_hinge(scores, target, margin=self.margin, power=self.power, form=self.form)
 
     def fast_total(self, scores: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        batch = weighed_rows(self.items, scores, target, weight)
+        batch = rows_at_once(self.items, scores, target, weight)
         return self._total_of_rows(scores, target, weight) if batch is None else batch.total()
 
     def fast_mean(self, scores: Tensor, target: Tensor) -> Tensor | None:
@@ -120,11 +120,11 @@ class MulticlassHingeLoss(Loss):
         return mean_of_few_shortfalls(self.items, scores, target, margin=self.margin, power=self.power)
 
     def fast_weighted_mean(self, scores: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
-        batch = weighed_rows(self.items, scores, target, weight)
+        batch = rows_at_once(self.items, scores, target, weight)
         return None if batch is None else batch.mean()
 
     def hides_by_itself(self, scores: Tensor, target: Tensor, weight: Tensor) -> bool:
-        return self.reduction != "none" and can_be_weighed(scores, target, weight)
+        return self.reduction != "none" and suits_at_once(scores, target, weight)
 
     def _total_of_rows(
         self, scores: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False

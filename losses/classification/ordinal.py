@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from losses.extend import NON_NEGATIVE, ORDERED_CLASSES, Fits, Loss, Reduction, Total, checked, register
-from losses.ops.at_once import weighed
+from losses.ops.at_once import items_at_once
 from losses.ops.numerics.log_space import softplus
 
 
@@ -86,12 +86,12 @@ class OrdinalLoss(Loss):
     def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
         if weight is None:
             return Total(answers(logits, target).sum(), target.numel())
-        batch = weighed(self.items, logits, target, weight, dim=1)
+        batch = items_at_once(self.items, logits, target, weight, dim=1)
         return None if batch is None else batch.total()
 
     def fast_weighted_mean(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
-        batch = weighed(self.items, logits, target, weight, dim=1)
+        batch = items_at_once(self.items, logits, target, weight, dim=1)
         return None if batch is None else batch.mean()
 
     def hides_by_itself(self, logits: Tensor, target: Tensor, weight: Tensor) -> bool:
-        return self.reduction != "none" and weighed(self.items, logits, target, weight, dim=1) is not None
+        return self.reduction != "none" and items_at_once(self.items, logits, target, weight, dim=1) is not None

@@ -24,7 +24,7 @@ from losses.extend import (
     register,
     register_values,
 )
-from losses.ops.at_once import Weighed, weighed
+from losses.ops.at_once import ItemsAtOnce, items_at_once
 from losses.ops.eager import is_launched
 from losses.ops.transport.quantiles import moves, norm, power_mean
 
@@ -105,7 +105,7 @@ class WassersteinLoss(Loss):
         return value.to(output.points.dtype)
 
     def fast_total(self, output: Samples, target: Samples, weight: Tensor | None) -> Total | None:
-        batch = self._weighed(output, target, weight)
+        batch = self._at_once(output, target, weight)
         return None if batch is None else batch.total()
 
     def fast_mean(self, output: Samples, target: Samples) -> Tensor | None:
@@ -113,13 +113,13 @@ class WassersteinLoss(Loss):
         return items.mean() if items is not None and items.numel() else None
 
     def fast_weighted_mean(self, output: Samples, target: Samples, weight: Tensor) -> Tensor | None:
-        batch = self._weighed(output, target, weight)
+        batch = self._at_once(output, target, weight)
         return None if batch is None else batch.mean()
 
     def hides_by_itself(self, output: Samples, target: Samples, weight: Tensor) -> bool:
-        return self.reduction != "none" and self._weighed(output, target, weight) is not None
+        return self.reduction != "none" and self._at_once(output, target, weight) is not None
 
-    def _weighed(self, output: Samples, target: Samples, weight: Tensor | None) -> Weighed | None:
+    def _at_once(self, output: Samples, target: Samples, weight: Tensor | None) -> ItemsAtOnce | None:
         """Return what sums a batch up where every operation is a launch."""
         if output.weights is not None or target.weights is not None:
             return None
@@ -127,7 +127,7 @@ class WassersteinLoss(Loss):
         def items(output: Tensor, target: Tensor) -> Tensor:
             return self.items(Samples(output), Samples(target))
 
-        return weighed(items, output.points, target.points, weight, dim=-1)
+        return items_at_once(items, output.points, target.points, weight, dim=-1)
 
     def _histogram(self, values: Tensor) -> Samples:
         size = values.shape[-1]

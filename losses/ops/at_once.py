@@ -12,11 +12,12 @@ from torch import Tensor
 from losses.core.reduction import Total, expanded, total_of
 from losses.ops.derivatives import is_asked_again, plain_gradients
 from losses.ops.eager import is_launched
+from losses.ops.tiles.rows import by_autograd
 
 Definition = Callable[[Tensor, Tensor], Tensor]
 
 
-class Weighed(NamedTuple):
+class ItemsAtOnce(NamedTuple):
     """A batch of items each of which depends on its own part of output and target alone."""
 
     definition: Definition
@@ -46,11 +47,11 @@ class Weighed(NamedTuple):
 
     def _sum(self, factors: Tensor) -> Tensor:
         wanted = torch.is_grad_enabled() and self.output.requires_grad  # inside of a Function it never is
-        value: Tensor = WeighedSum.apply(self, wanted, factors, self.output)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+        value: Tensor = SumAtOnce.apply(self, wanted, factors, self.output)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
         return value
 
 
-def can_be_weighed(output: Tensor, target: Tensor, weight: Tensor | None) -> bool:
+def suits_at_once(output: Tensor, target: Tensor, weight: Tensor | None) -> bool:
     """Return whether a batch may be summed so: where every operation is a launch, and nobody wants a derivative by
     something else than the output."""
     if weight is None or not is_launched(output, target, weight):
@@ -58,54 +59,52 @@ def can_be_weighed(output: Tensor, target: Tensor, weight: Tensor | None) -> boo
     return not (target.requires_grad or weight.requires_grad)
 
 
-def weighed(definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None, dim: int) -> Weighed | None:
-    """Return a batch that :func:`can_be_weighed`, its weight one for each item or leading index; else ``None``."""
-    if weight is None or not can_be_weighed(output, target, weight):
+def items_at_once(
+    definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None, dim: int
+) -> ItemsAtOnce | None:
+    """Return a batch that :func:`suits_at_once`, its weight one for each item or leading index; else ``None``."""
+    if weight is None or not suits_at_once(output, target, weight):
         return None
     dim %= output.ndim
     weight = expanded(weight, output.shape[:dim] + output.shape[dim + 1 :])
-    return Weighed(definition, output, target, weight, dim)
+    return ItemsAtOnce(definition, output, target, weight, dim)
 
 
-def weighed_rows(
+def rows_at_once(
     definition: Definition, logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int | None = None
-) -> Weighed | None:
+) -> ItemsAtOnce | None:
     """Return likewise one of logits ``(N, C, ...)`` against class indices ``(N, ...)``, of which one may be of those
     that do not count; what has weight 0 may have any."""
-    if weight is None or not can_be_weighed(logits, target, weight):
+    if weight is None or not suits_at_once(logits, target, weight):
         return None
     weight = expanded(weight, target.shape)
     if ignore_index is not None:
         weight = weight.masked_fill(target == ignore_index, 0)
-    return Weighed(definition, logits, target.masked_fill(weight == 0, 0), weight, dim=1)
+    return ItemsAtOnce(definition, logits, target.masked_fill(weight == 0, 0), weight, dim=1)
 
 
-class WeighedSum(torch.autograd.Function):
+class SumAtOnce(torch.autograd.Function):
     """The sum of items times factors as one operation of autograd."""
 
     @staticmethod
-    def forward(ctx: Any, batch: Weighed, wanted: bool, factors: Tensor, output: Tensor) -> Tensor:
-        absent, gradient = batch.weight == 0, None
-        with torch.set_grad_enabled(wanted):
-            own = output.detach().requires_grad_(wanted)
-            items = batch.definition(own, batch.target)
-        if wanted:
-            (gradient,) = torch.autograd.grad(items, own, factors)
-        ctx.definition, ctx.dim = batch.definition, batch.dim
-        ctx.save_for_backward(output, batch.target, factors, absent, gradient)
-        return (items.detach() * factors).masked_fill_(absent, 0).sum()
+    def forward(ctx: Any, batch: ItemsAtOnce, wanted: bool, factors: Tensor, output: Tensor) -> Tensor:
+        definition, target, absent = batch.definition, batch.target, batch.weight == 0
+        items, gradients = by_autograd(lambda output: definition(output, target), [output], factors, wanted=wanted)
+        ctx.definition, ctx.dim = definition, batch.dim
+        ctx.save_for_backward(output, target, factors, absent, *gradients)
+        return (items * factors).masked_fill_(absent, 0).sum()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         output, target, factors, absent, of_output = ctx.saved_tensors
-        hidden = absent.unsqueeze(ctx.dim)
+        beside = absent.unsqueeze(ctx.dim)
         if is_asked_again(gradient):
             if target.ndim == output.ndim:
-                target = target.masked_fill(hidden, 0)
+                target = target.masked_fill(beside, 0)
             factors = factors.masked_fill(absent, 0)
 
             def plain_sum(output: Tensor) -> Tensor:
-                return total_of(ctx.definition(output.masked_fill(hidden, 0), target), factors).sum
+                return total_of(ctx.definition(output.masked_fill(beside, 0), target), factors).sum
 
             return None, None, None, *plain_gradients(plain_sum, gradient, output)
-        return None, None, None, (of_output * gradient).masked_fill_(hidden, 0)
+        return None, None, None, (of_output * gradient).masked_fill_(beside, 0)
