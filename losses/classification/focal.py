@@ -30,7 +30,7 @@ from losses.extend import (
     weighted,
 )
 from losses.ops.at_once import ItemsAtOnce, rows_at_once, suits_at_once
-from losses.ops.eager import may_read
+from losses.ops.eager import may_read, on_cpu
 from losses.ops.elementwise import focal as formulas_of_focal
 from losses.ops.elementwise.blocks import mean_in_blocks, mean_of_few, suits_blocks, sum_in_blocks
 from losses.ops.elementwise.formulas import Formula
@@ -221,6 +221,8 @@ class FocalLoss(Loss):
 
     def _launched(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> StackedBatch | ItemsAtOnce | None:
         """Return what sums a batch up where every operation is a launch."""
+        if on_cpu(logits):
+            return None
         if self.form == "binary":
             return self._formula().launched(self.items, logits, target, weight) if logits.numel() else None
         if target.dtype.is_floating_point:

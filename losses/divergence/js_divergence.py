@@ -20,6 +20,7 @@ from losses.extend import (
     checked,
     register,
 )
+from losses.ops.eager import on_cpu
 from losses.ops.elementwise.divergence import JensenShannon, total_over_distributions
 from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.elementwise.small_divergence import small_batch, small_jensen_shannon
@@ -129,6 +130,8 @@ class JSDivergenceLoss(Loss):
 
     def _stacked(self, output: Tensor, target: Tensor, weight: Tensor | None) -> StackedBatch | None:
         """Return what sums a batch up where every operation is a launch."""
+        if on_cpu(output):
+            return None
         formula = partial(jensen_shannon, mixture=self.mixture)
         forms = (self.output_form, self.target_form)
         return stacked_distributions(formula, self.items, output, target, weight, forms)

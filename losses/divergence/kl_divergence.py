@@ -23,6 +23,7 @@ from losses.extend import (
     register,
     widened,
 )
+from losses.ops.eager import on_cpu
 from losses.ops.elementwise.divergence import ForwardKL, ReverseKL, total_over_distributions
 from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.elementwise.small_divergence import small_batch, small_forward_kl
@@ -168,9 +169,9 @@ class KLDivergenceLoss(Loss):
         self, output: Tensor | Distribution, target: Tensor | Distribution, weight: Tensor | None
     ) -> StackedBatch | None:
         """Return what sums a batch up where every operation is a launch."""
-        if self.direction != "forward" or self.temperature != 1:
+        if not (isinstance(output, Tensor) and isinstance(target, Tensor)) or on_cpu(output):
             return None
-        if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
+        if self.direction != "forward" or self.temperature != 1:
             return None
         forms = (self.output_form, self.target_form)
         return stacked_distributions(forward_kl, self.items, output, target, weight, forms)

@@ -25,7 +25,7 @@ from losses.extend import (
     register_values,
 )
 from losses.ops.at_once import ItemsAtOnce, items_at_once
-from losses.ops.eager import is_launched
+from losses.ops.eager import is_launched, on_cpu
 from losses.ops.transport.quantiles import moves, norm, power_mean
 
 
@@ -121,7 +121,7 @@ class WassersteinLoss(Loss):
 
     def _at_once(self, output: Samples, target: Samples, weight: Tensor | None) -> ItemsAtOnce | None:
         """Return what sums a batch up where every operation is a launch."""
-        if output.weights is not None or target.weights is not None:
+        if on_cpu(output.points) or output.weights is not None or target.weights is not None:
             return None
 
         def items(output: Tensor, target: Tensor) -> Tensor:

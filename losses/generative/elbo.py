@@ -32,6 +32,7 @@ from losses.extend import (
     value_at,
     widened,
 )
+from losses.ops.eager import on_cpu
 from losses.ops.elementwise.gaussian import gaussian_kl_sum, stacked_gaussian_kl
 from losses.ops.elementwise.stacked import StackedBatch, suits_stack
 from losses.ops.numerics.exponential import exp_and_tangent, largest_exponent
@@ -177,6 +178,8 @@ class ELBOLoss(Loss):
 
     def _stacked_divergence(self, output: VAEOutput, weight: Tensor | None) -> StackedBatch | None:
         """Return what sums likewise where every operation is a launch."""
+        if on_cpu(output.mean):
+            return None
         no_target = output.mean.detach()
         if self.free_bits or self.capacity is not None or (weight is not None and weight.ndim != 1):
             return None

@@ -21,6 +21,7 @@ from losses.extend import (
     require_same_shape,
     widened,
 )
+from losses.ops.eager import on_cpu
 from losses.ops.elementwise.gaussian import gaussian_nll_sum, stacked_gaussian_nll
 from losses.ops.elementwise.stacked import StackedBatch, suits_stack
 from losses.ops.numerics.exponential import largest_exponent
@@ -117,7 +118,7 @@ class GaussianNLLLoss(Loss):
 
     def _stacked(self, output: Gaussian, target: Tensor, weight: Tensor | None) -> StackedBatch | None:
         """Return what sums a batch up where every operation is a launch."""
-        if not target.numel() or not suits_stack(*output, target, weight, outputs=2):
+        if on_cpu(target) or not target.numel() or not suits_stack(*output, target, weight, outputs=2):
             return None
         largest = largest_exponent(output.mean.dtype)
         stacked = partial(stacked_gaussian_nll, largest=largest, constant=self.full * HALF_LOG_TWO_PI)

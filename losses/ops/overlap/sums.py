@@ -67,7 +67,8 @@ def mean_of_few(errors: Errors, logits: Tensor, target: Tensor) -> Tensor | None
     """Return the mean over samples too small for a derivative by hand, or where every operation is a launch, in few
     operations; ``None`` where it cannot be had so."""
     alpha, beta, smooth = errors
-    few = logits.numel() < sizes().in_blocks if may_read(logits) else is_launched(logits, target)
+    reads = may_read(logits)
+    few = logits.numel() < sizes().in_blocks if reads else is_launched(logits, target)
     if not few or not logits.numel() or not sums_may_be_differences(errors):
         return None
     if logits.ndim != 2:
@@ -77,10 +78,10 @@ def mean_of_few(errors: Errors, logits: Tensor, target: Tensor) -> Tensor | None
     unit = alpha or beta  # in which errors are counted
     rest = wrong.sum(1) if alpha == beta else wrong.sum(1).add(missed, alpha=beta / alpha - 1) if alpha else missed
     there = target.sum(1) + smooth if smooth else target.sum(1)
-    if not may_read(there):  # the least that makes nothing of nothing 0, where it has no derivative
+    if not reads:  # the least that makes nothing of nothing 0, where it has no derivative
         there = there.clamp(min=torch.finfo(there.dtype).tiny)
     whole = torch.add(rest, there - missed, alpha=1 / unit)
-    if may_read(there) and not there.detach().amin().item() > 0:  # then a mask is empty
+    if reads and not there.detach().amin().item() > 0:  # then a mask is empty
         whole = whole.clamp(min=torch.finfo(whole.dtype).tiny)
     return (rest / whole).mean()
 
