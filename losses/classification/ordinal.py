@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from losses.extend import NON_NEGATIVE, ORDERED_CLASSES, Fits, Loss, Reduction, Total, checked, register
-from losses.ops.at_once import items_at_once
+from losses.ops.at_once import items_at_once, suits_at_once
 from losses.ops.numerics.log_space import softplus
 
 
@@ -94,4 +94,4 @@ class OrdinalLoss(Loss):
         return None if batch is None else batch.mean()
 
     def hides_by_itself(self, logits: Tensor, target: Tensor, weight: Tensor) -> bool:
-        return self.reduction != "none" and items_at_once(self.items, logits, target, weight, dim=1) is not None
+        return self.reduction != "none" and suits_at_once(logits, target, weight)

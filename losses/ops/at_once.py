@@ -26,6 +26,8 @@ class ItemsAtOnce(NamedTuple):
     target: Tensor
     weight: Tensor
     """Of every item."""
+    absent: Tensor
+    """Where that is 0."""
     dim: int
     """Dimension of the output that one item spans, and of the target if it has as many."""
     counts: Tensor | None = None
@@ -67,7 +69,7 @@ def items_at_once(
         return None
     dim %= output.ndim
     weight = expanded(weight, output.shape[:dim] + output.shape[dim + 1 :])
-    return ItemsAtOnce(definition, output, target, weight, dim)
+    return ItemsAtOnce(definition, output, target, weight, weight == 0, dim)
 
 
 def rows_at_once(
@@ -80,7 +82,8 @@ def rows_at_once(
     weight = expanded(weight, target.shape)
     if ignore_index is not None:
         weight = weight.masked_fill(target == ignore_index, 0)
-    return ItemsAtOnce(definition, logits, target.masked_fill(weight == 0, 0), weight, dim=1)
+    absent = weight == 0
+    return ItemsAtOnce(definition, logits, target.masked_fill(absent, 0), weight, absent, dim=1)
 
 
 class SumAtOnce(torch.autograd.Function):
@@ -88,7 +91,7 @@ class SumAtOnce(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, batch: ItemsAtOnce, wanted: bool, factors: Tensor, output: Tensor) -> Tensor:
-        definition, target, absent = batch.definition, batch.target, batch.weight == 0
+        definition, target, absent = batch.definition, batch.target, batch.absent
         items, gradients = by_autograd(lambda output: definition(output, target), [output], factors, wanted=wanted)
         ctx.definition, ctx.dim = definition, batch.dim
         ctx.save_for_backward(output, target, factors, absent, *gradients)

@@ -16,7 +16,7 @@ BEYOND = {
     "ce-linear": 10,
     "ce-linear-ignored": 10,
     "ce-class_weight": 10,  # of weights in float64; a class of weight 0 changes nothing, even where it is impossible
-    "ce-weighted": 16,  # a target of weight 0 may be any number, and what is ignored has no weight
+    "ce-weighted": 15,  # a target of weight 0 may be any number, and what is ignored has no weight
     "ce-z_loss": 31,
     "weston_watkins": 16,  # torch's function takes NaN for nothing to pay
     "dice-classes": 36,
