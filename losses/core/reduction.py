@@ -155,13 +155,14 @@ class Hidden(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, items: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(weight)
-        return (items * weight).masked_fill_(weight == 0, 0)
+        absent = weight == 0
+        ctx.save_for_backward(weight, absent)
+        return (items * weight).masked_fill_(absent, 0)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (weight,) = ctx.saved_tensors
-        return gradient * weight, None
+        weight, absent = ctx.saved_tensors
+        return (gradient * weight).masked_fill_(absent, 0), None
 
 
 class Quotient(torch.autograd.Function):
@@ -176,7 +177,7 @@ class Quotient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         denominator, nothing = ctx.saved_tensors
-        return (gradient / denominator).masked_fill(nothing, 0), None, None
+        return (gradient / denominator).masked_fill_(nothing, 0), None, None
 
 
 def hides_nothing(weight: Tensor) -> bool:

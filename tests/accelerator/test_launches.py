@@ -17,7 +17,7 @@ BEYOND = {
     "ce-linear-ignored": 10,
     "ce-class_weight": 10,  # of weights in float64; a class of weight 0 changes nothing, even where it is impossible
     "ce-weighted": 15,  # a target of weight 0 may be any number, and what is ignored has no weight
-    "ce-z_loss": 31,
+    "ce-z_loss": 32,
     "weston_watkins": 16,  # torch's function takes NaN for nothing to pay
     "dice-classes": 36,
     "kl": 13,  # a probability of 0 has a logarithm that is finite, and a slope of 0
