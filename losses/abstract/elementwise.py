@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import SymInt, Tensor
 
+from losses.core.device import on_cpu
 from losses.core.inputs.kind import Kind, masked
 from losses.core.loss import Loss
 from losses.core.precision import COMPUTED_IN
@@ -16,6 +17,7 @@ from losses.core.reduction import Total, expanded, hides_nothing, require_weight
 from losses.core.torch_private import may_read
 from losses.ops.elementwise.blocks import mean_in_blocks, mean_of_few, suits_blocks, sum_in_blocks
 from losses.ops.elementwise.formulas import Formula
+from losses.ops.elementwise.stacked import StackedBatch
 
 
 class ElementwiseLoss(Loss):
@@ -66,6 +68,9 @@ class ElementwiseLoss(Loss):
         if formula is not None:
             total = sum_in_blocks(formula, self.items, output, target, weight)
             return Total(total, output.numel() if weight is None else expanded(weight, output.shape).sum())
+        launched = None if on_cpu(output) else self._launched(output, target, weight)
+        if launched is not None:
+            return launched.total()
         if weight is not None:
             return self._weighted_total(output, target, weight)
         fused = self.fused(output, target, "sum")
@@ -80,6 +85,9 @@ class ElementwiseLoss(Loss):
         formula = self._formula_for(output, target, None)
         if formula is not None:
             return mean_in_blocks(formula, self.items, output, target)
+        launched = None if on_cpu(output) else self._launched(output, target, None)
+        if launched is not None:
+            return launched.mean()
         fused = self.fused(output, target, "mean")
         if fused is None and self.many_operations and output.dtype in COMPUTED_IN:
             formula = self.block_formula()
@@ -87,8 +95,11 @@ class ElementwiseLoss(Loss):
         return self.items(output, target).mean() if fused is None else fused
 
     def fast_weighted_mean(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
-        if not (self._has_formula and self._counts_elements and self._hides_with_zeros and may_read(output)):
+        if not (self._has_formula and self._counts_elements and self._hides_with_zeros):
             return None
+        if not may_read(output):
+            launched = None if on_cpu(output) else self._launched(output, target, weight)
+            return None if launched is None else launched.mean()
         formula = self._formula_for(output, target, weight)
         if formula is not None:
             return mean_in_blocks(formula, self.items, output, target, weight)
@@ -110,6 +121,12 @@ class ElementwiseLoss(Loss):
         if not suits_blocks(output, target, weight, fused=fused, long=self.many_operations):
             return None
         return self.block_formula()
+
+    def _launched(self, output: Tensor, target: Tensor, weight: Tensor | None) -> StackedBatch | None:
+        """Return what sums a batch up where every operation is a launch, if it takes fewer of them so."""
+        fused = self._has_fused and not self.many_operations and weight is None
+        formula = None if fused or not self._has_formula else self.block_formula()
+        return None if formula is None else formula.launched(self.items, output, target, weight)
 
     def _weighted_total(self, output: Tensor, target: Tensor, weight: Tensor) -> Total:
         """Return the total of a batch that was not masked yet."""

@@ -1,5 +1,7 @@
 """Cross-entropy of logits, or of the linear layer that makes them, against class indices or class probabilities."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,7 +27,8 @@ from losses.extend import (
     register_values,
     weighted,
 )
-from losses.ops.eager import may_read
+from losses.ops.at_once import ItemsAtOnce, items_at_once, rows_at_once
+from losses.ops.eager import is_launched, may_read
 from losses.ops.elementwise.cross_entropy import IndexCrossEntropy, Options, SoftCrossEntropy, has_fast_classes
 from losses.ops.elementwise.linear_rows import (
     counted_rows,
@@ -35,7 +38,9 @@ from losses.ops.elementwise.linear_rows import (
     values_of_linear_rows,
 )
 from losses.ops.elementwise.rows import RowFormula, RowLayout, sum_over_rows
-from losses.ops.elementwise.small_cross_entropy import small_mean, small_total
+from losses.ops.elementwise.small_cross_entropy import is_differentiated, small_mean, small_total
+from losses.ops.elementwise.stacked import StackedBatch
+from losses.ops.elementwise.stacked_rows import soft_cross_entropy
 from losses.ops.numerics.nll import nll_mean
 from losses.ops.numerics.softmax import log_softmax
 
@@ -184,6 +189,9 @@ class CrossEntropyLoss(Loss):
         return class_weight[target.where(counted, 0)] * counted
 
     def fast_total(self, output: Tensor | LinearLogits, target: Tensor, weight: Tensor | None) -> Total | None:
+        launched = self._launched(output, target, weight)
+        if launched is not None:
+            return launched.total()
         if isinstance(output, LinearLogits):
             linear, rows, by_row = in_rows(output, target, weight)
             if has_chunks(linear, rows, by_row, self.class_weight):
@@ -207,6 +215,9 @@ class CrossEntropyLoss(Loss):
                 return self._mean_of_linear(linear, rows, None)
             return self._total_of_chunks(linear, rows, None, mean=True).sum if may_read(rows) else None
         soft, changed = target.dtype.is_floating_point, bool(self.label_smoothing or self.z_loss)
+        launched = self._launched(output, target, None) if soft else None
+        if launched is not None:
+            return launched.mean()
         class_weight = self._weight_of_classes(output)
         alike = not soft and class_weight is None
         if has_fast_classes(output, target, class_weight, fused=alike and not changed):
@@ -222,9 +233,38 @@ class CrossEntropyLoss(Loss):
             return None if chunks else self._mean_of_linear(linear, rows, by_row)
         if has_fast_classes(output, target, weight, self.class_weight, fused=False):
             return None
+        launched = self._launched(output, target, weight)
+        if launched is not None:
+            return launched.mean()
         options = self._options(self._weight_of_classes(output))
         total = small_total(output, target, weight, self.ignore_index, options, mean=True)
         return None if total is None else total.sum
+
+    def hides_by_itself(self, output: Tensor | LinearLogits, target: Tensor, weight: Tensor) -> bool:
+        return self.reduction != "none" and self._is_launched(output, target, weight)
+
+    def _is_launched(self, output: Tensor | LinearLogits, target: Tensor, weight: Tensor | None) -> bool:
+        if isinstance(output, LinearLogits) or not is_launched(output, target, weight):
+            return False
+        return not any(is_differentiated(each) for each in (target, weight, self.class_weight))
+
+    def _launched(
+        self, output: Tensor | LinearLogits, target: Tensor, weight: Tensor | None
+    ) -> StackedBatch | ItemsAtOnce | None:
+        """Return what sums a batch up where every operation is a launch, in the forms that it takes fewer of so."""
+        if isinstance(output, LinearLogits) or not self._is_launched(output, target, weight):
+            return None
+        soft = target.dtype.is_floating_point
+        if soft and output.ndim == 2 and not self.z_loss and len(output):
+            class_weight = self._weight_of_classes(output)
+            formula = partial(soft_cross_entropy, label_smoothing=self.label_smoothing, class_weight=class_weight)
+            return StackedBatch(formula, self._of_logits, [output], target, weight, trailing=1)
+        if soft:
+            return items_at_once(self._of_logits, output, target, weight, dim=1)
+        batch = rows_at_once(self._of_logits, output, target, weight, self.ignore_index)
+        if batch is None or self.class_weight is None:
+            return batch
+        return batch._replace(counts=self.denominators(output, output, batch.target))
 
     def _mean_of_linear(self, linear: LinearLogits, target: Tensor, weight: Tensor | None) -> Tensor:
         """Return the mean of few linear logits ``(N, C)``, made once and all at once."""

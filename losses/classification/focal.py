@@ -1,5 +1,7 @@
 """Focal loss: cross-entropy that counts the less, the surer the model is of the right answer."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,12 +29,14 @@ from losses.extend import (
     require_same_shape,
     weighted,
 )
-from losses.ops.eager import may_read
+from losses.ops.at_once import ItemsAtOnce, rows_at_once, suits_at_once
+from losses.ops.eager import may_read, on_cpu
 from losses.ops.elementwise import focal as formulas_of_focal
 from losses.ops.elementwise.blocks import mean_in_blocks, mean_of_few, suits_blocks, sum_in_blocks
 from losses.ops.elementwise.formulas import Formula
 from losses.ops.elementwise.rows import has_fast_rows
-from losses.ops.elementwise.surprise import all_count, total_of_surprises
+from losses.ops.elementwise.stacked import StackedBatch
+from losses.ops.elementwise.surprise import all_count, mean_of_launches, total_of_surprises
 from losses.ops.numerics.nll import surprises
 from losses.ops.numerics.softmax import log_softmax
 
@@ -176,6 +180,9 @@ class FocalLoss(Loss):
         return (target != self.ignore_index).to(logits.dtype)
 
     def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
+        launched = self._launched(logits, target, weight)
+        if launched is not None:
+            return launched.total()
         if self._has_rows(logits, target, weight):
             return self._total_of_rows(logits, target, weight)
         if self.form == "binary" and suits_blocks(logits, target, weight, long=True):
@@ -184,6 +191,9 @@ class FocalLoss(Loss):
         return None
 
     def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
+        launched = self._launched(logits, target, None)
+        if launched is not None:
+            return launched.mean()
         if self._has_rows(logits, target, None):
             return self._total_of_rows(logits, target, None, mean=True).sum
         if self.form == "binary" and suits_blocks(logits, target, long=True):
@@ -192,8 +202,32 @@ class FocalLoss(Loss):
             few = mean_of_few(self._formula(), self.items, logits, target)
             if few is not None:
                 return few
+        if self.form == "multiclass" and self.alpha is None and not target.dtype.is_floating_point:
+            definition = partial(focused, gamma=self.gamma)
+            mean = mean_of_launches(self._of_surprise, definition, logits, target, self.ignore_index)
+            if mean is not None:
+                return mean
         every_item = self.form == "binary" or target.dtype.is_floating_point or all_count(target, self.ignore_index)
         return self.items(logits, target).mean() if every_item and may_read(logits) and target.numel() else None
+
+    def fast_weighted_mean(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        launched = self._launched(logits, target, weight)
+        return None if launched is None else launched.mean()
+
+    def hides_by_itself(self, logits: Tensor, target: Tensor, weight: Tensor) -> bool:
+        if self.reduction == "none" or (self.form == "multiclass" and target.dtype.is_floating_point):
+            return False
+        return suits_at_once(logits, target, weight)
+
+    def _launched(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> StackedBatch | ItemsAtOnce | None:
+        """Return what sums a batch up where every operation is a launch."""
+        if on_cpu(logits):
+            return None
+        if self.form == "binary":
+            return self._formula().launched(self.items, logits, target, weight) if logits.numel() else None
+        if target.dtype.is_floating_point:
+            return None
+        return rows_at_once(self.items, logits, target, weight, self.ignore_index)
 
     def _has_rows(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> bool:
         """Return whether this is one of many rows against class indices."""

@@ -1,5 +1,7 @@
 """Generalized cross-entropy: between cross-entropy and one minus the probability, for labels that may be wrong."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -17,8 +19,9 @@ from losses.extend import (
     checked,
     register,
 )
+from losses.ops.at_once import rows_at_once, suits_at_once
 from losses.ops.elementwise.rows import has_fast_rows
-from losses.ops.elementwise.surprise import all_count, total_of_surprises
+from losses.ops.elementwise.surprise import all_count, mean_of_launches, total_of_surprises
 from losses.ops.numerics.nll import surprises
 from losses.ops.numerics.softmax import log_softmax
 
@@ -26,7 +29,11 @@ from losses.ops.numerics.softmax import log_softmax
 def generalized_cross_entropy(logits: Tensor, target: Tensor, *, q: float = 0.7, ignore_index: int = -100) -> Tensor:
     """Return the generalized cross-entropy of every position, unreduced, 0 where it is ignored; see
     :class:`GeneralizedCrossEntropyLoss`."""
-    surprise = surprises(log_softmax(logits, 1), target, ignore_index)
+    return transformed(surprises(log_softmax(logits, 1), target, ignore_index), q)
+
+
+def transformed(surprise: Tensor, q: float) -> Tensor:
+    """Return (1 - p^q) / q, from -log p."""
     return (surprise * -q).expm1() / -q if q else surprise  # 1 - p^q keeps its digits where p is close to 1
 
 
@@ -89,13 +96,23 @@ class GeneralizedCrossEntropyLoss(Loss):
         return (target != self.ignore_index).to(logits.dtype)
 
     def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        return self._by_rows(logits, target, weight)
+        batch = rows_at_once(self.items, logits, target, weight, self.ignore_index)
+        return self._by_rows(logits, target, weight) if batch is None else batch.total()
 
     def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
         total = self._by_rows(logits, target, None, mean=True)
         if total is not None:
             return total.sum
-        return self.items(logits, target).mean() if all_count(target, self.ignore_index) else None
+        if all_count(target, self.ignore_index):
+            return self.items(logits, target).mean()
+        return mean_of_launches(self._of_surprise, partial(transformed, q=self.q), logits, target, self.ignore_index)
+
+    def fast_weighted_mean(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        batch = rows_at_once(self.items, logits, target, weight, self.ignore_index)
+        return None if batch is None else batch.mean()
+
+    def hides_by_itself(self, logits: Tensor, target: Tensor, weight: Tensor) -> bool:
+        return self.reduction != "none" and suits_at_once(logits, target, weight)
 
     def _by_rows(self, logits: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False) -> Total | None:
         if not has_fast_rows(logits, target, weight):

@@ -17,6 +17,7 @@ from losses.extend import (
     checked,
     register,
 )
+from losses.ops.at_once import rows_at_once, suits_at_once
 from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.elementwise.shortfalls import mean_of_few_shortfalls, total_of_shortfalls
 from losses.ops.tiles.sizes import sizes
@@ -107,7 +108,8 @@ class MulticlassHingeLoss(Loss):
         return multiclass_hinge(scores, target, margin=self.margin, power=self.power, form=self.form)
 
     def fast_total(self, scores: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        return self._total_of_rows(scores, target, weight)
+        batch = rows_at_once(self.items, scores, target, weight)
+        return self._total_of_rows(scores, target, weight) if batch is None else batch.total()
 
     def fast_mean(self, scores: Tensor, target: Tensor) -> Tensor | None:
         total = self._total_of_rows(scores, target, None, mean=True)
@@ -116,6 +118,13 @@ class MulticlassHingeLoss(Loss):
         if self.form != "weston_watkins":
             return None
         return mean_of_few_shortfalls(self.items, scores, target, margin=self.margin, power=self.power)
+
+    def fast_weighted_mean(self, scores: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        batch = rows_at_once(self.items, scores, target, weight)
+        return None if batch is None else batch.mean()
+
+    def hides_by_itself(self, scores: Tensor, target: Tensor, weight: Tensor) -> bool:
+        return self.reduction != "none" and suits_at_once(scores, target, weight)
 
     def _total_of_rows(
         self, scores: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from losses.extend import NON_NEGATIVE, ORDERED_CLASSES, Fits, Loss, Reduction, Total, checked, register
+from losses.ops.at_once import items_at_once, suits_at_once
 from losses.ops.numerics.log_space import softplus
 
 
@@ -83,6 +84,14 @@ class OrdinalLoss(Loss):
         return ordinal(logits, target)
 
     def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        if weight is not None:
-            return None
-        return Total(answers(logits, target).sum(), target.numel())
+        if weight is None:
+            return Total(answers(logits, target).sum(), target.numel())
+        batch = items_at_once(self.items, logits, target, weight, dim=1)
+        return None if batch is None else batch.total()
+
+    def fast_weighted_mean(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        batch = items_at_once(self.items, logits, target, weight, dim=1)
+        return None if batch is None else batch.mean()
+
+    def hides_by_itself(self, logits: Tensor, target: Tensor, weight: Tensor) -> bool:
+        return self.reduction != "none" and suits_at_once(logits, target, weight)

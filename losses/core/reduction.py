@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from losses.core.collectives import in_a_group, sum_over_ranks
+from losses.core.device import on_cpu
 from losses.core.errors import InputError, quoted
 from losses.core.precision import matched
-from losses.core.torch_private import may_read
+from losses.core.torch_private import may_read, tangents_may_exist, transforms_are_active
 
 if TYPE_CHECKING:
     from losses.core.collectives import Group
@@ -99,6 +101,9 @@ class Total(NamedTuple):
                     f"the sum has shape {tuple(self.sum.shape)}; give a number"
                 )
             denominator = denominator.to(self.sum.dtype)
+            if suits_launches(self.sum) and not denominator.requires_grad:
+                mean = applied(Quotient, self.sum, denominator, smallest)
+                return mean.sum() if mean.ndim else mean
             nothing = denominator < smallest
             mean = (self.sum / denominator.masked_fill(nothing, 1)).masked_fill(nothing, 0)
         elif denominator >= smallest:
@@ -128,7 +133,51 @@ def weighted(items: Tensor, weight: Tensor | None) -> Tensor:
         return items
     all_count = hides_nothing(weight)
     weight = expanded(weight, items.shape)
+    if suits_launches(items) and not weight.requires_grad:
+        return applied(Hidden, items, weight)
     return (items if all_count else items.masked_fill(weight == 0, 0)) * weight  # an infinite item of weight 0 is 0 too
+
+
+def suits_launches(tensor: Tensor) -> bool:
+    """Return whether every operation on a tensor is a launch, and a derivative by hand may save some."""
+    if on_cpu(tensor) or is_compiling() or transforms_are_active() or tangents_may_exist():
+        return False
+    return torch.is_grad_enabled() and tensor.requires_grad
+
+
+def applied(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    value: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    return value
+
+
+class Hidden(torch.autograd.Function):
+    """:func:`weighted` in few operations; the derivative is itself made of operations that can be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, items: Tensor, weight: Tensor) -> Tensor:
+        absent = weight == 0
+        ctx.save_for_backward(weight, absent)
+        return (items * weight).masked_fill_(absent, 0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        weight, absent = ctx.saved_tensors
+        return (gradient * weight).masked_fill_(absent, 0), None
+
+
+class Quotient(torch.autograd.Function):
+    """A sum over a denominator, 0 where that is less than the smallest number to divide by, likewise."""
+
+    @staticmethod
+    def forward(ctx: Any, total: Tensor, denominator: Tensor, smallest: float) -> Tensor:
+        nothing = denominator < smallest
+        ctx.save_for_backward(denominator, nothing)
+        return (total / denominator).masked_fill_(nothing, 0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        denominator, nothing = ctx.saved_tensors
+        return (gradient / denominator).masked_fill_(nothing, 0), None, None
 
 
 def hides_nothing(weight: Tensor) -> bool:

@@ -94,10 +94,10 @@ def forget_compiled(function: FunctionType) -> None:
         _reset_code(function.__code__)
 
 
-def operation(name: str) -> Callable[..., Any] | None:
+def operation(name: str, overload: str = "default") -> Callable[..., Any] | None:
     """Return the operation behind a function of ``torch.nn.functional``, without what that does before: it broadcasts,
     and hides what the operation tells beside its result."""
-    return getattr(getattr(torch.ops.aten, name, None), "default", None)
+    return getattr(getattr(torch.ops.aten, name, None), overload, None)
 
 
 def function_of_elements(name: str) -> Callable[..., Any] | None:

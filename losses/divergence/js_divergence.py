@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from torch import Tensor
 
@@ -19,9 +20,12 @@ from losses.extend import (
     checked,
     register,
 )
+from losses.ops.eager import on_cpu
 from losses.ops.elementwise.divergence import JensenShannon, total_over_distributions
 from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.elementwise.small_divergence import small_batch, small_jensen_shannon
+from losses.ops.elementwise.stacked import StackedBatch
+from losses.ops.elementwise.stacked_rows import jensen_shannon, stacked_distributions
 from losses.ops.numerics.log_space import floored, log_of_sum, log_probabilities, relative_entropy
 
 
@@ -102,17 +106,35 @@ class JSDivergenceLoss(Loss):
         )
 
     def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
-        return self._fast_total(output, target, weight)
+        stacked = self._stacked(output, target, weight)
+        return self._fast_total(output, target, weight) if stacked is None else stacked.total()
 
     def fast_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
+        stacked = self._stacked(output, target, None)
+        if stacked is not None:
+            return stacked.mean()
         total = self._fast_total(output, target, None, mean=True)
         return None if total is None else total.sum
 
     def fast_weighted_mean(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        stacked = self._stacked(output, target, weight)
+        if stacked is not None:
+            return stacked.mean()
         if self.output_form == "logits" and has_fast_rows(output, target, weight):
             return None
         total = self._total_of_few(output, target, weight, mean=True)
         return None if total is None else total.sum
+
+    def hides_by_itself(self, output: Tensor, target: Tensor, weight: Tensor) -> bool:
+        return self.reduction != "none" and self._stacked(output, target, weight) is not None
+
+    def _stacked(self, output: Tensor, target: Tensor, weight: Tensor | None) -> StackedBatch | None:
+        """Return what sums a batch up where every operation is a launch."""
+        if on_cpu(output):
+            return None
+        formula = partial(jensen_shannon, mixture=self.mixture)
+        forms = (self.output_form, self.target_form)
+        return stacked_distributions(formula, self.items, output, target, weight, forms)
 
     def _fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False) -> Total | None:
         """Return the total of logits by blocks of rows, where they are many, else in few operations; for the ``mean``

@@ -23,9 +23,12 @@ from losses.extend import (
     register,
     widened,
 )
+from losses.ops.eager import on_cpu
 from losses.ops.elementwise.divergence import ForwardKL, ReverseKL, total_over_distributions
 from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.elementwise.small_divergence import small_batch, small_forward_kl
+from losses.ops.elementwise.stacked import StackedBatch
+from losses.ops.elementwise.stacked_rows import forward_kl, stacked_distributions
 from losses.ops.numerics.log_space import floored_beside, log_probabilities, relative_entropy
 
 
@@ -136,21 +139,42 @@ class KLDivergenceLoss(Loss):
     def fast_total(
         self, output: Tensor | Distribution, target: Tensor | Distribution, weight: Tensor | None
     ) -> Total | None:
-        return self._fast_total(output, target, weight)
+        stacked = self._stacked(output, target, weight)
+        return self._fast_total(output, target, weight) if stacked is None else stacked.total()
 
     def fast_mean(self, output: Tensor | Distribution, target: Tensor | Distribution) -> Tensor | None:
+        stacked = self._stacked(output, target, None)
+        if stacked is not None:
+            return stacked.mean()
         total = self._fast_total(output, target, None, mean=True)
         return None if total is None else total.sum
 
     def fast_weighted_mean(
         self, output: Tensor | Distribution, target: Tensor | Distribution, weight: Tensor
     ) -> Tensor | None:
+        stacked = self._stacked(output, target, weight)
+        if stacked is not None:
+            return stacked.mean()
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)) or self._goes_in_blocks(
             output, target, weight
         ):
             return None
         total = self._total_of_few(output, target, weight, mean=True)
         return None if total is None else total.sum
+
+    def hides_by_itself(self, output: Tensor | Distribution, target: Tensor | Distribution, weight: Tensor) -> bool:
+        return self.reduction != "none" and self._stacked(output, target, weight) is not None
+
+    def _stacked(
+        self, output: Tensor | Distribution, target: Tensor | Distribution, weight: Tensor | None
+    ) -> StackedBatch | None:
+        """Return what sums a batch up where every operation is a launch."""
+        if not (isinstance(output, Tensor) and isinstance(target, Tensor)) or on_cpu(output):
+            return None
+        if self.direction != "forward" or self.temperature != 1:
+            return None
+        forms = (self.output_form, self.target_form)
+        return stacked_distributions(forward_kl, self.items, output, target, weight, forms)
 
     def _fast_total(
         self,

@@ -18,11 +18,14 @@ from losses.extend import (
     Problem,
     Reduction,
     Samples,
+    Total,
     Vector,
     checked,
     register,
     register_values,
 )
+from losses.ops.at_once import ItemsAtOnce, items_at_once
+from losses.ops.eager import is_launched, on_cpu
 from losses.ops.transport.quantiles import moves, norm, power_mean
 
 
@@ -100,6 +103,31 @@ class WassersteinLoss(Loss):
         moved = moves(output.points, target.points, output.weights, target.weights)
         value = power_mean(*moved, self.p) if self.value == "cost" else norm(*moved, self.p)
         return value.to(output.points.dtype)
+
+    def fast_total(self, output: Samples, target: Samples, weight: Tensor | None) -> Total | None:
+        batch = self._at_once(output, target, weight)
+        return None if batch is None else batch.total()
+
+    def fast_mean(self, output: Samples, target: Samples) -> Tensor | None:
+        items = self.items(output, target) if is_launched(output.points) else None
+        return items.mean() if items is not None and items.numel() else None
+
+    def fast_weighted_mean(self, output: Samples, target: Samples, weight: Tensor) -> Tensor | None:
+        batch = self._at_once(output, target, weight)
+        return None if batch is None else batch.mean()
+
+    def hides_by_itself(self, output: Samples, target: Samples, weight: Tensor) -> bool:
+        return self.reduction != "none" and self._at_once(output, target, weight) is not None
+
+    def _at_once(self, output: Samples, target: Samples, weight: Tensor | None) -> ItemsAtOnce | None:
+        """Return what sums a batch up where every operation is a launch."""
+        if on_cpu(output.points) or output.weights is not None or target.weights is not None:
+            return None
+
+        def items(output: Tensor, target: Tensor) -> Tensor:
+            return self.items(Samples(output), Samples(target))
+
+        return items_at_once(items, output.points, target.points, weight, dim=-1)
 
     def _histogram(self, values: Tensor) -> Samples:
         size = values.shape[-1]

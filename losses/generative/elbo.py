@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Never
 
 import torch
@@ -31,7 +32,9 @@ from losses.extend import (
     value_at,
     widened,
 )
-from losses.ops.elementwise.gaussian import gaussian_kl_sum
+from losses.ops.eager import on_cpu
+from losses.ops.elementwise.gaussian import gaussian_kl_sum, stacked_gaussian_kl
+from losses.ops.elementwise.stacked import StackedBatch, suits_stack
 from losses.ops.numerics.exponential import exp_and_tangent, largest_exponent
 
 
@@ -144,7 +147,7 @@ class ELBOLoss(Loss):
     def fast_total(self, output: VAEOutput, target: Tensor, weight: Tensor | None) -> Total:
         """Return the total without an item of the reconstruction for every element."""
         reconstruction = self.reconstruction._total(output.reconstruction, target, weight).sum
-        divergence = None if weight is not None else self._plain_divergence(output)
+        divergence = self._plain_divergence(output, weight)
         if divergence is None:
             divergence = total_of(self._divergence(output), weight)
         beta = self._beta(divergence.sum)
@@ -152,12 +155,38 @@ class ELBOLoss(Loss):
             return Total(torch.add(reconstruction, divergence.sum, alpha=beta), divergence.denominator)
         return Total(reconstruction + beta * divergence.sum, divergence.denominator)
 
-    def _plain_divergence(self, output: VAEOutput) -> Total | None:
+    def fast_weighted_mean(self, output: VAEOutput, target: Tensor, weight: Tensor) -> Tensor | None:
+        if self._stacked_divergence(output, weight) is None:
+            return None
+        relative = weight / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+        return self.fast_total(output, target, relative).sum
+
+    def hides_by_itself(self, output: VAEOutput, target: Tensor, weight: Tensor) -> bool:
+        if self.reduction == "none" or self._stacked_divergence(output, weight) is None:
+            return False
+        return self.reconstruction.hides_by_itself(output.reconstruction, target, weight)
+
+    def _plain_divergence(self, output: VAEOutput, weight: Tensor | None) -> Total | None:
         """Return the divergence of a batch, before beta, where it is just the sum over all dimensions."""
-        if self.free_bits or self.capacity is not None:
+        stacked = self._stacked_divergence(output, weight)
+        if stacked is not None:
+            return Total(stacked.total().sum, len(output.mean) if weight is None else weight.sum())
+        if weight is not None or self.free_bits or self.capacity is not None:
             return None
         total = gaussian_kl_sum(gaussian_kl, output.mean, output.log_variance)
         return None if total is None else Total(total, len(output.mean))
+
+    def _stacked_divergence(self, output: VAEOutput, weight: Tensor | None) -> StackedBatch | None:
+        """Return what sums likewise where every operation is a launch."""
+        if on_cpu(output.mean):
+            return None
+        no_target = output.mean.detach()
+        if self.free_bits or self.capacity is not None or (weight is not None and weight.ndim != 1):
+            return None
+        if not suits_stack(output.mean, output.log_variance, no_target, weight, outputs=2):
+            return None
+        stacked = partial(stacked_gaussian_kl, largest=largest_exponent(output.log_variance.dtype))
+        return StackedBatch(stacked, lambda *batch: gaussian_kl(*batch[:2]), output[1:], no_target, weight)
 
     @torch.no_grad()
     def terms(self, output: VAEOutput, target: Tensor) -> Mapping[str, Tensor]:

@@ -9,7 +9,7 @@ from torch.compiler import is_compiling
 from losses.core.device import on_cpu
 from losses.core.torch_private import left_alone, may_read, tangents_may_exist, transforms_are_active
 
-__all__ = ["is_dual", "is_eager", "left_alone", "may_read", "on_cpu"]
+__all__ = ["is_dual", "is_eager", "is_launched", "left_alone", "may_read", "on_cpu"]
 
 
 def is_eager(*tensors: Tensor | None) -> bool:
@@ -24,6 +24,11 @@ def is_eager(*tensors: Tensor | None) -> bool:
         if tensor is not None and (tensor.device.type in ("meta", "mps") or is_dual(tensor)):
             return False
     return True
+
+
+def is_launched(tensor: Tensor, *others: Tensor | None) -> bool:
+    """Return whether every operation on a tensor is a launch, and a derivative by hand may save some."""
+    return not on_cpu(tensor) and is_eager(tensor, *others)
 
 
 def is_dual(tensor: Tensor) -> bool:

@@ -19,6 +19,7 @@ from losses.ops.directions import FEW, Directions, directions_of, slopes_of
 from losses.ops.distances import measured_rowwise
 from losses.ops.eager import is_eager
 from losses.ops.tiles.rows import by_autograd
+from losses.ops.units import Units, slopes_of_units, units_of
 
 
 class RowCosts(NamedTuple):
@@ -59,8 +60,8 @@ def can_be_summed(rows: RowCosts, points: Sequence[Tensor], weight: Tensor | Non
     """Return whether rows can be summed in one operation of autograd, and anybody asks for its gradient."""
     if not torch.is_grad_enabled() or not any(part.requires_grad for part in points):
         return False
-    if not on_cpu(points[0]):
-        return False
+    if rows.measure == "cosine" and not on_cpu(points[0]) and points[0].dtype is not torch.float32:
+        return False  # float64 does not hold the squares of all its numbers
     return is_eager(*points, weight) and not (weight is not None and weight.requires_grad)
 
 
@@ -96,7 +97,11 @@ class SumOfRows(torch.autograd.Function):
         *points: Tensor,
     ) -> tuple[Tensor, Tensor | int]:
         measured: list[Tensor | None]  # which the derivatives are made of
-        if rows.measure == "cosine":
+        if rows.measure == "cosine" and not on_cpu(points[0]):
+            units = units_of(points, rows.sides)
+            items, factors = rows.cost(matched(units.distances, points[0]))
+            measured = [units.distances, units.differences, *units.lengths, *units.vectors]
+        elif rows.measure == "cosine":
             directions = directions_of(points, rows.sides)
             items, factors = rows.cost(directions.distances)
             measured = [directions.distances, directions.close, *directions.lengths]
@@ -132,6 +137,11 @@ class SumOfRows(torch.autograd.Function):
         if is_asked_again(gradient):
             return None, None, None, None, *plain_gradients(ctx.definition, gradient, *points)
         factors = factors * (gradient / ctx.divisor)
+        if ctx.rows.measure == "cosine" and not on_cpu(points[0]):
+            distances, differences, *rest = measured
+            units = Units(distances, differences, rest[: len(points)], rest[len(points) :])
+            found = slopes_of_units(units, ctx.rows.sides, factors, wanted)
+            return None, None, None, None, *(None if part is None else matched(part, points[0]) for part in found)
         if ctx.rows.measure == "cosine":
             directions = Directions(measured[0], measured[1], measured[2:])
             found = slopes_of(directions, ctx.rows.sides, points, matched(factors, points[0]), wanted)

@@ -21,7 +21,9 @@ from losses.extend import (
     require_same_shape,
     widened,
 )
-from losses.ops.elementwise.gaussian import gaussian_nll_sum
+from losses.ops.eager import on_cpu
+from losses.ops.elementwise.gaussian import gaussian_nll_sum, stacked_gaussian_nll
+from losses.ops.elementwise.stacked import StackedBatch, suits_stack
 from losses.ops.numerics.exponential import largest_exponent
 
 HALF_LOG_TWO_PI = math.log(2 * math.pi) / 2
@@ -94,8 +96,30 @@ class GaussianNLLLoss(Loss):
         return gaussian_nll(*output, target, full=self.full)
 
     def fast_total(self, output: Gaussian, target: Tensor, weight: Tensor | None) -> Total | None:
+        stacked = self._stacked(output, target, weight)
+        if stacked is not None:
+            return stacked.total()
         definition = partial(gaussian_nll, full=False)
         made = gaussian_nll_sum(definition, output.mean, output.log_variance, target, weight)
         if made is None:
             return None
         return Total(made.sum + HALF_LOG_TWO_PI * made.denominator, made.denominator) if self.full else made
+
+    def fast_mean(self, output: Gaussian, target: Tensor) -> Tensor | None:
+        stacked = self._stacked(output, target, None)
+        return None if stacked is None else stacked.mean()
+
+    def fast_weighted_mean(self, output: Gaussian, target: Tensor, weight: Tensor) -> Tensor | None:
+        stacked = self._stacked(output, target, weight)
+        return None if stacked is None else stacked.mean()
+
+    def hides_by_itself(self, output: Gaussian, target: Tensor, weight: Tensor) -> bool:
+        return self.reduction != "none" and self._stacked(output, target, weight) is not None
+
+    def _stacked(self, output: Gaussian, target: Tensor, weight: Tensor | None) -> StackedBatch | None:
+        """Return what sums a batch up where every operation is a launch."""
+        if on_cpu(target) or not target.numel() or not suits_stack(*output, target, weight, outputs=2):
+            return None
+        largest = largest_exponent(output.mean.dtype)
+        stacked = partial(stacked_gaussian_nll, largest=largest, constant=self.full * HALF_LOG_TWO_PI)
+        return StackedBatch(stacked, partial(gaussian_nll, full=self.full), output, target, weight)

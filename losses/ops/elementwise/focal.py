@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses.ops.elementwise.formulas import Formula
+from losses.ops.elementwise.stacked import empty_stack
 
 
 def binary_focal(gamma: float, alpha: float | None) -> Formula:
@@ -22,7 +23,12 @@ def binary_focal(gamma: float, alpha: float | None) -> Formula:
     """
     weights = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
     written = partial(focal_values_and_slopes, gamma=gamma, weights=weights)
-    return Formula(lambda *block: written(*block)[0], lambda *block: block[2].copy_(written(*block)[1]), written)
+    return Formula(
+        lambda *block: written(*block)[0],
+        lambda *block: block[2].copy_(written(*block)[1]),
+        written,
+        lambda logits, target: torch.stack(written(logits, target, *empty_stack(logits))),  # of which few are in place
+    )
 
 
 def focal_values_and_slopes(

@@ -9,6 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from losses.ops.elementwise import stacked
+from losses.ops.elementwise.stacked import Definition, Stacked, StackedBatch, suits_stack
 from losses.ops.numerics.exponential import largest_exponent
 
 Written = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -28,6 +30,23 @@ class Formula:
     """Derivatives of the values by the output."""
     both: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
     """The values and their derivatives, where they have most in common; both tensors may be written to."""
+    stacked: Stacked | None = None
+    """The values and, below them, their derivatives, where every operation is a launch; no value is looked at."""
+
+    def launched(
+        self, definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None
+    ) -> StackedBatch | None:
+        """Return what sums a batch up where every operation is a launch, if it can be made so.
+
+        Args:
+            definition: the items as a plain composition.
+            output: of any shape.
+            target: of the same.
+            weight: one per element or per leading index, or none.
+        """
+        if self.stacked is None or not suits_stack(output, target, weight):
+            return None
+        return StackedBatch(self.stacked, definition, [output], target, weight)
 
 
 def squared_values(output: Tensor, target: Tensor, into: Tensor, spare: Tensor) -> Tensor:
@@ -129,27 +148,44 @@ def poisson_values_and_slopes(
     return values.add_(target.add(1).lgamma_()) if full else values, slopes
 
 
-SQUARED = Formula(squared_values, squared_slopes)
-ABSOLUTE = Formula(absolute_values, absolute_slopes)
-LOG_COSH = Formula(log_cosh_values, log_cosh_slopes, log_cosh_values_and_slopes)
+SQUARED = Formula(squared_values, squared_slopes, stacked=stacked.squared)
+ABSOLUTE = Formula(absolute_values, absolute_slopes, stacked=stacked.absolute)
+LOG_COSH = Formula(
+    log_cosh_values,
+    log_cosh_slopes,
+    log_cosh_values_and_slopes,
+    partial(stacked.log_cosh, linear_beyond=LINEAR_BEYOND),
+)
 
 
 def huber(delta: float) -> Formula:
-    return Formula(partial(huber_values, delta=delta), partial(huber_slopes, delta=delta))
+    return formula_of(huber_values, huber_slopes, stacked.huber, delta=delta)
 
 
 def pinball(quantile: float) -> Formula:
-    return Formula(partial(pinball_values, quantile=quantile), partial(pinball_slopes, quantile=quantile))
+    return formula_of(pinball_values, pinball_slopes, stacked.pinball, quantile=quantile)
+
+
+def hinge(margin: float, power: int) -> Formula:
+    return formula_of(hinge_values, hinge_slopes, stacked.hinge, margin=margin, power=power)
+
+
+def binary_cross_entropy(smoothing: float) -> Formula:
+    return formula_of(binary_values, binary_slopes, stacked.binary_cross_entropy, smoothing=smoothing)
+
+
+def formula_of(
+    values: Callable[..., Tensor], slopes: Callable[..., Tensor], both: Callable[..., Tensor], **parameters: float
+) -> Formula:
+    """Return a formula whose parts all take the same parameters."""
+    return Formula(partial(values, **parameters), partial(slopes, **parameters), stacked=partial(both, **parameters))
 
 
 def poisson(full: bool) -> Formula:
     written = partial(poisson_values_and_slopes, full=full)
-    return Formula(lambda *block: written(*block)[0], lambda *block: block[2].copy_(written(*block)[1]), written)
-
-
-def hinge(margin: float, power: int) -> Formula:
-    return Formula(partial(hinge_values, margin=margin, power=power), partial(hinge_slopes, margin=margin, power=power))
-
-
-def binary_cross_entropy(smoothing: float) -> Formula:
-    return Formula(partial(binary_values, smoothing=smoothing), partial(binary_slopes, smoothing=smoothing))
+    return Formula(
+        lambda *block: written(*block)[0],
+        lambda *block: block[2].copy_(written(*block)[1]),
+        written,
+        partial(stacked.poisson, full=full),
+    )

@@ -14,6 +14,7 @@ from losses.core.reduction import Total, expanded, weighted
 from losses.core.torch_private import may_read
 from losses.ops.derivatives import is_asked_again, plain_gradients
 from losses.ops.eager import is_eager
+from losses.ops.elementwise.stacked import empty_stack
 
 Divergences = Callable[[Tensor, Tensor], Tensor]
 Likelihoods = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -117,3 +118,43 @@ class LikelihoodSum(torch.autograd.Function):
         _, needs_mean, needs_variance, *_ = ctx.needs_input_grad
         of_mean = slopes * factor if needs_mean else None
         return None, of_mean, (1 - squares).mul_(factor / 2) if needs_variance else None, None, None
+
+
+def stacked_gaussian_nll(
+    mean: Tensor, log_variance: Tensor, target: Tensor, *, largest: float, constant: float
+) -> Tensor:
+    """Return (v + r² exp(-v)) / 2 with r = m - y, plus a constant, and the slopes r exp(-v) and (1 - r² exp(-v)) / 2 of
+    any numbers, for :mod:`losses.ops.elementwise.stacked`.
+
+    Args:
+        mean, log_variance, target: of one shape.
+        largest: exponent up to which a precision, and a squared residual times it, are themselves.
+        constant: what is added to every value.
+    """
+    values, of_mean, of_variance = stack = empty_stack(mean, 2)
+    residual = mean - target
+    squared = residual.square()
+    log_precision = -log_variance
+    bounded = torch.minimum(log_precision, torch.rsub(squared.clamp(min=1).log_(), largest))
+    torch.sub(log_precision, bounded, out=values)
+    precision = bounded.exp_()
+    torch.mul(residual, precision, out=of_mean)
+    standardised = squared.mul_(precision)
+    values.mul_(standardised).add_(standardised).add_(log_variance).mul_(0.5)  # above its bound along a tangent
+    if constant:
+        values.add_(constant)
+    torch.sub(standardised, 1, out=of_variance).mul_(-0.5)
+    return stack
+
+
+def stacked_gaussian_kl(mean: Tensor, log_variance: Tensor, target: Tensor, *, largest: float) -> Tensor:
+    """Return the divergence (exp(v) - 1 - v + m²) / 2 and its slopes m and (exp(v) - 1) / 2, likewise, of no target."""
+    values, of_mean, of_variance = stack = empty_stack(mean, 2)
+    below = log_variance.clamp(max=largest)
+    torch.exp(below, out=of_variance)
+    torch.sub(log_variance, below, out=values)
+    torch.addcmul(of_variance, of_variance, values, out=values)  # exp and, above, its tangent
+    values.sub_(log_variance).sub_(1).addcmul_(mean, mean).mul_(0.5)
+    of_variance.sub_(1).mul_(0.5)
+    of_mean.copy_(mean)
+    return stack

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from losses.core.reduction import Total, weighted
 from losses.core.torch_private import may_read
+from losses.ops.derivatives import is_asked_again, plain_gradients
+from losses.ops.eager import is_launched
 from losses.ops.elementwise.rows import (
     Definition,
     RowBlock,
@@ -17,6 +20,7 @@ from losses.ops.elementwise.rows import (
     shifted,
     sum_over_rows,
 )
+from losses.ops.numerics.nll import surprises
 from losses.ops.numerics.softmax import WIDE
 
 Function = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -102,6 +106,44 @@ def total_of_surprises(
     denominator = (counted if weight is None else weighted(counted, weight)).sum()
     divisor = float(denominator) if mean else None
     return Total(sum_over_rows(formula, rows, by_position, divisor=divisor), denominator)
+
+
+def mean_of_launches(
+    function: Function, definition: Callable[[Tensor], Tensor], logits: Tensor, target: Tensor, ignore_index: int
+) -> Tensor | None:
+    """Return the mean over rows of logits ``(N, C, ...)`` that are not ignored, where every operation is a launch; else
+    ``None``.
+
+    Args:
+        function: of the surprise, for a value, 0 at 0, and its derivative.
+        definition: of the surprise, for the value alone.
+        logits: ``(N, C, ...)``.
+        target: class indices ``(N, ...)``.
+        ignore_index: target of rows that do not count.
+    """
+    if not is_launched(logits, target):
+        return None
+    surprise = surprises(logits.log_softmax(1), target, ignore_index)
+    items: Tensor = Differentiated.apply(function, definition, surprise)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    return items.sum() / (target != ignore_index).sum().clamp_(min=1)
+
+
+class Differentiated(torch.autograd.Function):
+    """A function of surprises, whose derivative is made with it."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Function, definition: Callable[[Tensor], Tensor], surprise: Tensor) -> Tensor:
+        values, slopes = function(surprise)
+        ctx.definition = definition
+        ctx.save_for_backward(surprise, slopes)
+        return values.clone() if values is surprise else values
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        surprise, slopes = ctx.saved_tensors
+        if is_asked_again(gradient):
+            return None, None, *plain_gradients(ctx.definition, gradient, surprise)
+        return None, None, gradient * slopes
 
 
 def all_count(target: Tensor, ignore_index: int) -> bool:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.compiler import is_exporting
 
-from losses.core.torch_private import may_read, operation
+from losses.core.device import on_cpu
+from losses.core.torch_private import may_read, operation, transforms_are_active
 
 FORWARD, FORWARD_OF_IMAGES = operation("nll_loss_forward"), operation("nll_loss2d_forward")
 MEAN = 1  # torch's number for reduction="mean"
@@ -30,13 +31,18 @@ def nll_mean(log_probs: Tensor, target: Tensor, ignore_index: int, class_weight:
     if class_weight is None and may_read(log_probs):
         mean = F.nll_loss(log_probs, target, ignore_index=ignore_index)
         return mean if math.isfinite(mean.item()) else None
-    if class_weight is not None and (class_weight.requires_grad or not may_read(log_probs)):
-        return None
+    launched = not on_cpu(log_probs)
+    if class_weight is not None:
+        if class_weight.requires_grad or transforms_are_active() or not (launched or may_read(log_probs)):
+            return None
+        if launched:  # a class of weight 0 changes nothing, even where its log-probability is -inf or it counts alone
+            nothing = (class_weight == 0).reshape(-1, *[1] * (log_probs.ndim - 2))
+            log_probs = log_probs.masked_fill(nothing, 0)
     found = nll_mean_and_count(log_probs, target, ignore_index, class_weight)
     if found is None:
         return None
     mean, count = found
-    if class_weight is not None:
+    if class_weight is not None and not launched:
         return mean if can_divide(count) and math.isfinite(mean.item()) else None
     # With nothing counted the gradient is 0 already and only the value is 0/0: set it where autograd need not look.
     mean.detach().masked_fill_(count.logical_not(), 0)

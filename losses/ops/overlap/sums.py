@@ -14,7 +14,7 @@ from torch import Tensor
 from losses.core.reduction import Total, weighted
 from losses.core.torch_private import may_read
 from losses.ops.derivatives import chained, plain_gradients
-from losses.ops.eager import is_eager
+from losses.ops.eager import is_eager, is_launched
 from losses.ops.elementwise.buffers import buffers
 from losses.ops.overlap.definitions import Errors
 from losses.ops.tiles.sizes import sizes
@@ -64,10 +64,12 @@ def mean_of_overlaps(errors: Errors, definition: Definition, logits: Tensor, tar
 
 
 def mean_of_few(errors: Errors, logits: Tensor, target: Tensor) -> Tensor | None:
-    """Return the mean over samples too small for a derivative by hand, in few operations; ``None`` where it cannot be
-    had so."""
+    """Return the mean over samples too small for a derivative by hand, or where every operation is a launch, in few
+    operations; ``None`` where it cannot be had so."""
     alpha, beta, smooth = errors
-    if not may_read(logits) or not 0 < logits.numel() < sizes().in_blocks or not sums_may_be_differences(errors):
+    reads = may_read(logits)
+    few = logits.numel() < sizes().in_blocks if reads else is_launched(logits, target)
+    if not few or not logits.numel() or not sums_may_be_differences(errors):
         return None
     if logits.ndim != 2:
         logits, target = (part.flatten(1) if part.ndim > 1 else part.unsqueeze(-1) for part in (logits, target))
@@ -76,8 +78,10 @@ def mean_of_few(errors: Errors, logits: Tensor, target: Tensor) -> Tensor | None
     unit = alpha or beta  # in which errors are counted
     rest = wrong.sum(1) if alpha == beta else wrong.sum(1).add(missed, alpha=beta / alpha - 1) if alpha else missed
     there = target.sum(1) + smooth if smooth else target.sum(1)
+    if not reads:  # the least that makes nothing of nothing 0, where it has no derivative
+        there = there.clamp(min=torch.finfo(there.dtype).tiny)
     whole = torch.add(rest, there - missed, alpha=1 / unit)
-    if not there.detach().amin().item() > 0:  # then a mask is empty, and nothing of nothing is 0
+    if reads and not there.detach().amin().item() > 0:  # then a mask is empty
         whole = whole.clamp(min=torch.finfo(whole.dtype).tiny)
     return (rest / whole).mean()
 
