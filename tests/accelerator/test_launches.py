@@ -22,6 +22,8 @@ BEYOND = {
     "dice-classes": 36,
     "kl": 13,  # a probability of 0 has a logarithm that is finite, and a slope of 0
     "elbo-weighted": 33,
+    "entropy": 17,  # by the definition: what is impossible has no slope
+    "entropy-weighted": 29,
     "triplets-weighted": 39,  # what has weight 0 is hidden in copies of the points
 }
 """What takes more, and how many it takes."""
