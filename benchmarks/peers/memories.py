@@ -60,10 +60,10 @@ def theirs(make: Callable[[], Any], capacity: int, anchors: Tensor) -> tuple[Fil
     """``CrossBatchMemory`` around a loss."""
     size, dimensions = anchors.shape
     memory = pml.CrossBatchMemory(make(), embedding_size=dimensions, memory_size=capacity + size)
-    is_key = torch.arange(2 * size) >= size
+    is_key = torch.arange(2 * size, device=anchors.device) >= size
 
     def fill(embeddings: Tensor, labels: Tensor) -> None:
-        memory.to(embeddings.dtype)
+        memory.to(embeddings.device, embeddings.dtype)
         memory.add_to_memory(embeddings, labels, len(labels))
 
     def value(anchors: Tensor, labels: Tensor, keys: Tensor, labels_of_keys: Tensor) -> Tensor:

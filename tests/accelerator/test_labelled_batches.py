@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import losses
+from losses.ops.tiles.sizes import block_sizes
 from tests.accelerator.pretended import accelerator, launches
 
 KINDS: dict[str, tuple[dict[str, Any], int]] = {
@@ -69,6 +70,18 @@ def test_values_and_gradients_are_those_of_float64(kind: str) -> None:
                 scale = float(expected[1].abs().max())
                 allowed = max(1e-4 * scale, 3 * float((usual[1] - expected[1]).abs().max()), 1e-7)
                 assert float((got[1] - expected[1]).abs().max()) <= allowed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_too_give_values_and_gradients_of_float64(kind: str) -> None:
+    loss, (embeddings, labels) = created(kind), batch(40, 4)
+    labels = labels.where(labels < 7, 3)  # classes of four, and a large one
+    for weight in (None, torch.linspace(0, 2, 40)):
+        expected = outcome(loss, embeddings.double(), labels, weight=weight)
+        with accelerator(), block_sizes(dense_on_accelerator=0, elements_on_accelerator=512, rows_on_accelerator=8):
+            got = outcome(loss, embeddings, labels, weight=weight)
+        torch.testing.assert_close(got[0].double(), expected[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(got[1].double(), expected[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

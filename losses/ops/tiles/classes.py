@@ -86,4 +86,8 @@ class Classes:
         index = self.start[tile.rows].unsqueeze(1) + place
         if self.place is not None:  # step over the row itself
             index += index >= self.place[tile.rows].unsqueeze(1)
-        return PositiveColumns(index.clamp_(max=max(0, self.width - 1)), place < count.unsqueeze(1))
+        exists = place < count.unsqueeze(1)
+        if self.reads:
+            return PositiveColumns(index.clamp_(max=max(0, self.width - 1)), exists)
+        # what is none gets a column of its own in its row: adding to one place waits for what is added there
+        return PositiveColumns(index.remainder_(max(1, self.width)), exists)
