@@ -54,8 +54,8 @@ def contract() -> Iterator[str]:
         f"{len(found['losses'])} losses on {where(found)}, in the precisions of [support.md](support.md): "
         f"{outcomes.get('kept', 0)} kept, {outcomes.get('declared', 0)} declared, {len(only_here)} broken there alone, "
         f"{len(broken) - len(only_here)} broken by that version of torch on the CPU of the same machine too "
-        "(the package asks for torch 2.13). Left out are the clauses on `torch.compile` and `torch.export`, which trace "
-        "the plain composition."
+        "(the package asks for torch 2.13). Left out are the clauses on `torch.compile` and `torch.export`: what they "
+        "trace is the plain composition."
     )
     yield ""
     yield "Run again with `python -m tools.contract_on_gpu`. Broken there alone:"
