@@ -294,7 +294,7 @@ def draw_planes(planes: Mapping[str, numpy.ndarray], images: numpy.ndarray, labe
         path: the file to write.
     """
     rows = ceil(len(planes) / 2)
-    figure = Figure(figsize=(9.6, 4.8 * rows), layout="constrained")
+    figure = Figure(figsize=(8, 4 * rows), layout="constrained")
     colors = colormaps["tab10"](numpy.unique(labels, return_inverse=True)[1])
     for axes, (title, points) in zip(figure.subplots(rows, 2, squeeze=False).flatten(), planes.items(), strict=False):
         for point, image, color in zip(points, images, colors, strict=True):
@@ -305,7 +305,7 @@ def draw_planes(planes: Mapping[str, numpy.ndarray], images: numpy.ndarray, labe
         margin = 0.05 * (high - low)
         axes.set(title=title, xticks=[], yticks=[])
         axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
-    save(figure, path)
+    save(figure, path, dots_per_inch=100)
 
 
 def page(width: float, height: float) -> tuple[Figure, Axes]:
@@ -320,5 +320,5 @@ def unboxed(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=DOTS_PER_INCH)
+def save(figure: Figure, path: Path, *, dots_per_inch: int = DOTS_PER_INCH) -> None:
+    figure.savefig(path, dpi=dots_per_inch)

@@ -4,7 +4,8 @@ with the one that is usual."""
 from collections.abc import Mapping
 
 from evidence import (
-    calibration,
+    binary_probabilities,
+    class_probabilities,
     few_samples,
     intervals,
     label_noise,
@@ -27,7 +28,8 @@ QUESTIONS: Mapping[str, Question] = {
         spam.QUESTION,
         masks_of_a_letter.QUESTION,
         masks_of_an_alphabet.QUESTION,
-        calibration.QUESTION,
+        class_probabilities.QUESTION,
+        binary_probabilities.QUESTION,
         intervals.QUESTION,
         ordering.QUESTION,
         open_set.QUESTION,

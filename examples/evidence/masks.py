@@ -21,8 +21,8 @@ OTHERS = 4  # letters beside the one that is looked for
 RARITY = 33  # pixels of a picture for one of the mask, about
 FACTS = (
     "pictures of 28 x 28 pixels with five letters of all alphabets that overlap, a small CNN, batches of 16 "
-    "pictures, tested on others; 3 % of the pixels are to be found. Dice and IoU of decisions at probability 1/2, a "
-    "mean over pictures; average precision looks at the order of all pixels' logits alone"
+    "pictures, tested on others; about 3 % of the pixels are to be found. Dice and IoU of decisions at probability "
+    "1/2, a mean over pictures; average precision looks at the order of all pixels' logits alone"
 )
 ASKED: Mapping[str, Any] = {
     "condition": "imbalance",

@@ -123,6 +123,8 @@ def test_better_is_better_by_more_than_chance() -> None:
 
 def test_every_link_leads_somewhere() -> None:
     there = anchors()
+    headings = re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
+    assert len(headings) == len(set(headings)), "the anchor of a heading that is there twice leads to the first"
     inside = set(re.findall(r"\]\(#([^)]*)\)", PAGE))
     outside = set(re.findall(r"\]\(docs/choosing\.md#([^)]*)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
     proposed = {

@@ -32,7 +32,7 @@ def tested(run: Run, steps: int) -> Mapping[str, float]:
 
 
 QUESTION = Question(
-    name="calibration",
+    name="class_probabilities",
     condition="calibration",
     task="classification",
     asks="Which loss gives probabilities that come true as often as they say?",
