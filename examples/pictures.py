@@ -305,7 +305,7 @@ def draw_planes(planes: Mapping[str, numpy.ndarray], images: numpy.ndarray, labe
         margin = 0.05 * (high - low)
         axes.set(title=title, xticks=[], yticks=[])
         axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
-    save(figure, path, dots_per_inch=100)
+    save(figure, path, dots_per_inch=90)
 
 
 def page(width: float, height: float) -> tuple[Figure, Axes]:
