@@ -4,7 +4,8 @@
 .venv/bin/python examples/choosing.py outliers intervals    some of them
 .venv/bin/python examples/choosing.py --quick --output /tmp/evidence a few steps each: does it run?
 
-Writes one file for each question to docs/choosing, of which ``make pages`` makes docs/choosing.md.
+Writes one file for each question to docs/choosing, of which ``make pages`` makes docs/choosing.md, and a picture where
+numbers do not show enough.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.questions or QUESTIONS:
         question = QUESTIONS[name]
         if options.quick:
-            question = question._replace(
-                seeds=QUICK_SEEDS, steps=QUICK_STEPS, measure=question.quick or question.measure
-            )
+            question = question._replace(seeds=QUICK_SEEDS, steps=QUICK_STEPS, **question.quick)
         found = answered(question)
         options.output.mkdir(parents=True, exist_ok=True)
         (options.output / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        if question.picture is not None:
+            question.picture.draw(found, options.output / f"{name}.png")
         widened(console, sheet := table(found)).print(sheet)
     return 0
 
@@ -68,6 +69,7 @@ def answered(question: Question) -> dict[str, Any]:
             rows.append({"answer": name, **tried._asdict(), "measured": measured})
     return {
         "condition": question.condition,
+        "task": question.task,
         "asks": question.asks,
         "data": question.data,
         "better": question.better,
@@ -75,6 +77,7 @@ def answered(question: Question) -> dict[str, Any]:
         "seeds": question.seeds,
         "seconds": round(time.perf_counter() - started, 1),
         "versions": {"torch": torch.__version__.partition("+")[0], "scikit-learn": sklearn.__version__},
+        "picture": question.picture.shows if question.picture else "",
         "rows": rows,
     }
 

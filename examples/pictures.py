@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy
 from history import History
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -282,6 +284,30 @@ def draw_verification(
     save(figure, path)
 
 
+def draw_planes(planes: Mapping[str, numpy.ndarray], images: numpy.ndarray, labels: numpy.ndarray, path: Path) -> None:
+    """Draw images at the points of several planes, in the colour of their label.
+
+    Args:
+        planes: by its title, the points ``(N, 2)`` of each.
+        images: ``(N, H, W)``, from 0 (paper) to 1 (ink).
+        labels: ``(N,)``, at most ten different ones.
+        path: the file to write.
+    """
+    rows = ceil(len(planes) / 2)
+    figure = Figure(figsize=(8, 4 * rows), layout="constrained")
+    colors = colormaps["tab10"](numpy.unique(labels, return_inverse=True)[1])
+    for axes, (title, points) in zip(figure.subplots(rows, 2, squeeze=False).flatten(), planes.items(), strict=False):
+        for point, image, color in zip(points, images, colors, strict=True):
+            inked = numpy.broadcast_to(color, (*image.shape, 4)).copy()
+            inked[..., 3] = image
+            axes.add_artist(AnnotationBbox(OffsetImage(inked, zoom=0.5), point, frameon=False))
+        low, high = points.min(0), points.max(0)
+        margin = 0.05 * (high - low)
+        axes.set(title=title, xticks=[], yticks=[])
+        axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
+    save(figure, path, dots_per_inch=90)
+
+
 def page(width: float, height: float) -> tuple[Figure, Axes]:
     """Return an empty figure, in inches, with one pair of axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -294,5 +320,5 @@ def unboxed(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=DOTS_PER_INCH)
+def save(figure: Figure, path: Path, *, dots_per_inch: int = DOTS_PER_INCH) -> None:
+    figure.savefig(path, dpi=dots_per_inch)

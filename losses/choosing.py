@@ -21,17 +21,18 @@ MEASURED: Mapping[str, Mapping[str, bool]] = {
         "log_cosh": True,
     },
     "imbalance": {
+        "dice": True,
+        "tversky": False,
         "focal": False,
         "binary_cross_entropy": False,
-        "tversky": False,
-        "dice": False,
     },
     "label_noise": {
         "generalized_cross_entropy": True,
     },
     "calibration": {
-        "cross_entropy": True,
+        "binary_cross_entropy": True,
         "focal": False,
+        "cross_entropy": True,
     },
     "intervals": {
         "quantile": True,

@@ -25,17 +25,18 @@ the usual choice beside it. `losses.choose("regression", outliers=True)`, or
 `.venv/bin/python -m losses choose --task regression --outliers`, ranks the losses by the same numbers.
 
 Numbers are means and standard deviations over seeds, each of which draws the network and, but for letters, what is
-trained on anew. An advice stands where its loss does better than its peer in the deciding metric, the first of its
-table, seed by seed, by more than {ERRORS} standard errors of the mean difference; otherwise it is ~~struck~~: that was
-tried, and not seen here. What is better than the peer by as much is **bold** in any metric. Data and networks are
-small, parameters were not tuned, and little data stands behind each question: repeat it on your own. `make evidence`
-measures all of it again, and `make pages` writes this page of it."""
+trained on anew. An advice stands where its loss does better than its peer, and than what learns nothing, in the
+deciding metric, the first of its table, seed by seed, by more than {ERRORS} standard errors of the mean difference;
+otherwise it is ~~struck~~: that was tried, and not seen here. What is better than the peer by as much is **bold** in
+any metric. A claim of a loss is struck where no question bears it out that is about a task it is made for. Data and
+networks are small, parameters were not tuned, and little data stands behind each question: repeat it on your own.
+`make evidence` measures all of it again and draws the pictures, and `make pages` writes this page of it."""
 
 
 class Advice(NamedTuple):
-    """What was measured of a loss under a condition, beside its peer."""
+    """What was measured of a loss, beside its peer."""
 
-    condition: str
+    question: str
     answer: str
     loss: str
     peer: str
@@ -51,28 +52,30 @@ def choosing() -> str:
 
 
 @cache
-def results(condition: str) -> dict[str, Any] | None:
-    """Return what was measured under a condition, if anything."""
-    path = RESULTS / f"{condition}.json"
-    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    return found
+def results() -> dict[str, dict[str, Any]]:
+    """Return what was measured, by the names of the questions."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
 
 
-def advices(condition: str) -> list[Advice]:
-    """Return what was measured of the losses that claim a condition, the best first."""
-    found = results(condition)
-    if found is None:
-        return []
+def questions(condition: str) -> list[str]:
+    """Return the names of the questions that were asked about a condition."""
+    return [name for name, found in results().items() if found["condition"] == condition]
+
+
+def advices(question: str) -> list[Advice]:
+    """Return what was measured of the losses that an advice is on, the best first."""
+    found = results()[question]
     metric, better = next(iter(found["better"].items()))
     values = {row["answer"]: row["measured"][metric] for row in found["rows"]}
+    learns_nothing = [row["answer"] for row in found["rows"] if not row["loss"]]
     made = [
         Advice(
-            condition,
+            question,
             row["answer"],
             row["loss"]["name"],
             row["peer"],
             metric,
-            is_better(values[row["answer"]], values[row["peer"]], better),
+            all(is_better(values[row["answer"]], values[other], better) for other in (row["peer"], *learns_nothing)),
             values[row["answer"]],
             values[row["peer"]],
         )
@@ -90,15 +93,23 @@ def is_better(values: Sequence[float], peer: Sequence[float], better: str) -> bo
     return fmean(differences) > ERRORS * stdev(differences) / math.sqrt(len(differences))
 
 
+def claims_that_stand(condition: str) -> dict[str, bool]:
+    """Return the losses that were measured under a condition, in the order of what was measured, and whether what they
+    claim stands: in the best of the forms that were tried, for the tasks that they are made for."""
+    stands: dict[str, bool] = {}
+    for question in questions(condition):
+        for advice in advices(question):
+            fits = find(advice.loss).fits
+            if fits is not None and results()[question]["task"] in fits.task:
+                stands[advice.loss] = stands.get(advice.loss, False) or advice.stands
+    return stands
+
+
 def measured_order() -> str:
-    """Return, as lines of code, the losses of every condition in the order of what was measured, and whether what they
-    claim stands: in the best of the forms that were tried."""
+    """Return :func:`claims_that_stand` of every condition as lines of code."""
     lines = []
     for condition in CONDITIONS:
-        stands: dict[str, bool] = {}
-        for advice in advices(condition):
-            stands[advice.loss] = stands.get(advice.loss, False) or advice.stands
-        if stands:
+        if stands := claims_that_stand(condition):
             lines += [
                 f'    "{condition}": {{',
                 *(f'        "{loss}": {value},' for loss, value in stands.items()),
@@ -117,10 +128,12 @@ def decisions() -> Iterator[str]:
         "|---|---|---|---|---|",
     )
     for condition, meaning in CONDITIONS.items():
-        for advice in advices(condition):
+        asked = questions(condition)
+        for advice in (advice for question in asked for advice in advices(question)):
             name = named(advice.answer)
+            place = f"{meaning}: {spaced(advice.question)}" if len(asked) > 1 else meaning
             cells = (
-                f"[{meaning}](#{heading(condition)})",
+                f"[{place}](#{heading(advice.question)})",
                 name if advice.stands else f"~~{name}~~",
                 f"{advice.metric} {spread_of(advice.values)}",
                 f"{named(advice.peer)} {spread_of(advice.peer_values)}",
@@ -161,45 +174,51 @@ def is_ours(spec: Spec) -> bool:
 
 def is_struck(condition: str, loss: str) -> bool:
     """Return whether a loss was tried under a condition and did not do better."""
-    tried = [advice.stands for advice in advices(condition) if advice.loss == loss]
-    return bool(tried) and not any(tried)
+    return claims_that_stand(condition).get(loss) is False
 
 
 def measured(condition: str) -> Iterator[str]:
-    """Yield what was asked about a condition, what was measured, and what was not."""
+    """Yield what is claimed under a condition, what was asked about it, and what was measured."""
     claims = {
         name: fits.claimed[condition]
         for name in available()
         if is_ours(find(name)) and (fits := find(name).fits) is not None and condition in fits.claimed
     }
     yield from ("", f"## {titled(condition)}", "", f"The case: {CONDITIONS[condition]}.")
-    found = results(condition)
-    if found is not None:
-        yield from table(found)
-    tried = {row["loss"]["name"] for row in found["rows"]} if found else set()
+    tried = claims_that_stand(condition)
     for title, names in (
         ("Why they should", [name for name in claims if name in tried]),
         ("Claimed and not measured", [name for name in claims if name not in tried]),
     ):
         if names:
             yield from ("", f"{title}:", "", *(f"- [`{name}`](#{name}): {claims[name]}." for name in names))
+    asked = questions(condition)
+    for question in asked:
+        if len(asked) > 1:
+            yield from ("", f"### {titled(question)}")
+        yield from table(question)
 
 
-def table(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the question, and a row for every answer."""
+def table(question: str) -> Iterator[str]:
+    """Yield the question, a row for every answer, and what was drawn."""
+    found = results()[question]
     metrics: Mapping[str, str] = found["better"]
-    stands = {advice.answer: advice.stands for advice in advices(found["condition"])}
+    stands = {advice.answer: advice.stands for advice in advices(question)}
     yield from ("", f"{found['asks']} {found['data']}. {found['seeds']} seeds, {found['steps']} steps.", "")
     yield f"| loss | {' | '.join(f'{metric} ({better})' for metric, better in metrics.items())} | peer | |"
     yield f"|---|{'---|' * (len(metrics) + 2)}"
     for row in found["rows"]:
         answer = row["answer"]
         verdict = "" if answer not in stands else "stands" if stands[answer] else struck(row, found)
-        name = f"~~{named(answer)}~~" if stands.get(answer) is False else named(answer)
+        name = named(answer) if row["loss"] else answer
+        name = f"~~{name}~~" if stands.get(answer) is False else name
         cells = " | ".join(cell(metric, row, found) for metric in metrics)
         parameters = ", ".join(f"{key}={value}" for key, value in row["loss"].items() if key != "name")
         said = "; ".join(part for part in (f"`{parameters}`" if parameters else "", row["reading"]) if part)
-        yield f"| {name}{f' ({said})' if said else ''} | {cells} | {named(row['peer'])} | {verdict} |"
+        said = f" ({said})" if said and row["loss"] else ""
+        yield f"| {name}{said} | {cells} | {named(row['peer'])} | {verdict} |"
+    if found["picture"]:
+        yield from ("", f"![{found['picture']}](choosing/{question}.png)", "", f"{found['picture']}.")
 
 
 def struck(row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
@@ -228,13 +247,17 @@ def named(answer: str) -> str:
 
 
 def linked(condition: str, struck: bool = False) -> str:
-    link = f"[{condition.replace('_', ' ')}](#{heading(condition)})"
+    link = f"[{spaced(condition)}](#{heading(condition)})"
     return f"~~{link}~~" if struck else link
 
 
 def titled(word: str) -> str:
     """Return a word as a heading, which :func:`losses.choosing.heading` is the anchor of."""
-    return word.replace("_", " ").capitalize()
+    return spaced(word).capitalize()
+
+
+def spaced(word: str) -> str:
+    return word.replace("_", " ")
 
 
 def spread_of(values: Sequence[float]) -> str:

@@ -21,7 +21,9 @@ def penalised(name: str) -> Answer:
 
 
 QUESTION = Question(
+    name="few_samples",
     condition="few_samples",
+    task="binary_classification",
     asks="Which loss learns most from few samples?",
     data="`load_breast_cancer`, 56 women to train on, a network with 256 hidden units (`examples/overfitting.py`); "
     "whatever is minimised, the loss on data that were not trained on and the gap are cross-entropies",

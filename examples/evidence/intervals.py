@@ -75,7 +75,9 @@ def compared(low: Tensor, high: Tensor, target: Tensor) -> Mapping[str, float]:
 
 
 QUESTION = Question(
+    name="intervals",
     condition="intervals",
+    task="regression",
     asks="Which loss gives intervals that hold nine of ten targets and are narrow?",
     data="`load_breast_cancer`, the area of the largest nuclei by the means of all, which say the less the larger they "
     "are, and `load_diabetes`, whose noise differs little from patient to patient; linear networks, intervals for "

@@ -11,7 +11,9 @@ def measure(tried: Answer, seed: int, steps: int) -> Mapping[str, float]:
 
 
 QUESTION = Question(
+    name="label_noise",
     condition="label_noise",
+    task="classification",
     asks="Which loss learns a classification from labels many of which are wrong?",
     data="`load_digits`, a small CNN, 40 % of the training labels are another digit, each as often; right labels to "
     "test on",

@@ -1,28 +1,36 @@
 """Unseen classes: what are embeddings of letters worth on alphabets that were not trained on?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from statistics import fmean
 
 import numpy
 import torch
+import torch.nn.functional as F
+from pictures import draw_planes
+from run_config import Run
 from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, roc_auc_score
 from tasks.glyphs import compared, embedded
 from torch import Tensor
 
-from evidence.question import Answer, Question, answer, run_of, trained
+from evidence.question import Answer, Found, Picture, Question, answer, nothing_learnt, run_of, trained
 from losses.ops.distances import pairwise_distance
 
 SHOTS = (1, 5)
 CLUSTERED = 40  # letters, of all of which k-means would take minutes
+PIXELS, UNTRAINED = "raw pixels", "untrained network"
+SHOWN = 10  # letters in the picture
 SMALL = ("network.channels=[8, 8, 8]", "task.train_on=[greek]", "task.verify_on=[armenian]")
 
 
 def measure(tried: Answer, seed: int, steps: int, *, changes: Sequence[str] = ()) -> Mapping[str, float]:
-    run = run_of("glyphs", tried.loss, seed, *changes)
-    network = trained(run, steps)
+    run = run_for(tried, seed, changes)
+    embed = embedding(tried, run, steps)
     unseen, known = run.task.unseen, run.task.parts["training"]
-    embeddings, labels = embedded(network, unseen.images), unseen.labels
+    embeddings, labels = embed(unseen.images), unseen.labels
     metrics = compared(embeddings, labels)
     chance = numpy.random.default_rng(seed)
     return {
@@ -30,10 +38,19 @@ def measure(tried: Answer, seed: int, steps: int, *, changes: Sequence[str] = ()
         "EER": metrics["EER"],
         **{f"{shots} shot": few_shots(embeddings, labels, shots, chance) for shots in SHOTS},
         **clustered(embeddings, labels, seed),
-        "AUROC": anomalies(
-            embedded(network, known.images), embedded(network, run.task.parts["validation"].images), embeddings
-        ),
+        "AUROC": anomalies(embed(known.images), embed(run.task.parts["validation"].images), embeddings),
     }
+
+
+def run_for(tried: Answer, seed: int, changes: Sequence[str]) -> Run:
+    return run_of("glyphs", tried.loss or {"name": "triplet"}, seed, *changes)
+
+
+def embedding(tried: Answer, run: Run, steps: int) -> Callable[[Tensor], Tensor]:
+    """Return what makes embeddings of images, all of length 1."""
+    if tried.reading == PIXELS:
+        return lambda images: F.normalize(images.flatten(1), dim=1)
+    return partial(embedded, trained(run, steps if tried.loss else 0))
 
 
 def few_shots(embeddings: Tensor, labels: Tensor, shots: int, chance: numpy.random.Generator) -> float:
@@ -67,13 +84,43 @@ def anomalies(known: Tensor, normal: Tensor, foreign: Tensor) -> float:
     return float(roc_auc_score(truth, torch.cat(distances).numpy()))
 
 
+def draw(found: Found, path: Path, *, changes: Sequence[str] = ()) -> None:
+    """Draw some unseen letters where the first two principal components of their embeddings put them: by pixels, by
+    a network that is not trained, and by the two losses that did best."""
+    deciding = next(iter(found["better"]))
+    rows = {row["answer"]: row for row in found["rows"]}
+    best = sorted((row for row in rows.values() if row["peer"]), key=lambda row: -fmean(row["measured"][deciding]))
+    planes = {}
+    for row in (rows[PIXELS], rows[UNTRAINED], *best[:2]):
+        tried = QUESTION.answers[row["answer"]]
+        run = run_for(tried, 0, changes)
+        glyphs = run.task.unseen
+        shown = glyphs.only(torch.isin(glyphs.labels, letters_shown(glyphs.labels)))
+        points = PCA(2, svd_solver="full").fit_transform(embedding(tried, run, found["steps"])(shown.images).numpy())
+        planes[f"{row['answer']}: {deciding} {row['measured'][deciding][0]:.3f}"] = points
+    draw_planes(planes, shown.images.squeeze(1).numpy(), shown.labels.numpy(), path)
+
+
+def letters_shown(labels: Tensor) -> Tensor:
+    """Return some letters, of those that have the most faces."""
+    counts = labels.bincount()
+    most = torch.nonzero(counts == counts.max()).flatten()
+    return most[torch.linspace(0, len(most) - 1, SHOWN).long()]
+
+
+SHOWS = (
+    f"{SHOWN} letters that were not trained on, in all their faces, where the first two principal components of their "
+    "embeddings put them: pixels, a network before training, and after training with the two losses that did best"
+)
 QUESTION = Question(
+    name="open_set",
     condition="open_set",
+    task="metric_learning",
     asks="Which loss makes embeddings of letters that are of use on alphabets it never saw?",
     data="glyphs, trained on Latin, Greek and Cyrillic, measured on Armenian, Georgian and Hebrew; a small CNN, 200 "
     "steps of 64 images. Search (recall@1), verification (EER), the nearest mean of 1 or 5 images of each letter, "
     "k-means on 40 letters (NMI, ARI), and these letters as anomalies among those in training, by distance to the "
-    "nearest (AUROC)",
+    "nearest (AUROC); beside pixels and a network before training, which learn nothing",
     better={
         "recall@1": "higher",
         "EER": "lower",
@@ -84,6 +131,8 @@ QUESTION = Question(
         "AUROC": "higher",
     },
     answers={
+        PIXELS: nothing_learnt(PIXELS),
+        UNTRAINED: nothing_learnt(UNTRAINED),
         "cross_entropy": answer("cross_entropy", reading="its last features"),
         "contrastive": answer("contrastive", peer="cross_entropy", margin=1.0),
         "cosine_embedding": answer("cosine_embedding", peer="cross_entropy", margin=0.5),
@@ -97,7 +146,8 @@ QUESTION = Question(
         ),
     },
     measure=measure,
-    quick=partial(measure, changes=SMALL),
+    picture=Picture(SHOWS, draw),
+    quick={"measure": partial(measure, changes=SMALL), "picture": Picture(SHOWS, partial(draw, changes=SMALL))},
     steps=200,
     seeds=3,
 )

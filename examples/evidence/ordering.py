@@ -45,7 +45,9 @@ def grades_of(tried: Answer, logits: Tensor) -> Tensor:
 
 
 QUESTION = Question(
+    name="ordering",
     condition="ordering",
+    task="classification",
     asks="Which loss predicts ordered classes so that misses are near?",
     data="`load_diabetes`, the progression in ten grades of equal frequency, linear networks; the class is the most "
     "probable one, or the median of the probabilities, and with `ordinal` the number of thresholds that are crossed",

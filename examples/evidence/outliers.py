@@ -11,7 +11,9 @@ def measure(tried: Answer, seed: int, steps: int) -> Mapping[str, float]:
 
 
 QUESTION = Question(
+    name="outliers",
     condition="outliers",
+    task="regression",
     asks="Which loss learns a regression from targets some of which are far off?",
     data="`load_diabetes`, a linear network, one training target in ten is ten times too large; errors on right "
     "targets, in their unit",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,10 +17,10 @@ import losses
 
 
 class Answer(NamedTuple):
-    """A loss that is tried."""
+    """A loss that is tried, or what learns nothing and has to be beaten."""
 
     loss: Mapping[str, Any]
-    """Its configuration."""
+    """Its configuration; empty, where nothing is learnt."""
     peer: str = ""
     """The answer that it has to do better than; none, if it is here for others to be compared with."""
     reading: str = ""
@@ -27,13 +29,26 @@ class Answer(NamedTuple):
 
 Measure = Callable[[Answer, int, int], Mapping[str, float]]
 """From an answer, a seed and a number of steps to its metrics."""
+Found = Mapping[str, Any]
+"""What ``examples/choosing.py`` keeps of a question and of what was measured."""
+
+
+class Picture(NamedTuple):
+    """What is drawn of a question once it is answered."""
+
+    shows: str
+    draw: Callable[[Found, Path], None]
 
 
 class Question(NamedTuple):
     """What is asked, and how it is answered."""
 
+    name: str
+    """Of its files in ``docs/choosing``, and of the file it is asked in."""
     condition: str
     """A word of ``losses.core.fits.CONDITIONS``."""
+    task: str
+    """A word of ``losses.core.fits.TASKS``: of losses that are made for it the answers decide what they may claim."""
     asks: str
     data: str
     """What is learnt from, and how."""
@@ -43,8 +58,9 @@ class Question(NamedTuple):
     measure: Measure
     steps: int
     seeds: int = 5
-    quick: Measure | None = None
-    """The same on less, where even a few steps take long."""
+    picture: Picture | None = None
+    quick: Mapping[str, Any] = MappingProxyType({})
+    """Fields that are others where the question is asked on less, because even a few steps take long."""
 
 
 def answer(name: str, *, peer: str = "", reading: str = "", **parameters: Any) -> Answer:
@@ -55,6 +71,11 @@ def answer(name: str, *, peer: str = "", reading: str = "", **parameters: Any) -
     """
     losses.create(name, **parameters)  # a wrong one fails before hours of training
     return Answer({"name": name, **parameters}, peer, reading)
+
+
+def nothing_learnt(reading: str) -> Answer:
+    """Return an answer without a loss, which every advice has to do better than."""
+    return Answer({}, "", reading)
 
 
 def run_of(config: str, loss: Mapping[str, Any], seed: int, *changes: str) -> Run:

@@ -4,6 +4,7 @@ from tasks.digits import Digits
 from tasks.disease import Disease
 from tasks.glyphs import GlyphVerification
 from tasks.outliers import Outliers
+from tasks.spam import Spam
 from tasks.task import Task
 from tasks.vae import DigitImages
 
@@ -11,6 +12,7 @@ TASKS: dict[str, type[Task]] = {
     "glyphs": GlyphVerification,
     "digits": Digits,
     "disease": Disease,
+    "spam": Spam,
     "outliers": Outliers,
     "vae": DigitImages,
 }

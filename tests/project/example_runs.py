@@ -8,7 +8,7 @@ import torch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))  # as Python does for `python examples/train.py`
-batches, distributed, glyph_data, history, networks, overfitting, pictures, report, run_config, train = (
+batches, distributed, glyph_data, history, networks, overfitting, pictures, report, run_config, spam_data, train = (
     importlib.import_module(name)
     for name in (
         "batches",
@@ -20,6 +20,7 @@ batches, distributed, glyph_data, history, networks, overfitting, pictures, repo
         "pictures",
         "report",
         "run_config",
+        "spam_data",
         "train",
     )
 )

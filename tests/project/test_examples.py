@@ -22,6 +22,7 @@ from tests.project.example_runs import (
     run_config,
     saved,
     small,
+    spam_data,
     train,
 )
 
@@ -255,6 +256,37 @@ def test_unseen_alphabets_share_no_letter_and_no_homoglyph_with_those_trained_on
     assert not set(seen.letters) & set(unseen.letters)
     different = torch.cdist(unseen.images.flatten(1), seen.images.flatten(1))
     assert different.min() > 0
+
+
+def test_every_mail_has_words_and_is_there_once():
+    words, spam = spam_data.mails()
+    assert len(words) == len(spam) > 5000
+    assert words.unique().tolist() == spam.unique().tolist() == [0, 1]
+    assert len(words.unique(dim=0)) == len(words)
+    assert 0.2 < spam.mean() < 0.4
+    assert spam_data.FILE.stat().st_size < 500_000
+
+
+def test_of_a_mail_its_subject_and_what_a_reader_sees_are_kept():
+    mail = b"""From: sender@example.org
+Subject: Hello
+Content-Type: multipart/alternative; boundary=cut
+
+--cut
+Content-Type: text/plain
+
+some words
+--cut
+Content-Type: text/html
+Content-Transfer-Encoding: quoted-printable
+
+<p class=3Dwide>others <!-- not this --> <style>nor: this</style>
+--cut
+Content-Type: image/gif
+
+GIF89a
+"""
+    assert spam_data.text_of(mail).split() == ["Hello", "some", "words", "others"]
 
 
 def test_a_loss_of_another_library_is_checked_in_a_script_of_a_page(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,9 @@ def tested(run: Run, steps: int) -> Mapping[str, float]:
 
 
 QUESTION = Question(
+    name="class_probabilities",
     condition="calibration",
+    task="classification",
     asks="Which loss gives probabilities that come true as often as they say?",
     data="`load_digits`, a small CNN with weight decay and 359 images to train on; and, over-fitted, two layers of 256 "
     "hidden units without weight decay and 89 images. Expected calibration error of 15 bins (torchmetrics) of the "
