@@ -26,8 +26,9 @@ and a value that is read has to be waited for; so what is chosen there differs i
 What falls short: the rows below 1. Up to a million numbers a step's time is the host's, of its launches, which
 `tests/accelerator/test_launches.py` counts beside the peer's, and of the Python before them: checks, and weights of 0
 that hide NaN. Beyond 1024 embeddings nobody knows how many positives an anchor has, as that may not be read, and they
-are gathered among all: SupCon and multi-similarity at 4096 were measured before what does not exist was spread over the
-columns, in place of adding all of it to one of them.
+are gathered among all. Mended since, and not measured again: SupCon and multi-similarity at 4096 added all that does
+not exist to one column, which is now spread over them; `mae` and `hinge` without weights had slopes by hand, which
+autograd makes with less of Python.
 
 `tests/accelerator` counts launches on any machine, and compares values, gradients and waiting where there is a GPU.
 """
@@ -60,24 +61,26 @@ def contract() -> Iterator[str]:
     yield ""
     yield "Run again with `python -m tools.contract_on_gpu`. Broken there alone:"
     yield ""
-    for each in only_here:
-        yield f"- `{each['loss']}`, `{each['clause']}`: {each['seen'].rpartition(': ')[2]}{reason(each)}"
+    for clause in dict.fromkeys(each["clause"] for each in only_here):
+        seen = [f"`{each['loss']}` ({seen_of(each)})" for each in only_here if each["clause"] == clause]
+        yield f"- `{clause}`: {', '.join(seen)}{REASONS.get(clause, '')}"
     if not only_here:
         yield "- nothing."
 
 
 REASONS = {
-    "settings_do_not_matter": "the clause sets `torch.set_float32_matmul_precision`, by which the caller has products "
-    "in TF32 on a GPU: of similarities and of the linear layer of `LinearLogits`, as everybody's; not of distances",
-    "no_synchronisation": "the copy of the loss that the check put on the GPU looked at its batch anew; the test that "
-    "asks CUDA itself found nothing that waits",
+    "settings_do_not_matter": ". The clause sets `torch.set_float32_matmul_precision`, by which the caller has "
+    "products in TF32 on a GPU: those of similarities and of the linear layer of `LinearLogits`, not distances.",
+    "no_synchronisation": ". The copy of the loss that the check put on the GPU looked at its batch anew, which was "
+    "mended since; the test that asks CUDA itself found nothing that waits.",
 }
 """Why something is so, where it is known."""
 
 
-def reason(broken: dict[str, Any]) -> str:
-    known = REASONS.get(broken["clause"])
-    return "" if known is None else f" - {known}"
+def seen_of(broken: dict[str, Any]) -> str:
+    """Return what was seen of a broken clause, without what it promises."""
+    seen: str = broken["seen"]
+    return seen.rpartition(": ")[2]
 
 
 def times(names: Sequence[str]) -> Iterator[str]:
@@ -85,7 +88,7 @@ def times(names: Sequence[str]) -> Iterator[str]:
     yield "## Times"
     yield ""
     yield (
-        f"{where(results(f'{names[0]}-cuda'))}, one host thread, forward and backward, between two events; MiB: "
+        f"On {where(results(f'{names[0]}-cuda'))}, one host thread, forward and backward, between two events; MiB: "
         "`torch.cuda.max_memory_allocated` of a step. More than 1 is faster than the peer. Each loss was equal to its "
         "peer, in value and gradient, before it was timed; most rows below a millisecond are the host's time to launch."
     )

@@ -124,8 +124,8 @@ class ElementwiseLoss(Loss):
 
     def _launched(self, output: Tensor, target: Tensor, weight: Tensor | None) -> StackedBatch | None:
         """Return what sums a batch up where every operation is a launch, if it takes fewer of them so."""
-        fused = self._has_fused and not self.many_operations and weight is None
-        formula = None if fused or not self._has_formula else self.block_formula()
+        are_few = weight is None and not self.many_operations  # which autograd does with less of Python
+        formula = None if are_few or not self._has_formula else self.block_formula()
         return None if formula is None else formula.launched(self.items, output, target, weight)
 
     def _weighted_total(self, output: Tensor, target: Tensor, weight: Tensor) -> Total:
