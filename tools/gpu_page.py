@@ -21,14 +21,14 @@ and a value that is read has to be waited for; so what is chosen there differs i
 - Larger ones go in blocks of 2^23 elements, and not of 2^17: 32 MiB for each buffer of a block.
 - Sums over elements and rows are made in one piece, value and slope together, where a CPU takes blocks that stay in its
   cache.
-- Semi-hard triplets, balanced averages and a miner's tuple are summed in more operations than on a CPU.
+- Semi-hard triplets and a miner's tuple are summed in more operations than on a CPU.
 
 What falls short: the rows below 1. Up to a million numbers a step's time is the host's, of its launches, which
 `tests/accelerator/test_launches.py` counts beside the peer's, and of the Python before them: checks, and weights of 0
 that hide NaN. Beyond 1024 embeddings nobody knows how many positives an anchor has, as that may not be read, and they
 are gathered among all. Mended since, and not measured again: SupCon and multi-similarity at 4096 added all that does
 not exist to one column, which is now spread over them; `mae` and `hinge` without weights had slopes by hand, which
-autograd makes with less of Python.
+autograd makes with less of Python; `contrastive` as pytorch-metric-learning averages it took the way of large batches.
 
 `tests/accelerator` counts launches on any machine, and compares values, gradients and waiting where there is a GPU.
 """

@@ -22,6 +22,7 @@ KINDS: dict[str, tuple[dict[str, Any], int]] = {
     "triplet, squared_euclidean": ({"distance": "squared_euclidean"}, 39),
     "contrastive": ({}, 37),
     "contrastive, active": ({"average": "active", "power": 1}, 40),
+    "contrastive, balanced": ({"average": "balanced"}, 53),
     "circle": ({}, 54),
     "supervised_contrastive": ({}, 37),
     "multi_similarity": ({}, 46),

@@ -28,13 +28,11 @@ class Dense(NamedTuple):
         of_triplets: every positive pair is looked at beside all others of its anchor, which is done for few of them;
             the function is given the ``pairs``, anchors and positives, or ``None`` for all there could be where nobody
             may look who they are.
-        reads: the function reads values of the matrix.
     """
 
     function: Callable[..., DenseSums]
     precise: bool = False
     of_triplets: bool = False
-    reads: bool = False
 
 
 def dense_mean(
@@ -91,7 +89,7 @@ def matrix_and_sums(
     dense: Dense, batch: LabelledBatch, measure: str, weight: Tensor | None = None
 ) -> tuple[DenseMatrix, DenseSums] | None:
     """Return the matrix of a small batch whose points can be told apart, and what is summed over it."""
-    if not is_small(batch.anchors, batch.others, measure, reads=dense.reads):
+    if not is_small(batch.anchors, batch.others, measure):
         return None
     if dense.of_triplets and not on_cpu(batch.anchors) and cube_of(batch) > sizes().cube_on_accelerator:
         return None

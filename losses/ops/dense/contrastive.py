@@ -34,7 +34,8 @@ def dense_contrastive(
     items, slopes = (weighted, active) if power == 1 else (weighted * signed.abs(), weighted)
     slopes_or_none = slopes if matrix.differentiable else None
     if average == "balanced":
-        return DenseSums(of_both(items, once / power), of_both(active, once), slopes_or_none, once)
+        both = of_both if matrix.reads else stacked_of_both
+        return DenseSums(both(items, once / power), both(active, once), slopes_or_none, once)
     if average == "active":
         counted: Tensor | float = active.abs().sum() * once
     else:
@@ -46,6 +47,11 @@ def dense_contrastive(
 def of_both(signed: Tensor, scale: float) -> tuple[float, float]:
     """Return the sum of what is positive and that of what is negative, without its sign."""
     return read(signed.clamp(min=0).sum()) * scale, -read(signed.clamp(max=0).sum()) * scale
+
+
+def stacked_of_both(signed: Tensor, scale: float) -> Tensor:
+    """Return the same ``(2,)``, which nobody has read."""
+    return torch.stack([signed.clamp(min=0).sum(), signed.clamp(max=0).sum().neg()]) * scale
 
 
 def entry_weights(matrix: DenseMatrix, weight: Tensor | None) -> Tensor | None:

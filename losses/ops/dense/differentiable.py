@@ -19,9 +19,9 @@ class DenseSums(NamedTuple):
     """One or two sums over a matrix, what their means are divided by, and their derivative by the matrix."""
 
     sums: Tensor | tuple[float, float]
-    """``()``, or two numbers."""
+    """``()``, or two numbers, or two that nobody has read ``(2,)``."""
     denominators: Tensor | float | tuple[float, float]
-    """``()``, or two numbers; items count as 1 each, or as their weight."""
+    """Likewise; items count as 1 each, or as their weight."""
     slopes: Tensor | None = None
     """``(N, M)``, 0 where a point meets itself; ``None`` where nothing is differentiated. Of two sums those of the
     first are positive, and those of the second negative."""
@@ -53,11 +53,10 @@ def differentiable(
     sums, _, slopes, scale = result
     if mean:
         value, slopes, scale = averaged(result)
-    elif isinstance(sums, tuple):
-        value = torch.tensor(sums, dtype=first.dtype)
-        slopes = None if slopes is None else torch.stack([slopes.clamp(min=0), slopes.clamp(max=0)])
     else:
-        value = sums
+        value = torch.tensor(sums, dtype=first.dtype) if isinstance(sums, tuple) else sums
+        if value.ndim and slopes is not None:
+            slopes = torch.stack([slopes.clamp(min=0), slopes.clamp(max=0)])
     value = matched(value, first)
     if slopes is None:
         return value
@@ -75,7 +74,11 @@ def averaged(result: DenseSums) -> tuple[Tensor, Tensor | None, float]:
     sums, denominators, slopes, scale = result
     if isinstance(sums, Tensor) and isinstance(denominators, Tensor) and not on_cpu(denominators):
         least = denominators.clamp(min=1)
-        return sums / least, None if slopes is None else slopes.div_(least), scale
+        if not sums.ndim:
+            return sums / least, None if slopes is None else slopes.div_(least), scale
+        if slopes is not None:
+            slopes = slopes.div_(torch.where(slopes > 0, least[0], least[1]))
+        return (sums / least).sum(), slopes, scale
     if not isinstance(sums, tuple):
         divisor = max(1.0, float(denominators))  # type: ignore[arg-type]  # one for one sum
         return sums / divisor, slopes, scale / divisor

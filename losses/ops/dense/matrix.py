@@ -159,20 +159,13 @@ def scaled_product(first: Tensor, second: Tensor, scale: float, added: Tensor, t
     return product.add_(added, alpha=times) if times else product
 
 
-def is_small(first: Tensor, second: Tensor, measure: str, *, reads: bool = False) -> bool:
+def is_small(first: Tensor, second: Tensor, measure: str) -> bool:
     """Return whether two sets are best compared in one piece, where nothing is lost by looking at it, or nothing needs
-    to be looked at.
-
-    Args:
-        first: the rows.
-        second: the columns.
-        measure: of the matrix.
-        reads: whether values of the matrix will be read.
-    """
+    to be looked at."""
     pairs = len(first) * len(second)
     if not pairs or not first.shape[1]:
         return False
     if on_cpu(first):
         return pairs <= sizes().dense and may_read(first)
     is_told = measure == "similarity" or first.dtype is not torch.float64
-    return pairs <= sizes().dense_on_accelerator and is_told and not reads
+    return pairs <= sizes().dense_on_accelerator and is_told
