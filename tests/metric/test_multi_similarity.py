@@ -229,7 +229,7 @@ def contexts(dtype: torch.dtype = torch.float32) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("dynamic", [False, pytest.param(True, marks=pytest.mark.integration)])
 @each_epsilon
 def test_compiled_with_indices_and_a_reference_it_is_the_same(epsilon: float | None, dynamic: bool) -> None:
     torch.compiler.reset()

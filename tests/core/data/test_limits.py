@@ -49,6 +49,7 @@ def test_a_hostile_file_is_refused_in_a_second_for_its_reason(name: str, tmp_pat
     assert len(str(caught.value)) < 20_000
 
 
+@pytest.mark.integration  # a quarter of a minute
 @pytest.mark.skipif(not hasattr(yaml, "CSafeLoader"), reason="PyYAML has its parser in Python alone here")
 @pytest.mark.parametrize("name", [name for name in HOSTILE if name.endswith(".yaml")])
 def test_the_parser_in_python_refuses_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
