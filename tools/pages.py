@@ -45,7 +45,8 @@ def row_of(spec: Spec) -> str:
     name = f"[`{spec.name}`](docs/choosing.md#{spec.name})"
     aliases = f" ({', '.join(f'`{alias}`' for alias in spec.aliases)})" if spec.aliases else ""
     takes = "; or ".join(f"{kind.output_text} · {kind.target_text}" for kind in spec.inputs)
-    return f"| {name}{aliases} | `{spec.cls.__name__}` | {takes} | {spec.suits} |"
+    literal = takes.replace("*", r"\*")  # a shape, and no emphasis
+    return f"| {name}{aliases} | `{spec.cls.__name__}` | {literal} | {spec.suits} |"
 
 
 def exports() -> str:
