@@ -21,6 +21,7 @@ and a value that is read has to be waited for; so what is chosen there differs i
 - Larger ones go in blocks of 2^23 elements, and not of 2^17: 32 MiB for each buffer of a block.
 - Sums over elements and rows are made in one piece, value and slope together, where a CPU takes blocks that stay in its
   cache.
+- All triplets with a soft margin or with `swap` hold all N^2 distances, and a piece of the cube of 2^26 elements.
 - Semi-hard triplets and a miner's tuple are summed in more operations than on a CPU.
 
 What falls short: the rows below 1. Up to a million numbers a step's time is the host's, of its launches, which

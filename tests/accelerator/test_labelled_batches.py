@@ -9,6 +9,7 @@ from torch import Tensor
 import losses
 from losses.ops.tiles.sizes import block_sizes
 from tests.accelerator.pretended import accelerator, launches
+from tests.largest_tensor import Largest
 
 KINDS: dict[str, tuple[dict[str, Any], int]] = {
     "triplet": ({}, 42),
@@ -83,6 +84,17 @@ def test_blocks_too_give_values_and_gradients_of_float64(kind: str) -> None:
             got = outcome(loss, embeddings, labels, weight=weight)
         torch.testing.assert_close(got[0].double(), expected[0], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(got[1].double(), expected[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_beyond_one_piece_no_matrix_of_all_pairs_is_made_but_for_soft_and_swapped_triplets(kind: str) -> None:
+    loss, (embeddings, labels) = created(kind), batch(512, 4)
+    small = {f"{what}_on_accelerator": 0 for what in ("dense", "cube")} | {"temporary_on_accelerator": 1 << 18}
+    with accelerator(), block_sizes(**small, elements_on_accelerator=1 << 13, rows_on_accelerator=16, one_block=0):
+        outcome(loss, embeddings, labels)
+        with Largest() as largest:
+            outcome(loss, embeddings, labels)
+    assert (largest.elements < 512**2 / 4) == (kind not in ("triplet, soft", "triplet, swap"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

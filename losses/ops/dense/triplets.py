@@ -36,11 +36,7 @@ def dense_triplets(
         nearer = of_positive < far
         far = torch.minimum(far, of_positive)
     difference = distances[anchor, other].unsqueeze(1) - far
-    if margin is None:
-        costs, slopes = cost(difference, margin), difference.sigmoid_()
-    else:
-        costs = difference.add_(margin).clamp_(min=0)
-        slopes = costs.sign()
+    costs, slopes = costs_and_slopes(difference, margin)
     if weight is not None:
         of_pairs = weight[anchor]
         costs, slopes = costs * of_pairs, slopes * of_pairs
@@ -70,11 +66,7 @@ def cube_of_triplets(
     if swap:
         far = torch.minimum(far, rivals)
     difference = near - far
-    if margin is None:
-        costs, slopes = cost(difference, margin), difference.sigmoid_()
-    else:
-        costs = difference.add_(margin).clamp_(min=0)
-        slopes = costs.sign()
+    costs, slopes = costs_and_slopes(difference, margin)
     if weight is not None:
         costs, slopes = costs * weight.unsqueeze(2), slopes * weight.unsqueeze(2)
     of_near = slopes.sum(2)
@@ -86,6 +78,14 @@ def cube_of_triplets(
         return sums._replace(slopes=of_near.sub_(slopes.sum(1)))
     moved = slopes * nearer
     return sums._replace(slopes=of_near.sub_(slopes.sub_(moved).sum(1)).sub_(moved.sum(0)))
+
+
+def costs_and_slopes(difference: Tensor, margin: float | None) -> tuple[Tensor, Tensor]:
+    """Return what d_ap - d_an costs and the derivative by it; the difference is overwritten."""
+    if margin is None:
+        return cost(difference, margin), difference.sigmoid_()
+    costs = difference.add_(margin).clamp_(min=0)
+    return costs, costs.sign()
 
 
 def number_of_triplets(matrix: DenseMatrix, positive: Tensor, weight: Tensor | None) -> Tensor:
