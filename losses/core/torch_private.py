@@ -26,6 +26,7 @@ _keep_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", 
 _is_batched = getattr(getattr(torch._C, "_functorch", None), "is_legacy_batchedtensor", None)
 _modes = getattr(torch._C, "_len_torch_dispatch_stack", None)
 _frames = getattr(getattr(torch._C, "_dynamo", None), "eval_frame", None)
+_pdist_backward = getattr(torch.ops.aten, "_pdist_backward", None)
 _set_execution = getattr(_frames, "set_code_exec_strategy", None)
 _execution = getattr(_frames, "_FrameExecStrategy", None)
 _action = getattr(_frames, "_FrameAction", None)
@@ -52,6 +53,16 @@ def graph_is_kept() -> bool:
     """Return whether the backward pass that runs may be run again, or torch does not tell: then nothing that was saved
     for it may be overwritten."""
     return _keep_graph is None or bool(_keep_graph())
+
+
+def pdist_backward(gradient: Tensor, points: Tensor, distances: Tensor) -> Tensor:
+    """Return the gradient of points ``(N, D)`` from one by ``torch.pdist`` of them."""
+    if _pdist_backward is not None:
+        of_points: Tensor = _pdist_backward.default(gradient, points, 2.0, distances)
+        return of_points
+    with torch.enable_grad():
+        own = points.detach().requires_grad_()
+        return torch.autograd.grad(torch.pdist(own), own, gradient)[0]
 
 
 def is_batched_gradient(gradient: Tensor) -> bool:

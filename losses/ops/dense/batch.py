@@ -11,9 +11,10 @@ from torch import Tensor
 
 from losses.core.device import on_cpu
 from losses.core.labelled import LabelledBatch
+from losses.core.precision import matched
 from losses.core.reduction import Total
 from losses.ops.dense.differentiable import DenseSums, differentiable
-from losses.ops.dense.matrix import DenseMatrix, is_small
+from losses.ops.dense.matrix import DenseMatrix, ListedPositives, is_small
 from losses.ops.tiles.sizes import sizes
 from losses.ops.tiles.whole_batch import normalised
 
@@ -22,12 +23,11 @@ class Dense(NamedTuple):
     """How a small labelled batch is summed in one piece.
 
     Args:
-        function: from a matrix, who is whose positive ``(N, M)`` (all others but the point itself are negatives) and a
-            weight per row ``(N, 1)``, or none, to sums.
+        function: from a matrix, who is whose positive, 1 or 0 ``(N, M)`` (all others but the point itself are
+            negatives), and a weight per row ``(N, 1)``, or none, to sums.
         precise: the matrix is in float64 whatever its size, for choices that rounding must not make.
         of_triplets: every positive pair is looked at beside all others of its anchor, which is done for few of them;
-            the function is given the ``pairs``, anchors and positives, or ``None`` for all there could be where nobody
-            may look who they are.
+            the function is given the ``pairs``, or ``None`` for all there could be where nobody may look who they are.
     """
 
     function: Callable[..., DenseSums]
@@ -94,18 +94,21 @@ def matrix_and_sums(
     if dense.of_triplets and not on_cpu(batch.anchors) and cube_of(batch) > sizes().cube_on_accelerator:
         return None
     second = batch.others if batch.has_reference else None
-    positive = batch.labels.unsqueeze(1) == batch.other_labels
+    # 1 or 0: to calculate with them is several times faster than to mask
+    positive = batch.anchors.new_empty(len(batch.anchors), len(batch.others))
+    torch.eq(batch.labels.unsqueeze(1), batch.other_labels, out=positive)
     if second is None:
-        positive.fill_diagonal_(False)
+        positive.fill_diagonal_(0)
     function = dense.function
     if dense.of_triplets:
-        pairs = positive.nonzero(as_tuple=True) if on_cpu(positive) else None
-        if pairs is not None and len(pairs[0]) * positive.shape[1] > sizes().triplets:
+        pairs = ListedPositives.of(positive) if on_cpu(positive) else None
+        if pairs is not None and len(pairs.place) * positive.shape[1] > sizes().triplets:
             return None
         function = partial(function, pairs=pairs)
     matrix = DenseMatrix(batch.anchors, second, measure, precise=dense.precise)
     if not matrix.is_told:
         return None
+    positive = matched(positive, matrix.values)
     return matrix, function(matrix, positive, None if weight is None else weight.to(matrix.dtype).unsqueeze(1))
 
 

@@ -25,8 +25,9 @@ def dense_contrastive(
     What pairs of one class exceed their margin by is positive here, what others fall short of theirs by negative: so
     both kinds stand in one matrix, and the sign is that of the derivative too.
     """
-    excess = (matrix.values - positive_margin).clamp_(min=0) if positive_margin else matrix.values
-    signed = torch.where(positive, excess, (matrix.values - margin).clamp_(max=0))
+    excess = (matrix.values - matrix.number(positive_margin)).relu_() if positive_margin else matrix.values
+    short = (matrix.values - matrix.number(margin)).clamp_(max=0)
+    signed = matrix.at_itself(short.lerp_(excess, positive), 0)  # positive is 0 or 1: of the one or of the other
     weights = entry_weights(matrix, weight)
     once = 0.5 if weights is None and matrix.itself else 1.0  # every pair stands in two places
     active = signed.sign() if weights is None else signed.sign() * weights

@@ -24,11 +24,11 @@ def dense_supervised_contrastive(
 ) -> DenseSums:
     """Return the sum over anchors of log(sum(exp(s_ia))) - mean(s_ip), over all others a and positives p, and the
     number of anchors with a positive and something to tell it from."""
-    log_probs = matrix.at_itself(matrix.values / temperature, LOWEST).log_softmax(1)
-    positives = positive.sum(1, keepdim=True, dtype=matrix.dtype)
+    log_probs = matrix.at_itself(matrix.values * matrix.number(1 / temperature), LOWEST).log_softmax(1)
+    positives = positive.sum(1, keepdim=True)
     others = positive.shape[1] - matrix.itself
-    counted = positives > (0 if others > 1 else others)
-    each = counted.to(matrix.dtype) if weight is None else counted * weight
+    counted = positives.clamp(max=1 if others > 1 else 0)
+    each = counted if weight is None else counted * weight
     weights = positive * (each / positives.clamp_(min=1).neg_())
     sums = DenseSums((weights * log_probs).sum(), each.sum())
     if not matrix.differentiable:
@@ -39,14 +39,13 @@ def dense_supervised_contrastive(
 def dense_info_nce(matrix: DenseMatrix, positive: Tensor, weight: Tensor | None, *, temperature: float) -> DenseSums:
     """Return the sum of log(1 + sum over negatives of exp(s_an - s_ap)) over all anchors and positives, and the number
     of these pairs."""
-    logits = matrix.values / temperature
-    against = matrix.at_itself(logits.masked_fill(positive, LOWEST), LOWEST)
+    logits = matrix.values * matrix.number(1 / temperature)
+    against = matrix.at_itself(torch.add(logits, positive, alpha=LOWEST), LOWEST)
     negatives = against.logsumexp(1, keepdim=True)
-    difference = torch.where(positive, negatives - logits, LOWEST)
-    items, counted, slopes = softplus(difference), positive, difference.sigmoid_()
-    if weight is not None:
-        items, counted, slopes = items * weight, positive * weight, slopes * weight
-    sums = DenseSums(items.sum(), counted.sum(dtype=matrix.dtype))
+    difference = negatives - logits
+    counted = positive if weight is None else positive * weight
+    items, slopes = softplus(difference).mul_(counted), difference.sigmoid_().mul_(counted)
+    sums = DenseSums(items.sum(), counted.sum())
     if not matrix.differentiable:
         return sums
     softmax = against.sub_(negatives).exp_()
@@ -57,12 +56,13 @@ def dense_circle(
     matrix: DenseMatrix, positive: Tensor, weight: Tensor | None, *, margin: float, scale: float
 ) -> DenseSums:
     """Return the sum of the circle loss over the anchors that have positives and negatives, and their number."""
-    positives, others = in_numbers(positive, matrix)
+    others = matrix.number(1) - positive
     # how far from the best similarity, 1 or 0
-    astray = torch.addcmul(positives, others - positives, matrix.values)
-    pace = (astray + margin).clamp_(min=0)
-    logits = matrix.at_itself(astray.sub_(margin).mul_(pace).mul_(scale), LOWEST)
-    sides = log_sums(logits, positives, others)
+    astray = torch.addcmul(positive, others - positive, matrix.values)
+    margin_, scale_ = matrix.number(margin), matrix.number(scale)
+    pace = (astray + margin_).relu_()
+    logits = matrix.at_itself(astray.sub_(margin_).mul_(pace).mul_(scale_), LOWEST)
+    sides = log_sums(logits, positive, others)
     exponent = sides.logarithms.sum(0)
     idle = exponent < LOWEST / 2  # asked so that a NaN counts
     items, slopes = softplus(exponent), exponent.sigmoid_()
@@ -87,12 +87,12 @@ def dense_multi_similarity(
     mining_epsilon: float | None,
 ) -> DenseSums:
     """Return the sum of the multi-similarity loss over all anchors, and their number."""
-    above = matrix.at_itself(matrix.values, LOWEST) - base
-    positives, others = in_numbers(positive, matrix)
-    logits = torch.sub(beta * others, positives, alpha=alpha).mul_(above)
+    above = matrix.at_itself(matrix.values, LOWEST) - matrix.number(base)
+    others = matrix.number(1) - positive
+    logits = torch.sub(others * matrix.number(beta), positive, alpha=alpha).mul_(above)
     if mining_epsilon is not None:
-        logits.masked_fill_(is_easy(matrix, positive, mining_epsilon), LOWEST)
-    sides = log_sums(logits, positives, others)
+        logits.masked_fill_(is_easy(matrix, positive > 0, mining_epsilon), LOWEST)
+    sides = log_sums(logits, positive, others)
     of_positives, of_negatives = softplus(sides.logarithms).unbind()
     items = torch.add(of_positives / alpha, of_negatives, alpha=1 / beta)
     sums = DenseSums(
@@ -129,16 +129,11 @@ class TwoLogSums(NamedTuple):
         return of_negatives.sub_(of_positives)
 
 
-def in_numbers(positive: Tensor, matrix: DenseMatrix) -> tuple[Tensor, Tensor]:
-    """Return who is a positive and who is none, 1 or 0 ``(N, M)``: to add and to multiply with them is several times
-    faster than to mask."""
-    positives = positive.to(matrix.dtype)
-    return positives, 1 - positives
-
-
 def log_sums(logits: Tensor, positives: Tensor, others: Tensor) -> TwoLogSums:
     """Return log(sum(exp(.))) of every row over its positives and over all others, who are which in numbers."""
-    terms = torch.add(logits, torch.stack([others, positives]), alpha=LOWEST)  # of the one and of the other
+    terms = logits.new_empty(2, *logits.shape)
+    for of_side, absent in zip(terms.unbind(), (others, positives), strict=True):
+        torch.add(logits, absent, alpha=LOWEST, out=of_side)
     top = terms.amax(2, keepdim=True)
     terms = exponentials_below(terms.sub_(top))
     logarithms = terms.sum(2, keepdim=True).log_().add_(top)
@@ -155,7 +150,7 @@ def dense_matches(matrix: DenseMatrix, weight: Tensor | None, *, temperature: fl
         temperature: what similarities are divided by.
         both: whether the rows of the second set are anchors too.
     """
-    logits, ways = matrix.values / temperature, 1 + both
+    logits, ways = matrix.values * matrix.number(1 / temperature), 1 + both
     of_rows = logits.log_softmax(1)
     of_columns = logits.log_softmax(0) if both else None
     if weight is None:
@@ -183,7 +178,7 @@ def dense_views(matrix: DenseMatrix, weight: Tensor | None, *, temperature: floa
         temperature: what similarities are divided by.
         both: whether the rows of the second view are anchors too.
     """
-    log_probs = matrix.at_itself(matrix.values / temperature, LOWEST).log_softmax(1)
+    log_probs = matrix.at_itself(matrix.values * matrix.number(1 / temperature), LOWEST).log_softmax(1)
     size = len(log_probs) // 2
     # the diagonals of the upper right and the lower left quarter, on top of each other
     matching = log_probs.as_strided((2, size), (2 * size**2 - size, 2 * size + 1), size)

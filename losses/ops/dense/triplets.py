@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from losses.core.parameters import Average
 from losses.ops.dense.differentiable import DenseSums
-from losses.ops.dense.matrix import DenseMatrix
+from losses.ops.dense.matrix import DenseMatrix, ListedPositives
 from losses.ops.distances import just_beyond
+from losses.ops.numerics.log_space import softplus
 from losses.ops.triplets.definitions import cost
 
 
@@ -22,36 +21,35 @@ def dense_triplets(
     margin: float | None,
     average: Average,
     swap: bool,
-    pairs: Sequence[Tensor] | None,
+    pairs: ListedPositives | None,
 ) -> DenseSums:
     """Return the sum over all triplets, and the number of those that still cost something or of all."""
     distances = matrix.values
     if pairs is None:
         return cube_of_triplets(matrix, positive, weight, margin=margin, average=average, swap=swap)
-    anchor, other = pairs
-    rivals = distances.masked_fill(positive, torch.inf)
+    place, anchor = pairs
+    rivals = without(distances, positive)
     far = rivals.index_select(0, anchor)
     if swap:
+        other = pairs.positives(rivals.shape[1])
         of_positive = rivals.index_select(0, other)
         nearer = of_positive < far
         far = torch.minimum(far, of_positive)
-    difference = distances[anchor, other].unsqueeze(1) - far
-    costs, slopes = costs_and_slopes(difference, margin)
-    if weight is not None:
-        of_pairs = weight[anchor]
-        costs, slopes = costs * of_pairs, slopes * of_pairs
+    near = distances.take(place) if margin is None else distances.take(place) + matrix.number(margin)
+    difference = torch.sub(near.unsqueeze(1), far, out=far)
+    cost, slopes = cost_and_slopes(difference, margin, None if weight is None else weight[anchor])
     of_near = slopes.sum(1)
     counts_all = average != "active" or margin is None
-    counted = number_of_triplets(matrix, positive, weight) if counts_all else of_near.sum()
+    sums = DenseSums(cost, number_of_triplets(matrix, positive, weight) if counts_all else of_near.sum())
     if not matrix.differentiable:
-        return DenseSums(costs.sum(), counted)
-    gradient = torch.zeros_like(distances)
-    gradient[anchor, other] = of_near
+        return sums
+    gradient = rivals.zero_()
+    gradient.view(-1).index_copy_(0, place, of_near)
     if swap:
         moved = slopes * nearer
         gradient.index_add_(0, other, moved, alpha=-1)
         slopes -= moved
-    return DenseSums(costs.sum(), counted, gradient.index_add_(0, anchor, slopes, alpha=-1))
+    return sums._replace(slopes=gradient.index_add_(0, anchor, slopes, alpha=-1))
 
 
 def cube_of_triplets(
@@ -59,19 +57,17 @@ def cube_of_triplets(
 ) -> DenseSums:
     """Return the same from the cube of all anchors, positives and negatives there could be; what is no triplet is
     infinitely far below the margin. No value is read."""
-    near = matrix.values.masked_fill(~positive, -torch.inf).unsqueeze(2)
-    rivals = matrix.values.masked_fill(positive, torch.inf)
+    near = torch.where(positive > 0, matrix.values, -torch.inf)
+    near = (near if margin is None else near.add_(margin)).unsqueeze(2)
+    rivals = without(matrix.values, positive)
     far = rivals.unsqueeze(1)
     nearer = rivals < far if swap else None  # the positive, than the anchor
     if swap:
         far = torch.minimum(far, rivals)
-    difference = near - far
-    costs, slopes = costs_and_slopes(difference, margin)
-    if weight is not None:
-        costs, slopes = costs * weight.unsqueeze(2), slopes * weight.unsqueeze(2)
+    cost, slopes = cost_and_slopes(near - far, margin, None if weight is None else weight.unsqueeze(2))
     of_near = slopes.sum(2)
     counts_all = average != "active" or margin is None
-    sums = DenseSums(costs.sum(), number_of_triplets(matrix, positive, weight) if counts_all else of_near.sum())
+    sums = DenseSums(cost, number_of_triplets(matrix, positive, weight) if counts_all else of_near.sum())
     if not matrix.differentiable:
         return sums
     if nearer is None:
@@ -80,19 +76,25 @@ def cube_of_triplets(
     return sums._replace(slopes=of_near.sub_(slopes.sub_(moved).sum(1)).sub_(moved.sum(0)))
 
 
-def costs_and_slopes(difference: Tensor, margin: float | None) -> tuple[Tensor, Tensor]:
-    """Return what d_ap - d_an costs and the derivative by it; the difference is overwritten."""
-    if margin is None:
-        return cost(difference, margin), difference.sigmoid_()
-    costs = difference.add_(margin).clamp_(min=0)
-    return costs, costs.sign()
+def cost_and_slopes(difference: Tensor, margin: float | None, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return what all triplets cost, and the derivative by d_ap - d_an of each, from these differences, which are
+    overwritten, and have the margin in them if there is one."""
+    costs = softplus(difference) if margin is None else difference.relu_()
+    total = (costs if weight is None else costs * weight).sum()
+    slopes = difference.sigmoid_() if margin is None else difference.sign_()
+    return total, slopes if weight is None else slopes.mul_(weight)
+
+
+def without(distances: Tensor, positive: Tensor) -> Tensor:
+    """Return distances to the negatives of every anchor; its positives are as far away as can be."""
+    return torch.add(distances, positive, alpha=torch.finfo(distances.dtype).max / 2)
 
 
 def number_of_triplets(matrix: DenseMatrix, positive: Tensor, weight: Tensor | None) -> Tensor:
     """Return how many triplets there are, each as its anchor weighs."""
     positives = positive.sum(1, keepdim=True)
     triplets = positives * (positive.shape[1] - matrix.itself - positives)
-    return triplets.sum(dtype=matrix.dtype) if weight is None else (triplets * weight).sum()
+    return triplets.sum() if weight is None else (triplets * weight).sum()
 
 
 def dense_mined(
@@ -103,7 +105,7 @@ def dense_mined(
     margin: float | None,
     average: Average,
     swap: bool,
-    pairs: Sequence[Tensor] | None = None,
+    pairs: ListedPositives | None = None,
 ) -> DenseSums:
     """Return the sum over the triplets that are mined, and the number of those that still cost something or of all:
     with ``pairs`` a semi-hard negative for each of them, else the hardest of each anchor."""
@@ -137,9 +139,9 @@ def mined_of_every_anchor(
 ) -> DenseSums:
     """Return the same of the hardest, where nobody may look which anchors have both: without, the difference is
     infinitely far below the margin. No value is read."""
-    rivals = matrix.values.masked_fill(positive, torch.inf)
+    rivals = matrix.values.masked_fill(positive > 0, torch.inf)
     far, rival = rivals.min(1, keepdim=True)
-    near, other = matrix.values.masked_fill(~positive, -torch.inf).max(1, keepdim=True)
+    near, other = torch.where(positive > 0, matrix.values, -torch.inf).max(1, keepdim=True)
     difference = near - far
     row = None  # of the distance to the rival, if not the anchor
     if swap:
@@ -162,19 +164,19 @@ def mined_of_every_anchor(
 
 def hardest(matrix: DenseMatrix, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return every anchor that has both, its farthest positive and its nearest negative, each ``(A,)``."""
-    rivals = matrix.values.masked_fill(positive, torch.inf)
+    rivals = matrix.values.masked_fill(positive > 0, torch.inf)
     far, rival = rivals.min(1)
-    near, other = matrix.values.masked_fill(~positive, -torch.inf).max(1)
+    near, other = torch.where(positive > 0, matrix.values, -torch.inf).max(1)
     anchor = ((near > -torch.inf) & (far < torch.inf)).nonzero().squeeze(1)
     return anchor, other[anchor], rival[anchor]
 
 
-def semi_hard(matrix: DenseMatrix, positive: Tensor, pairs: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def semi_hard(matrix: DenseMatrix, positive: Tensor, pairs: ListedPositives) -> tuple[Tensor, Tensor, Tensor]:
     """Return every anchor with a positive of it, and the nearest negative farther away than that, else the farthest
     negative, each ``(A,)``."""
-    rivals = matrix.values.masked_fill(positive, torch.inf)
-    has_rival = (rivals.amin(1) < torch.inf)[pairs[0]]
-    anchor, other = (part[has_rival] for part in pairs)
+    rivals = matrix.values.masked_fill(positive > 0, torch.inf)
+    has_rival = (rivals.amin(1) < torch.inf)[pairs.anchor]
+    anchor, other = (part[has_rival] for part in (pairs.anchor, pairs.positives(positive.shape[1])))
     near = matrix.values[anchor, other].unsqueeze(1)
     beyond = just_beyond(near, matrix.squares()[anchor], matrix.first.shape[1], matrix.measure)
     nearest, rival = torch.threshold(rivals[anchor] - beyond, 0, torch.inf).min(1)

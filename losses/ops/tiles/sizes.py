@@ -23,6 +23,8 @@ class BlockSizes:
     """Of a block at least, where no CPU computes."""
     exact: int = 1 << 12
     """Pairs up to which float64 costs less than to find out whether float32 would do."""
+    one_by_one: int = 1 << 19
+    """Differences of coordinates up to which distances are best measured from them, and not by a product."""
     dense: int = 1 << 14
     """Pairs up to which a batch is best looked at in one piece, as the number of operations decides."""
     dense_on_accelerator: int = 1 << 20
