@@ -167,7 +167,7 @@ class ContrastiveLoss(EmbeddingLoss):
         return Total(torch.stack(sums), torch.stack(denominators))
 
     def dense(self, batch: LabelledBatch) -> Dense:
-        return Dense(partial(dense_contrastive, **self._settings()))
+        return Dense(partial(dense_contrastive, **self._settings()), of_pairs=True)
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         # of classes that stand far apart among the others; where nothing may be read, nobody knows how many positives

@@ -13,8 +13,10 @@ from losses.core.device import on_cpu
 from losses.core.labelled import LabelledBatch
 from losses.core.precision import matched
 from losses.core.reduction import Total
+from losses.ops.dense.compared import Compared
 from losses.ops.dense.differentiable import DenseSums, differentiable
 from losses.ops.dense.matrix import DenseMatrix, ListedPositives, is_small
+from losses.ops.dense.one_by_one import DistancesOneByOne, PairDistances
 from losses.ops.tiles.sizes import sizes
 from losses.ops.tiles.whole_batch import normalised
 
@@ -26,12 +28,15 @@ class Dense(NamedTuple):
         function: from a matrix, who is whose positive, 1 or 0 ``(N, M)`` (all others but the point itself are
             negatives), and a weight per row ``(N, 1)``, or none, to sums.
         precise: the matrix is in float64 whatever its size, for choices that rounding must not make.
+        of_pairs: it looks at every pair by itself, both ways alike, so that a list of them does, with who is positive
+            and a weight of each ``(P,)``.
         of_triplets: every positive pair is looked at beside all others of its anchor, which is done for few of them;
             the function is given the ``pairs``, or ``None`` for all there could be where nobody may look who they are.
     """
 
     function: Callable[..., DenseSums]
     precise: bool = False
+    of_pairs: bool = False
     of_triplets: bool = False
 
 
@@ -46,7 +51,7 @@ def dense_mean(
         batch: embeddings and labels.
         measure: see :class:`losses.ops.dense.matrix.DenseMatrix`.
     """
-    made = matrix_and_sums(dense, batch, measure)
+    made = compared_and_summed(dense, batch, measure)
     if made is None:
         return None
 
@@ -65,7 +70,7 @@ def dense_total(
 ) -> Total | None:
     """Return the total of a batch likewise, with a weight of every anchor ``(N,)`` or none."""
     relative, greatest = normalised(weight)
-    made = matrix_and_sums(dense, batch, measure, relative)
+    made = compared_and_summed(dense, batch, measure, relative)
     if made is None:
         return None
 
@@ -74,42 +79,65 @@ def dense_total(
 
     sums = differentiable(*made, of_points, batch.anchors, batch.others if batch.has_reference else None)
     denominators = made[1].denominators
-    if isinstance(denominators, tuple):
-        denominators = torch.tensor(denominators, dtype=torch.float64)
-    if not isinstance(denominators, Tensor):
+    if weight is None and not isinstance(denominators, Tensor | tuple):
         return Total(sums, round(denominators))
-    return (
-        Total(sums, denominators.long())
-        if weight is None
-        else Total(sums * greatest, (denominators * greatest).to(sums.dtype))
-    )
+    if not isinstance(denominators, Tensor):
+        denominators = torch.tensor(denominators, dtype=torch.float64)
+    if weight is None:
+        return Total(sums, denominators.long())
+    return Total(sums * greatest, (denominators * greatest).to(sums.dtype))
 
 
-def matrix_and_sums(
+def compared_and_summed(
     dense: Dense, batch: LabelledBatch, measure: str, weight: Tensor | None = None
-) -> tuple[DenseMatrix, DenseSums] | None:
-    """Return the matrix of a small batch whose points can be told apart, and what is summed over it."""
+) -> tuple[Compared, DenseSums] | None:
+    """Return a small batch, whose points can be told apart, as it is compared, and what is summed over it."""
     if not is_small(batch.anchors, batch.others, measure):
         return None
-    if dense.of_triplets and not on_cpu(batch.anchors) and cube_of(batch) > sizes().cube_on_accelerator:
-        return None
-    second = batch.others if batch.has_reference else None
-    # 1 or 0: to calculate with them is several times faster than to mask
+    pairs = None
+    if measure == "euclidean" and not batch.has_reference and not dense.precise and on_cpu(batch.anchors):
+        pairs = PairDistances.of(batch.anchors)
+    if pairs is not None and dense.of_pairs:
+        positive = ones_where_equal(*pairs.of_ends(batch.labels), torch.empty_like(pairs.values))
+        of_pairs = None if weight is None else torch.stack(pairs.of_ends(weight)).mean(0)
+        return pairs, dense.function(pairs, positive, of_pairs)
     positive = batch.anchors.new_empty(len(batch.anchors), len(batch.others))
-    torch.eq(batch.labels.unsqueeze(1), batch.other_labels, out=positive)
-    if second is None:
+    positive = ones_where_equal(batch.labels.unsqueeze(1), batch.other_labels, positive)
+    if not batch.has_reference:
         positive.fill_diagonal_(0)
-    function = dense.function
-    if dense.of_triplets:
-        pairs = ListedPositives.of(positive) if on_cpu(positive) else None
-        if pairs is not None and len(pairs.place) * positive.shape[1] > sizes().triplets:
-            return None
-        function = partial(function, pairs=pairs)
-    matrix = DenseMatrix(batch.anchors, second, measure, precise=dense.precise)
-    if not matrix.is_told:
+    function = listed_or_cube(dense.function, batch, positive) if dense.of_triplets else dense.function
+    if function is None:
         return None
-    positive = matched(positive, matrix.values)
-    return matrix, function(matrix, positive, None if weight is None else weight.to(matrix.dtype).unsqueeze(1))
+    matrix = matrix_of(dense, batch, measure) if pairs is None else DistancesOneByOne(pairs)
+    if matrix is None:
+        return None
+    each = None if weight is None else weight.to(matrix.dtype).unsqueeze(1)
+    return matrix, function(matrix, matched(positive, matrix.values), each)
+
+
+def matrix_of(dense: Dense, batch: LabelledBatch, measure: str) -> DenseMatrix | None:
+    """Return the matrix of a batch by a product; ``None`` where that does not tell its points apart."""
+    second = batch.others if batch.has_reference else None
+    matrix = DenseMatrix(batch.anchors, second, measure, precise=dense.precise)
+    return matrix if matrix.is_told else None
+
+
+def ones_where_equal(labels: Tensor, others: Tensor, values: Tensor) -> Tensor:
+    """Write 1 where labels are the same and 0 elsewhere into a tensor, and return it: to calculate with them is several
+    times faster than to mask."""
+    torch.eq(labels, others, out=values)
+    return values
+
+
+def listed_or_cube(
+    function: Callable[..., DenseSums], batch: LabelledBatch, positive: Tensor
+) -> Callable[..., DenseSums] | None:
+    """Return a function of triplets with those of a batch, from a list of positive pairs, or without it from all there
+    could be; ``None`` where they are many."""
+    if not on_cpu(positive):
+        return partial(function, pairs=None) if cube_of(batch) <= sizes().cube_on_accelerator else None
+    pairs = ListedPositives.of(positive)
+    return partial(function, pairs=pairs) if len(pairs.place) * positive.shape[1] <= sizes().triplets else None
 
 
 def cube_of(batch: LabelledBatch) -> int:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from losses.core.reduction import read
+from losses.ops.dense.compared import Compared
 from losses.ops.dense.differentiable import DenseSums
-from losses.ops.dense.matrix import DenseMatrix
 
 
 def dense_contrastive(
-    matrix: DenseMatrix,
+    compared: Compared,
     positive: Tensor,
     weight: Tensor | None,
     *,
@@ -23,41 +22,48 @@ def dense_contrastive(
     """Return the sums and counts of :func:`losses.ops.pairs.contrastive.tiled_contrastive`.
 
     What pairs of one class exceed their margin by is positive here, what others fall short of theirs by negative: so
-    both kinds stand in one matrix, and the sign is that of the derivative too.
+    both kinds stand side by side, and the sign is that of the derivative too.
     """
-    excess = (matrix.values - matrix.number(positive_margin)).relu_() if positive_margin else matrix.values
-    short = (matrix.values - matrix.number(margin)).clamp_(max=0)
-    signed = matrix.at_itself(short.lerp_(excess, positive), 0)  # positive is 0 or 1: of the one or of the other
-    weights = entry_weights(matrix, weight)
-    once = 0.5 if weights is None and matrix.itself else 1.0  # every pair stands in two places
-    active = signed.sign() if weights is None else signed.sign() * weights
+    values = compared.values
+    short = (values - compared.number(margin)).clamp_(max=0)
+    excess = (values - compared.number(positive_margin)).relu_() if positive_margin else values
+    signed = compared.at_itself(short.lerp_(excess, positive), 0)  # positive is 0 or 1: the one or the other
+    once = 0.5 if weight is None and compared.itself else 1.0  # every pair stands in two places
+    weights = entry_weights(compared, weight)
     weighted = signed if weights is None else signed * weights  # before it is squared, as a square can overflow
-    items, slopes = (weighted, active) if power == 1 else (weighted * signed.abs(), weighted)
-    slopes_or_none = slopes if matrix.differentiable else None
+    slopes = weighted if power == 2 else signs(signed, weights)
+    slopes_or_none = slopes if compared.differentiable else None
     if average == "balanced":
-        both = of_both if matrix.reads else stacked_of_both
-        return DenseSums(both(items, once / power), both(active, once), slopes_or_none, once)
+        items = weighted if power == 1 else weighted * signed.abs()
+        of_items, of_active = of_both(compared, items, once / power), of_both(compared, signs(signed, weights), once)
+        return DenseSums(of_items, of_active, slopes_or_none, once)
+    cost = (weighted.abs() if power == 1 else weighted * signed).sum()
     if average == "active":
-        counted: Tensor | float = active.abs().sum() * once
+        counted = compared.total(signs(signed, weights).abs_()) * once
     else:
-        pairs_of_each = (len(positive) - 1) / 2 if matrix.itself else positive.shape[1]
-        counted = pairs_of_each * (len(positive) if weight is None else weight.sum())
-    return DenseSums(items.abs().sum() * (once / power), counted, slopes_or_none, once)
+        counted = compared.number_of_pairs
+        if weight is not None:
+            counted = compared.total(weight) * (counted / len(weight))
+    return DenseSums(cost, counted, slopes_or_none, once, once / power)
 
 
-def of_both(signed: Tensor, scale: float) -> tuple[float, float]:
-    """Return the sum of what is positive and that of what is negative, without its sign."""
-    return read(signed.clamp(min=0).sum()) * scale, -read(signed.clamp(max=0).sum()) * scale
+def signs(signed: Tensor, weights: Tensor | None) -> Tensor:
+    """Return 1, -1 or 0 for every entry, as it weighs."""
+    return signed.sign() if weights is None else signed.sign().mul_(weights)
 
 
-def stacked_of_both(signed: Tensor, scale: float) -> Tensor:
-    """Return the same ``(2,)``, which nobody has read."""
-    return torch.stack([signed.clamp(min=0).sum(), signed.clamp(max=0).sum().neg()]) * scale
+def of_both(compared: Compared, signed: Tensor, scale: float) -> Tensor | tuple[float, float]:
+    """Return the sum of what is positive and that of what is negative, without its sign: two numbers, or ``(2,)`` where
+    nobody reads them."""
+    above, below = signed.clamp(min=0).sum(), signed.clamp(max=0).sum()
+    if compared.reads:
+        return above.item() * scale, -below.item() * scale
+    return torch.stack([above, below.neg()]) * scale
 
 
-def entry_weights(matrix: DenseMatrix, weight: Tensor | None) -> Tensor | None:
-    """Return what every entry of a matrix weighs: its anchor's weight, or half the mean of both ends where every pair
-    stands in two places."""
+def entry_weights(compared: Compared, weight: Tensor | None) -> Tensor | None:
+    """Return what every entry weighs: its anchor's weight, that of a listed pair, or half the mean of both ends where
+    every pair stands in two places."""
     if weight is None:
         return None
-    return (weight + weight.mT) / 4 if matrix.itself else weight
+    return (weight + weight.mT) / 4 if compared.itself else weight

@@ -9,28 +9,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.core.device import on_cpu
 from losses.core.precision import matched
-from losses.ops.dense.matrix import DenseMatrix
+from losses.ops.dense.compared import Compared
 from losses.ops.derivatives import plain_gradients
 
 
 class DenseSums(NamedTuple):
-    """One or two sums over a matrix, what their means are divided by, and their derivative by the matrix."""
+    """One or two sums over what is compared, what their means are divided by, and their derivative by it."""
 
     sums: Tensor | tuple[float, float]
     """``()``, or two numbers, or two that nobody has read ``(2,)``."""
     denominators: Tensor | float | tuple[float, float]
-    """Likewise; items count as 1 each, or as their weight."""
+    """Likewise, or one number; items count as 1 each, or as their weight."""
     slopes: Tensor | None = None
     """``(N, M)``, 0 where a point meets itself; ``None`` where nothing is differentiated. Of two sums those of the
     first are positive, and those of the second negative."""
     scale: float = 1.0
     """Of the slopes."""
+    scale_of_sums: float = 1.0
 
 
 def differentiable(
-    matrix: DenseMatrix,
+    compared: Compared,
     result: DenseSums,
     definition: Callable[..., Tensor],
     first: Tensor,
@@ -42,25 +42,22 @@ def differentiable(
     """Return the sums, or the sum of the means of items that count as 1 each, as a function of the points.
 
     Args:
-        matrix: of both sets of points.
+        compared: both sets of points.
         result: what a dense function made of it.
         definition: what is returned as a plain composition of ``first`` (and ``second``); it answers for second
             derivatives.
-        first, second: as the matrix was made of.
+        first, second: as were compared.
         mean: whether the means are asked for.
-        stacked: whether the matrix is of one set with itself, both sets on top of each other.
+        stacked: whether it is one set with itself that was compared, both sets on top of each other.
     """
-    sums, _, slopes, scale = result
-    if mean:
-        value, slopes, scale = averaged(result)
-    else:
-        value = torch.tensor(sums, dtype=first.dtype) if isinstance(sums, tuple) else sums
-        if value.ndim and slopes is not None:
-            slopes = torch.stack([slopes.clamp(min=0), slopes.clamp(max=0)])
-    value = matched(value, first)
+    sums, _, slopes, scale, scale_of_sums = averaged(result) if mean else result
+    value = sums if isinstance(sums, Tensor) else torch.tensor(sums, dtype=first.dtype)
+    value = matched(value if scale_of_sums == 1 else value * scale_of_sums, first)
     if slopes is None:
         return value
-    gradients = matrix.gradients(slopes, scale)
+    if value.ndim:
+        slopes = torch.stack([slopes.clamp(min=0), slopes.clamp(max=0)])
+    gradients = compared.gradients(slopes, scale)
     if stacked and gradients[0] is not None:
         of_first, of_second = gradients[0].chunk(2)
         gradients = of_first, of_second
@@ -69,24 +66,25 @@ def differentiable(
     return differentiated
 
 
-def averaged(result: DenseSums) -> tuple[Tensor, Tensor | None, float]:
-    """Return the mean, or the sum of two means, with its slopes and their scale."""
-    sums, denominators, slopes, scale = result
-    if isinstance(sums, Tensor) and isinstance(denominators, Tensor) and not on_cpu(denominators):
-        least = denominators.clamp(min=1)
-        if not sums.ndim:
-            return sums / least, None if slopes is None else slopes.div_(least), scale
-        if slopes is not None:
-            slopes = slopes.div_(torch.where(slopes > 0, least[0], least[1]))
-        return (sums / least).sum(), slopes, scale
-    if not isinstance(sums, tuple):
-        divisor = max(1.0, float(denominators))  # type: ignore[arg-type]  # one for one sum
-        return sums / divisor, slopes, scale / divisor
-    first, second = (max(1.0, number) for number in denominators)  # type: ignore[union-attr]  # two for two sums
-    value = torch.tensor(sums[0] / first + sums[1] / second, dtype=torch.float64)
-    if slopes is None:
-        return value, None, scale
-    return value, F.leaky_relu_(slopes, first / second), scale / first
+def averaged(result: DenseSums) -> DenseSums:
+    """Return the mean, or the sum of two means, in the place of what is divided."""
+    sums, denominators, slopes, scale, scale_of_sums = result
+    if isinstance(sums, tuple) and isinstance(denominators, tuple):
+        first, second = (max(1.0, number) for number in denominators)
+        mean = torch.tensor((sums[0] / first + sums[1] / second) * scale_of_sums, dtype=torch.float64)
+        return DenseSums(mean, 1, None if slopes is None else F.leaky_relu_(slopes, first / second), scale / first)
+    assert isinstance(sums, Tensor)
+    if isinstance(denominators, float | int):
+        divisor = max(1.0, denominators)
+        return DenseSums(sums / (divisor / scale_of_sums), 1, slopes, scale / divisor)
+    assert isinstance(denominators, Tensor)
+    least = denominators.clamp(min=1)
+    means = sums / least
+    if not means.ndim:
+        return DenseSums(means, 1, None if slopes is None else slopes.div_(least), scale, scale_of_sums)
+    if slopes is not None:
+        slopes = slopes.div_(torch.where(slopes > 0, least[0], least[1]))
+    return DenseSums(means.sum(), 1, slopes, scale, scale_of_sums)
 
 
 class Known(NamedTuple):

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.core.reduction import read
 from losses.ops.dense.differentiable import DenseSums
 from losses.ops.dense.matrix import DenseMatrix
 from losses.ops.numerics.log_space import exponentials_below, softplus
@@ -30,7 +29,7 @@ def dense_supervised_contrastive(
     counted = positives.clamp(max=1 if others > 1 else 0)
     each = counted if weight is None else counted * weight
     weights = positive * (each / positives.clamp_(min=1).neg_())
-    sums = DenseSums((weights * log_probs).sum(), each.sum())
+    sums = DenseSums((weights * log_probs).sum(), matrix.total(each))
     if not matrix.differentiable:
         return sums
     return sums._replace(slopes=log_probs.exp_().mul_(each).add_(weights), scale=1 / temperature)
@@ -45,7 +44,7 @@ def dense_info_nce(matrix: DenseMatrix, positive: Tensor, weight: Tensor | None,
     difference = negatives - logits
     counted = positive if weight is None else positive * weight
     items, slopes = softplus(difference).mul_(counted), difference.sigmoid_().mul_(counted)
-    sums = DenseSums(items.sum(), counted.sum())
+    sums = DenseSums(items.sum(), matrix.total(counted))
     if not matrix.differentiable:
         return sums
     softmax = against.sub_(negatives).exp_()
@@ -66,9 +65,9 @@ def dense_circle(
     exponent = sides.logarithms.sum(0)
     idle = exponent < LOWEST / 2  # asked so that a NaN counts
     items, slopes = softplus(exponent), exponent.sigmoid_()
-    number: Tensor | float = len(idle) - (read(idle.sum()) if matrix.reads else idle.sum())
+    number: Tensor | float = len(idle) - matrix.total(idle)
     if weight is not None:
-        number = weight.masked_fill(idle, 0).sum()
+        number = matrix.total(weight.masked_fill(idle, 0))
         items, slopes = items * weight, slopes * weight
     sums = DenseSums(items.sum(), number)
     if not matrix.differentiable:
@@ -89,15 +88,16 @@ def dense_multi_similarity(
     """Return the sum of the multi-similarity loss over all anchors, and their number."""
     above = matrix.at_itself(matrix.values, LOWEST) - matrix.number(base)
     others = matrix.number(1) - positive
-    logits = torch.sub(others * matrix.number(beta), positive, alpha=alpha).mul_(above)
+    logits = torch.sub(matrix.number(beta), positive, alpha=alpha + beta).mul_(above)  # -alpha or beta times
     if mining_epsilon is not None:
         logits.masked_fill_(is_easy(matrix, positive > 0, mining_epsilon), LOWEST)
     sides = log_sums(logits, positive, others)
     of_positives, of_negatives = softplus(sides.logarithms).unbind()
     items = torch.add(of_positives / alpha, of_negatives, alpha=1 / beta)
-    sums = DenseSums(
-        items.sum() if weight is None else (items * weight).sum(), len(items) if weight is None else weight.sum()
-    )
+    if weight is None:
+        sums = DenseSums(items.sum(), len(items))
+    else:
+        sums = DenseSums((items * weight).sum(), matrix.total(weight))
     if not matrix.differentiable:
         return sums
     slopes = sides.logarithms.sigmoid_()
@@ -131,9 +131,7 @@ class TwoLogSums(NamedTuple):
 
 def log_sums(logits: Tensor, positives: Tensor, others: Tensor) -> TwoLogSums:
     """Return log(sum(exp(.))) of every row over its positives and over all others, who are which in numbers."""
-    terms = logits.new_empty(2, *logits.shape)
-    for of_side, absent in zip(terms.unbind(), (others, positives), strict=True):
-        torch.add(logits, absent, alpha=LOWEST, out=of_side)
+    terms = torch.add(logits, torch.stack([others, positives]), alpha=LOWEST)  # of the one and of the other
     top = terms.amax(2, keepdim=True)
     terms = exponentials_below(terms.sub_(top))
     logarithms = terms.sum(2, keepdim=True).log_().add_(top)
@@ -158,7 +156,7 @@ def dense_matches(matrix: DenseMatrix, weight: Tensor | None, *, temperature: fl
         sums = DenseSums(-matching, ways * len(logits))
     else:
         matching = of_rows.diagonal() if of_columns is None else of_rows.diagonal() + of_columns.diagonal()
-        sums = DenseSums(-(matching * weight.squeeze(1)).sum(), ways * weight.sum())
+        sums = DenseSums(-(matching * weight.squeeze(1)).sum(), ways * matrix.total(weight))
     if not matrix.differentiable:
         return sums
     slopes = of_rows.exp_() if weight is None else of_rows.exp_().mul_(weight)
@@ -189,7 +187,7 @@ def dense_views(matrix: DenseMatrix, weight: Tensor | None, *, temperature: floa
     sums = (
         DenseSums(-matching.sum(), 2 * size)
         if of_rows is None
-        else DenseSums(-(matching * of_rows).sum(), of_rows.sum())
+        else DenseSums(-(matching * of_rows).sum(), matrix.total(of_rows))
     )
     if not matrix.differentiable:
         return sums

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from losses.core.device import on_cpu
 from losses.core.precision import matched
-from losses.core.torch_private import may_read, pdist_backward
+from losses.core.torch_private import may_read
+from losses.ops.dense.compared import Compared
 from losses.ops.distances import length
 from losses.ops.tiles.blocks import CLOSE, SMALLEST
 from losses.ops.tiles.exact import TOO_CLOSE
@@ -22,7 +22,7 @@ EQUAL = 64 * torch.finfo(torch.float64).eps
 are so near are equal."""
 
 
-class DenseMatrix:
+class DenseMatrix(Compared):
     """The matrix ``(N, M)`` of distances or similarities of two small sets.
 
     Args:
@@ -48,55 +48,32 @@ class DenseMatrix:
         precise: bool = False,
         follows: Sequence[bool] | None = None,
     ) -> None:
-        self.itself, self.measure = second is None, measure
         if follows is None:
             wanted = torch.is_grad_enabled()
             follows = wanted and first.requires_grad, wanted and second is not None and second.requires_grad
-        self.follows = follows
-        self.differentiable = any(self.follows)
+        pairs = len(first) * len(first if second is None else second)
+        reads = on_cpu(first)
+        in_float64 = measure != "similarity" and (precise or pairs <= sizes().exact or not reads)
+        dtype = torch.float64 if in_float64 else first.dtype
+        super().__init__(dtype, itself=second is None, differentiable=any(follows), reads=reads)
+        self.measure, self.follows = measure, follows
         self.lengths: Tensor | None = None
-        self.condensed: Tensor | None = None
-        """The distances as ``torch.pdist`` has them, if they were measured one by one."""
         self.equal: Tensor | None = None
         self.other_lengths: Tensor | None = None
         self.is_told = True
         """Whether the product that all is made from tells the points apart."""
-        pairs = len(first) * len(first if second is None else second)
-        self.reads = on_cpu(first)
         first, second = first.detach(), None if second is None else second.detach()
-        if self.reads and self.itself and measure == "euclidean" and not precise and self._measure_one_by_one(first):
-            return
-        in_float64 = measure != "similarity" and (precise or pairs <= sizes().exact or not self.reads)
-        self.dtype = torch.float64 if in_float64 else first.dtype
         self.closeness = TOO_CLOSE if self.dtype is torch.float64 else CLOSE
         if measure.endswith("euclidean"):
             self._measure_distances(first.to(self.dtype), None if second is None else second.to(self.dtype))
         else:
             self._measure_angles(first, second)
 
-    def number(self, value: float) -> Tensor | float:
-        """Return a number to calculate with: one of Python is made a tensor by every operation, which at a thousand
-        numbers takes as long as the operation itself."""
-        return as_tensor(value, self.dtype) if self.reads else value
-
-    def at_itself(self, values: Tensor, value: float) -> Tensor:
-        """Set the entries where a point of a set meets itself."""
-        return values.fill_diagonal_(value) if self.itself else values
-
     def squares(self) -> Tensor:
         """Return the squared lengths of the rows from the centre of the columns ``(N, 1)``; 1 of angles."""
         return self.first.square().sum(1, keepdim=True) if self.lengths is None else torch.ones_like(self.lengths)
 
     def gradients(self, slopes: Tensor, scale: float = 1.0) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of the first ``(..., N, D)`` and of the second, each ``None`` where none was asked for.
-
-        Args:
-            slopes: a derivative by the values ``(..., N, M)``, 0 where a point meets itself; it is overwritten, as the
-                values are, which have had their use.
-            scale: of the slopes.
-        """
-        if self.condensed is not None:
-            return self._gradient_of_pairs(slopes, scale), None
         if self.measure == "euclidean":
             if self.equal is not None:  # from where there is no direction
                 self.values.masked_fill_(self.equal, torch.inf)
@@ -129,30 +106,6 @@ class DenseMatrix:
         lengths = torch.threshold_(length(points), 0, 1)
         lengths = matched(lengths, points) if self.dtype is points.dtype else lengths
         return points / lengths, lengths
-
-    def _gradient_of_pairs(self, slopes: Tensor, scale: float) -> Tensor:
-        """Return the gradient where distances were measured one by one."""
-        if slopes.ndim > 2:
-            return torch.stack([self._gradient_of_pairs(part, scale) for part in slopes])
-        of_pairs = (slopes + slopes.mT).take(places_of_pairs(len(slopes))[1])
-        assert self.condensed is not None
-        return pdist_backward(of_pairs.mul_(scale), self.first, self.condensed)
-
-    def _measure_one_by_one(self, points: Tensor) -> bool:
-        """Measure the distances of a set to itself from differences, which is one operation and as exact in the dtype
-        of the points as can be; return whether they are few and short enough, and squares stay in range."""
-        if len(points) < 2 or len(points) * points.numel() > sizes().one_by_one:
-            return False
-        points = points.contiguous()
-        condensed = torch.pdist(points)
-        least, most = (float(end) for end in condensed.aminmax())
-        range_ = torch.finfo(points.dtype)
-        if not range_.tiny**0.25 < least <= most < range_.max**0.25:
-            return False
-        self.dtype, self.first, self.condensed = points.dtype, points, condensed
-        square = condensed.take(places_of_pairs(len(points))[0])
-        self.values = self.at_itself(square, torch.inf)
-        return True
 
     def _measure_distances(self, first: Tensor, second: Tensor | None) -> None:
         # a translation changes no distance, and small numbers are rounded less
@@ -216,24 +169,7 @@ class ListedPositives(NamedTuple):
 
     def positives(self, width: int) -> Tensor:
         """Return the column of each in a matrix of so many ``(P,)``."""
-        return self.place - self.anchor * width
-
-
-@lru_cache(maxsize=64)
-def as_tensor(value: float, dtype: torch.dtype) -> Tensor:
-    """Return a number as a tensor of no dimensions, to be read only."""
-    return torch.tensor(value, dtype=dtype, device="cpu")
-
-
-@lru_cache(maxsize=16)
-def places_of_pairs(size: int) -> tuple[Tensor, Tensor]:
-    """Return where each entry of a matrix ``(N, N)`` of distances stands among those of ``torch.pdist`` (anywhere where
-    a point meets itself), and where each of those stands in the flattened matrix."""
-    first, second = torch.triu_indices(size, size, 1, device="cpu")
-    upper = first * size + second
-    square = torch.zeros(size, size, dtype=torch.long, device="cpu")
-    square[first, second] = square[second, first] = torch.arange(len(upper), device="cpu")
-    return square, upper
+        return self.place % width
 
 
 def is_small(first: Tensor, second: Tensor, measure: str) -> bool:

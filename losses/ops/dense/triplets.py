@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from losses.core.parameters import Average
+from losses.ops.dense.compared import Compared
 from losses.ops.dense.differentiable import DenseSums
 from losses.ops.dense.matrix import DenseMatrix, ListedPositives
 from losses.ops.distances import just_beyond
@@ -14,7 +15,7 @@ from losses.ops.triplets.definitions import cost
 
 
 def dense_triplets(
-    matrix: DenseMatrix,
+    matrix: Compared,
     positive: Tensor,
     weight: Tensor | None,
     *,
@@ -40,7 +41,7 @@ def dense_triplets(
     cost, slopes = cost_and_slopes(difference, margin, None if weight is None else weight[anchor])
     of_near = slopes.sum(1)
     counts_all = average != "active" or margin is None
-    sums = DenseSums(cost, number_of_triplets(matrix, positive, weight) if counts_all else of_near.sum())
+    sums = DenseSums(cost, number_of_triplets(matrix, positive, weight) if counts_all else matrix.total(of_near))
     if not matrix.differentiable:
         return sums
     gradient = rivals.zero_()
@@ -53,7 +54,7 @@ def dense_triplets(
 
 
 def cube_of_triplets(
-    matrix: DenseMatrix, positive: Tensor, weight: Tensor | None, *, margin: float | None, average: Average, swap: bool
+    matrix: Compared, positive: Tensor, weight: Tensor | None, *, margin: float | None, average: Average, swap: bool
 ) -> DenseSums:
     """Return the same from the cube of all anchors, positives and negatives there could be; what is no triplet is
     infinitely far below the margin. No value is read."""
@@ -67,7 +68,7 @@ def cube_of_triplets(
     cost, slopes = cost_and_slopes(near - far, margin, None if weight is None else weight.unsqueeze(2))
     of_near = slopes.sum(2)
     counts_all = average != "active" or margin is None
-    sums = DenseSums(cost, number_of_triplets(matrix, positive, weight) if counts_all else of_near.sum())
+    sums = DenseSums(cost, number_of_triplets(matrix, positive, weight) if counts_all else matrix.total(of_near))
     if not matrix.differentiable:
         return sums
     if nearer is None:
@@ -90,11 +91,11 @@ def without(distances: Tensor, positive: Tensor) -> Tensor:
     return torch.add(distances, positive, alpha=torch.finfo(distances.dtype).max / 2)
 
 
-def number_of_triplets(matrix: DenseMatrix, positive: Tensor, weight: Tensor | None) -> Tensor:
+def number_of_triplets(matrix: Compared, positive: Tensor, weight: Tensor | None) -> Tensor | float:
     """Return how many triplets there are, each as its anchor weighs."""
     positives = positive.sum(1, keepdim=True)
     triplets = positives * (positive.shape[1] - matrix.itself - positives)
-    return triplets.sum() if weight is None else (triplets * weight).sum()
+    return matrix.total(triplets if weight is None else triplets * weight)
 
 
 def dense_mined(
@@ -124,14 +125,15 @@ def dense_mined(
     counted: Tensor | float = len(anchor)
     if weight is not None:
         of_pairs = weight.squeeze(1)[anchor]
-        costs, slopes, counted = costs * of_pairs, slopes * of_pairs, of_pairs.sum()
+        costs, slopes, counted = costs * of_pairs, slopes * of_pairs, matrix.total(of_pairs)
     if average == "active" and margin is not None:
-        counted = slopes.sum()
+        counted = matrix.total(slopes)
+    sums = DenseSums(costs.sum(), counted)
     if not matrix.differentiable:
-        return DenseSums(costs.sum(), counted)
+        return sums
     gradient = torch.zeros_like(distances)
     gradient.index_put_((anchor, other), slopes, accumulate=True)
-    return DenseSums(costs.sum(), counted, gradient.index_put_((row, rival), -slopes, accumulate=True))
+    return sums._replace(slopes=gradient.index_put_((row, rival), -slopes, accumulate=True))
 
 
 def mined_of_every_anchor(

@@ -1,0 +1,62 @@
+"""What points of a small batch measure to one another, as the losses look at it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+class Compared(ABC):
+    """Distances or similarities of two small sets, or of a set with itself.
+
+    Args:
+        dtype: of the values.
+        itself: whether a set is compared with itself, in a matrix ``(N, N)``.
+        differentiable: whether a gradient will be asked for.
+        reads: whether a CPU computes, where a number can be read.
+    """
+
+    values: Tensor
+    """``(N, M)``, or a list of them ``(P,)``."""
+
+    def __init__(self, dtype: torch.dtype, *, itself: bool, differentiable: bool, reads: bool) -> None:
+        self.dtype, self.itself, self.differentiable, self.reads = dtype, itself, differentiable, reads
+
+    @abstractmethod
+    def gradients(self, slopes: Tensor, scale: float = 1.0) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients of the first ``(..., N, D)`` and of the second, each ``None`` where none was asked for.
+
+        Args:
+            slopes: a derivative by the values ``(..., N, M)``, 0 where a point meets itself; it is overwritten, as the
+                values may be, which have had their use.
+            scale: of the slopes.
+        """
+
+    @property
+    def number_of_pairs(self) -> float:
+        """How many pairs there are, each once."""
+        number = self.values.numel()
+        return (number - len(self.values)) / 2 if self.itself else number
+
+    def at_itself(self, values: Tensor, value: float) -> Tensor:
+        """Set the entries where a point of a set meets itself."""
+        return values.fill_diagonal_(value) if self.itself else values
+
+    def number(self, value: float) -> Tensor | float:
+        """Return a number of the configuration to calculate with: one of Python is made a tensor by every operation,
+        which for a thousand elements takes as long as the operation itself."""
+        return as_tensor(value, self.dtype) if self.reads else value
+
+    def total(self, values: Tensor) -> Tensor | float:
+        """Return the sum of all values, to divide by: a number, or ``()`` where nobody reads it."""
+        total = values.sum()
+        return total.item() if self.reads else total
+
+
+@lru_cache(maxsize=128)
+def as_tensor(value: float, dtype: torch.dtype) -> Tensor:
+    """Return a number as a tensor without dimensions, to be read only."""
+    return torch.tensor(value, dtype=dtype, device="cpu")
