@@ -153,16 +153,17 @@ def dense_matches(matrix: DenseMatrix, weight: Tensor | None, *, temperature: fl
     of_columns = logits.log_softmax(0) if both else None
     if weight is None:
         matching = of_rows.trace() if of_columns is None else of_rows.trace() + of_columns.trace()
-        sums = DenseSums(-matching, ways * len(logits))
+        sums = DenseSums(matching, ways * len(logits), scale_of_sums=-1.0)
     else:
         matching = of_rows.diagonal() if of_columns is None else of_rows.diagonal() + of_columns.diagonal()
-        sums = DenseSums(-(matching * weight.squeeze(1)).sum(), ways * matrix.total(weight))
+        number = ways * matrix.total(weight)
+        sums = DenseSums((matching * weight.squeeze(1)).sum(), number, scale_of_sums=-1.0)
     if not matrix.differentiable:
         return sums
     slopes = of_rows.exp_() if weight is None else of_rows.exp_().mul_(weight)
     if of_columns is not None:
         slopes += of_columns.exp_() if weight is None else of_columns.exp_().mul_(weight.mT)
-    slopes.diagonal().sub_(ways if weight is None else ways * weight.squeeze(1))
+    slopes.diagonal().sub_(matrix.number(ways) if weight is None else ways * weight.squeeze(1))
     return sums._replace(slopes=slopes, scale=1 / temperature)
 
 
@@ -184,13 +185,12 @@ def dense_views(matrix: DenseMatrix, weight: Tensor | None, *, temperature: floa
     if weight is not None or not both:
         each = log_probs.new_ones(size) if weight is None else weight.squeeze(1)
         of_rows = torch.stack([each, each if both else torch.zeros_like(each)])
-    sums = (
-        DenseSums(-matching.sum(), 2 * size)
-        if of_rows is None
-        else DenseSums(-(matching * of_rows).sum(), matrix.total(of_rows))
-    )
+    if of_rows is None:
+        sums = DenseSums(matching.sum(), 2 * size, scale_of_sums=-1.0)
+    else:
+        sums = DenseSums((matching * of_rows).sum(), matrix.total(of_rows), scale_of_sums=-1.0)
     if not matrix.differentiable:
         return sums
     slopes = log_probs.exp_() if of_rows is None else log_probs.exp_().mul_(of_rows.view(-1, 1))
-    matching.sub_(1 if of_rows is None else of_rows)  # which looks at the slopes by now
+    matching.sub_(matrix.number(1) if of_rows is None else of_rows)  # which looks at the slopes by now
     return sums._replace(slopes=slopes, scale=1 / temperature)

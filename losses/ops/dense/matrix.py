@@ -94,15 +94,19 @@ class DenseMatrix(Compared):
         return of_first, self._gradient(slopes.mT, self.second, self.first, self.other_lengths, scale)
 
     def _measure_angles(self, first: Tensor, second: Tensor | None) -> None:
-        self.first, self.lengths = self._units(first)
-        self.second, self.other_lengths = (self.first, self.lengths) if second is None else self._units(second)
+        if second is not None and second.shape == first.shape and second.dtype is first.dtype:
+            units, lengths = (both.unbind() for both in self._units(torch.stack([first, second])))
+            (self.first, self.second), (self.lengths, self.other_lengths) = units, lengths
+        else:
+            self.first, self.lengths = self._units(first)
+            self.second, self.other_lengths = (self.first, self.lengths) if second is None else self._units(second)
         self.values = self.first @ self.second.mT
         if self.measure == "cosine":
             self.values = self.at_itself(1 - self.values, torch.inf)
             self.is_told = not self.reads or bool(self.values.amin() > self.closeness)
 
     def _units(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Return points at length 1, and the lengths ``(N, 1)`` they had (or 1 for 0)."""
+        """Return points ``(..., N, D)`` at length 1, and the lengths ``(..., N, 1)`` they had (or 1 for 0)."""
         lengths = torch.threshold_(length(points), 0, 1)
         lengths = matched(lengths, points) if self.dtype is points.dtype else lengths
         return points / lengths, lengths
