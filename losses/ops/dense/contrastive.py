@@ -31,15 +31,15 @@ def dense_contrastive(
     once = 0.5 if weight is None and compared.itself else 1.0  # every pair stands in two places
     weights = entry_weights(compared, weight)
     weighted = signed if weights is None else signed * weights  # before it is squared, as a square can overflow
-    slopes = weighted if power == 2 else signs(signed, weights)
-    slopes_or_none = slopes if compared.differentiable else None
+    active = weighted if power == 2 and average == "all" else signs(signed, weights)
+    slopes_or_none = (weighted if power == 2 else active) if compared.differentiable else None
     if average == "balanced":
         items = weighted if power == 1 else weighted * signed.abs()
-        of_items, of_active = of_both(compared, items, once / power), of_both(compared, signs(signed, weights), once)
+        of_items, of_active = of_both(compared, items, once / power), of_both(compared, active, once)
         return DenseSums(of_items, of_active, slopes_or_none, once)
     cost = (weighted.abs() if power == 1 else weighted * signed).sum()
     if average == "active":
-        counted = compared.total(signs(signed, weights).abs_()) * once
+        counted = compared.total(active.abs()) * once
     else:
         counted = compared.number_of_pairs
         if weight is not None:

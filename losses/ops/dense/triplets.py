@@ -58,7 +58,7 @@ def cube_of_triplets(
 ) -> DenseSums:
     """Return the same from the cube of all anchors, positives and negatives there could be; what is no triplet is
     infinitely far below the margin. No value is read."""
-    near = torch.where(positive > 0, matrix.values, -torch.inf)
+    near = matrix.values.masked_fill(positive == 0, -torch.inf)
     near = (near if margin is None else near.add_(margin)).unsqueeze(2)
     rivals = without(matrix.values, positive)
     far = rivals.unsqueeze(1)
@@ -87,8 +87,13 @@ def cost_and_slopes(difference: Tensor, margin: float | None, weight: Tensor | N
 
 
 def without(distances: Tensor, positive: Tensor) -> Tensor:
-    """Return distances to the negatives of every anchor; its positives are as far away as can be."""
-    return torch.add(distances, positive, alpha=torch.finfo(distances.dtype).max / 2)
+    """Return distances to the negatives of every anchor; its positives are beyond all of them."""
+    return torch.add(distances, positive, alpha=beyond(distances.dtype))
+
+
+def beyond(dtype: torch.dtype) -> float:
+    """Return a distance beyond all others, to which they can be added."""
+    return torch.finfo(dtype).max / 2
 
 
 def number_of_triplets(matrix: Compared, positive: Tensor, weight: Tensor | None) -> Tensor | float:
@@ -140,10 +145,10 @@ def mined_of_every_anchor(
     matrix: DenseMatrix, positive: Tensor, weight: Tensor | None, *, margin: float | None, average: Average, swap: bool
 ) -> DenseSums:
     """Return the same of the hardest, where nobody may look which anchors have both: without, the difference is
-    infinitely far below the margin. No value is read."""
-    rivals = matrix.values.masked_fill(positive > 0, torch.inf)
+    below all that there are. No value is read."""
+    rivals = without(matrix.values, positive)
     far, rival = rivals.min(1, keepdim=True)
-    near, other = torch.where(positive > 0, matrix.values, -torch.inf).max(1, keepdim=True)
+    near, other = matrix.values.masked_fill(positive == 0, -torch.inf).max(1, keepdim=True)
     difference = near - far
     row = None  # of the distance to the rival, if not the anchor
     if swap:
@@ -152,7 +157,7 @@ def mined_of_every_anchor(
         difference = torch.maximum(difference, swapped)
     costs = cost(difference, margin)
     slopes = difference.sigmoid() if margin is None else costs.sign()
-    counted = slopes if average == "active" and margin is not None else (difference > -torch.inf).to(costs.dtype)
+    counted = slopes if average == "active" and margin is not None else (difference > -beyond(costs.dtype) / 2).to(costs.dtype)
     if weight is not None:
         costs, slopes, counted = costs * weight, slopes * weight, counted * weight
     sums = DenseSums(costs.sum(), counted.sum())
@@ -168,7 +173,7 @@ def hardest(matrix: DenseMatrix, positive: Tensor) -> tuple[Tensor, Tensor, Tens
     """Return every anchor that has both, its farthest positive and its nearest negative, each ``(A,)``."""
     rivals = matrix.values.masked_fill(positive > 0, torch.inf)
     far, rival = rivals.min(1)
-    near, other = torch.where(positive > 0, matrix.values, -torch.inf).max(1)
+    near, other = matrix.values.masked_fill(positive == 0, -torch.inf).max(1)
     anchor = ((near > -torch.inf) & (far < torch.inf)).nonzero().squeeze(1)
     return anchor, other[anchor], rival[anchor]
 
