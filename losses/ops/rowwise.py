@@ -18,6 +18,7 @@ from losses.ops.derivatives import is_asked_again, plain_gradients
 from losses.ops.directions import FEW, Directions, directions_of, slopes_of
 from losses.ops.distances import measured_rowwise
 from losses.ops.eager import is_eager
+from losses.ops.numerics.constants import constant
 from losses.ops.tiles.rows import by_autograd
 from losses.ops.units import Units, slopes_of_units, units_of
 
@@ -117,10 +118,10 @@ class SumOfRows(torch.autograd.Function):
             items, factors = items * weight, factors.mul_(weight)
             number = (weight if rows.counts_free else weight.masked_fill(items == 0, 0)).sum()
         elif not rows.counts_free:
-            number = (items != 0).sum()
+            number = items.count_nonzero()
         value, ctx.divisor = items.sum(), 1
         if mean:
-            ctx.divisor = max(1, number) if isinstance(number, int) else number.clamp_(min=1)
+            ctx.divisor = constant(max(1, number), items) if isinstance(number, int) else number.clamp_(min=1)
             value = value / ctx.divisor
         if isinstance(number, Tensor):
             ctx.mark_non_differentiable(number)

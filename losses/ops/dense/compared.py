@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from losses.ops.numerics.constants import as_tensor
 
 
 class Compared(ABC):
@@ -46,17 +47,10 @@ class Compared(ABC):
         return values.fill_diagonal_(value) if self.itself else values
 
     def number(self, value: float) -> Tensor | float:
-        """Return a number of the configuration to calculate with: one of Python is made a tensor by every operation,
-        which for a thousand elements takes as long as the operation itself."""
+        """Return a number of the configuration to calculate with, see :mod:`losses.ops.numerics.constants`."""
         return as_tensor(value, self.dtype) if self.reads else value
 
     def total(self, values: Tensor) -> Tensor | float:
         """Return the sum of all values, to divide by: a number, or ``()`` where nobody reads it."""
         total = values.sum()
         return total.item() if self.reads else total
-
-
-@lru_cache(maxsize=128)
-def as_tensor(value: float, dtype: torch.dtype) -> Tensor:
-    """Return a number as a tensor without dimensions, to be read only."""
-    return torch.tensor(value, dtype=dtype, device="cpu")

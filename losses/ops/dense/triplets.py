@@ -157,7 +157,11 @@ def mined_of_every_anchor(
         difference = torch.maximum(difference, swapped)
     costs = cost(difference, margin)
     slopes = difference.sigmoid() if margin is None else costs.sign()
-    counted = slopes if average == "active" and margin is not None else (difference > -beyond(costs.dtype) / 2).to(costs.dtype)
+    counted = (
+        slopes
+        if average == "active" and margin is not None
+        else (difference > -beyond(costs.dtype) / 2).to(costs.dtype)
+    )
     if weight is not None:
         costs, slopes, counted = costs * weight, slopes * weight, counted * weight
     sums = DenseSums(costs.sum(), counted.sum())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from losses.ops.numerics.constants import constant
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
@@ -164,10 +165,10 @@ def pair_costs(
     distances: Tensor, *, same: Tensor, margin: float, positive_margin: float, power: int
 ) -> tuple[Tensor, Tensor]:
     """Return what pairs of one class and of two cost, and the derivatives."""
-    excess = (distances - positive_margin).clamp_(min=0) if positive_margin else distances
-    lack = (distances - margin).clamp_(max=0)
+    excess = (distances - constant(positive_margin, distances)).relu_() if positive_margin else distances
+    lack = (distances - constant(margin, distances)).clamp_(max=0)
     signed = torch.where(same, excess, lack)
-    return (signed.abs(), signed.sign()) if power == 1 else (signed.square().mul_(0.5), signed)
+    return (signed.abs(), signed.sign()) if power == 1 else (signed.square().mul_(constant(0.5, signed)), signed)
 
 
 def add_parts(totals: Tensor, items: Tensor, own: Tensor, band: slice) -> None:

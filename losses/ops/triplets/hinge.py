@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from losses.core.parameters import Average
+from losses.ops.numerics.constants import constant
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
@@ -71,6 +72,6 @@ def hinge_costs(near: Tensor, far: Tensor, *, margin: float) -> tuple[Tensor, tu
 def row_hinges(distances: Tensor, *, margin: float) -> tuple[Tensor, Tensor]:
     """Return the same of distances on top of each other ``(2, N)``, and both derivatives likewise."""
     near, far = distances.unbind()
-    costs = torch.sub(near, farthest_told(far)).add_(margin).clamp_(min=0)
+    costs = torch.sub(near, farthest_told(far)).add_(constant(margin, near)).relu_()
     active = costs.sign()
     return costs, torch.stack([active, -active])
