@@ -70,7 +70,10 @@ class SmallMatrix(DenseMatrix):
         if self.itself and self.measure != "similarity":  # where a point does not move away from itself
             slopes.diagonal(dim1=-2, dim2=-1).zero_()
             self.at_itself(self.values, torch.inf)
-        return super().gradients(slopes, scale)
+        if len(slopes) > 1:
+            return super().gradients(slopes, scale)
+        first, second = super().gradients(slopes[0], scale)
+        return None if first is None else first.unsqueeze(0), None if second is None else second.unsqueeze(0)
 
 
 class BlockMatrix:

@@ -147,18 +147,18 @@ def add_excess(
 
 def near_costs(distances: Tensor, *, margin: float, power: int) -> tuple[Tensor, tuple[Tensor]]:
     """Return max(0, d - m+)^p / p of pairs of one class ``(P,)``, and the derivatives; distances are overwritten."""
-    excess = distances.sub_(margin).clamp_(min=0)
+    excess = distances.sub_(constant(margin, distances)).relu_()
     if power == 1:
         return excess, (excess.sign(),)
-    return excess.square().mul_(0.5), (excess,)
+    return excess.square().mul_(constant(0.5, excess)), (excess,)
 
 
 def far_costs(distances: Tensor, *, margin: float, power: int) -> tuple[Tensor, tuple[Tensor]]:
     """Return max(0, m - d)^p / p of pairs of two classes ``(P,)``, and the derivatives; distances are overwritten."""
-    lack = distances.sub_(margin).clamp_(max=0)
+    lack = distances.sub_(constant(margin, distances)).clamp_(max=0)
     if power == 1:
         return lack.neg(), (lack.sign(),)
-    return lack.square().mul_(0.5), (lack,)
+    return lack.square().mul_(constant(0.5, lack)), (lack,)
 
 
 def pair_costs(
