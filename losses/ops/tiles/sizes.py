@@ -36,6 +36,8 @@ class BlockSizes:
     """Elements of the cube of all anchors, positives and negatives up to which it is formed where no CPU computes."""
     strip: int = 1 << 15
     """Elements that stay in the nearest cache."""
+    in_arrays: int = 1 << 13
+    """Elements up to which the number of operations decides, and NumPy, whose cost less to call, computes a loss."""
     block: int = 1 << 16
     """Elements of a block of a sum over elements."""
     in_blocks: int = 1 << 17
