@@ -20,6 +20,7 @@ from losses.ops.elementwise.blocks import mean_in_blocks, mean_of_few, suits_blo
 from losses.ops.elementwise.element_arrays import ArrayFormula, mean_of_few_elements
 from losses.ops.elementwise.formulas import Formula
 from losses.ops.elementwise.stacked import StackedBatch
+from losses.ops.tiles.sizes import sizes
 
 
 class ElementwiseLoss(Loss):
@@ -37,6 +38,10 @@ class ElementwiseLoss(Loss):
     """Whether items, or what torch has for them, take so many operations that blocks are worth while for a few thousand
     elements too."""
 
+    long_fused: ClassVar[bool] = False
+    """Whether what torch has for the plain mean takes so many operations that blocks are worth while for fewer elements
+    than beside one that makes no temporaries."""
+
     def __init__(self) -> None:
         super().__init__()
         cls = type(self)
@@ -47,6 +52,11 @@ class ElementwiseLoss(Loss):
         self._counts_elements = cls.item_weights is Loss.item_weights and cls.denominators is Loss.denominators
         # 0 stands for what has weight 0; a kind of input may have other numbers for it
         self._hides_with_zeros = all(type(kind).mask is Kind.mask for kind in self.spec.inputs)
+
+    @property
+    def sums_elements(self) -> bool:
+        """Whether its total is the sum over elements by its formula, of which each counts as 1."""
+        return self._has_formula and self._counts_elements
 
     @abstractmethod
     def items(self, output: Tensor, target: Tensor) -> Tensor:
@@ -133,13 +143,15 @@ class ElementwiseLoss(Loss):
         if not self._has_formula or output.dtype not in COMPUTED_IN:
             return None
         fused = self._has_fused and not self.many_operations
-        if not suits_blocks(output, target, weight, fused=fused, long=self.many_operations):
+        if not suits_blocks(output, target, weight, fused=fused, long=self.many_operations or self.long_fused):
             return None
         return self.block_formula()
 
     def _mean_of_few(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor | None:
         """Return the mean of few elements by a formula in NumPy."""
         if not self._has_arrays or not suits_arrays(output, target, weight):
+            return None
+        if output.numel() >= sizes().in_blocks_long:
             return None
         formula = self.array_formula()
         return None if formula is None else mean_of_few_elements(formula, self.items, output, target, weight)

@@ -25,6 +25,7 @@ from losses.ops.elementwise.arrays import (
     suits_arrays,
     sum_of,
 )
+from losses.ops.tiles.sizes import sizes
 
 SMALL = 8.0
 """Up to which logits lose less than 1e-6 in float32 if the largest of their row, which takes longest, is left in."""
@@ -108,7 +109,7 @@ def mean_of_few_divergences(
         weight: of every distribution, or one for each of their leading indices.
         forms: of both.
     """
-    if forms[0] == "probs" or not suits_arrays(output, target, weight):
+    if forms[0] == "probs" or not suits_arrays(output, target, weight) or output.numel() >= sizes().rows_in_blocks:
         return None
     found = computed(formula, output, target, weight, forms)
     return found and differentiable(*found, lambda output: total_of(items(output, target), weight).mean(), output)
@@ -118,7 +119,7 @@ def mean_of_few_entropies(
     items: Callable[[Tensor], Tensor], output: Tensor, weight: Tensor | None, form: DistributionForm
 ) -> Tensor | None:
     """Return the mean entropy likewise."""
-    if form == "probs" or not suits_arrays(output, weight):
+    if form == "probs" or not suits_arrays(output, weight) or output.numel() >= sizes().rows_in_blocks:
         return None
     found = computed(entropy, output, None, weight, (form, form))
     return found and differentiable(*found, lambda output: total_of(items(output), weight).mean(), output)

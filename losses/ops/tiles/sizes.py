@@ -46,6 +46,8 @@ class BlockSizes:
     """Likewise where the plain composition takes many operations."""
     in_blocks_fused: int = 1 << 20
     """Likewise where torch has a fused function for it, which makes few temporaries or none."""
+    in_blocks_fused_long: int = 1 << 17
+    """Likewise where that function takes many operations itself."""
     in_blocks_fused_weighted: int = 1 << 18
     """Likewise of a weighted sum, of which torch has the items."""
     group: int = 32
