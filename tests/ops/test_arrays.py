@@ -53,8 +53,20 @@ def log_probs_alone(random: torch.Generator, rows: int, columns: int, scale: flo
     return logits_alone(random, rows, columns, scale)[0].log_softmax(-1), None
 
 
+def logits_and_classes(random: torch.Generator, rows: int, columns: int, scale: float) -> Batch:
+    logits = scale * torch.randn(rows, columns, generator=random, dtype=torch.float64)
+    return logits, torch.randint(columns, (rows,), generator=random)
+
+
+def narrowed(target: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return target.to(dtype) if target is not None and target.dtype.is_floating_point else target
+
+
 LOG_FORMS = {"output_form": "log_probs", "target_form": "log_probs"}
 CASES: dict[str, tuple[dict[str, Any], Drawn, int]] = {
+    "smoothing": ({"name": "ce", "label_smoothing": 0.1}, logits_and_classes, 1),
+    "z_loss": ({"name": "ce", "z_loss": 0.3}, logits_and_classes, 1),
+    "both": ({"name": "ce", "label_smoothing": 0.1, "z_loss": 0.3}, logits_and_classes, 1),
     "log_cosh": ({"name": "log_cosh"}, elements, 2),
     "quantile": ({"name": "quantile", "quantile": 0.9}, elements, 2),
     "quantiles": ({"name": "quantile", "quantile": [0.1, 0.5, 0.9]}, quantiles, 3),
@@ -155,11 +167,11 @@ def test_tensors_may_lie_in_memory_as_they_like(case: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_narrower_numbers_keep_their_dtype(case: str, dtype: torch.dtype) -> None:
     loss, (output, target) = made(case)
-    output, target = output.detach().to(dtype).requires_grad_(), None if target is None else target.to(dtype)
+    output, target = output.detach().to(dtype).requires_grad_(), narrowed(target, dtype)
     value = loss(output, target)
     assert is_in_numpy(value)
     wide = output.detach().double().requires_grad_()
-    expected = loss(wide, None if target is None else target.double())
+    expected = loss(wide, narrowed(target, torch.float64))
     assert value.dtype is torch.float32
     torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=1e-6)
     (got,), (right,) = torch.autograd.grad(value, output), torch.autograd.grad(expected, wide)
@@ -214,8 +226,8 @@ OTHERS = (in_a_dispatch_mode, in_forward_mode, of_a_subclass, with_a_target_to_l
 @without_torchs_own_remarks
 def test_numpy_is_left_out(case: str, call: Callable[..., Tensor]) -> None:
     loss, (output, target) = made(case)
-    if call is with_a_target_to_learn and target is None:
-        pytest.skip("there is no target")
+    if call is with_a_target_to_learn and (target is None or not target.dtype.is_floating_point):
+        pytest.skip("there is nothing to learn of a target")
     value, expected = call(loss, output, target), loss(output, target)
     assert is_in_numpy(expected)
     assert not is_in_numpy(value)
@@ -231,3 +243,28 @@ def test_functions_are_transformed_without_numpy(case: str) -> None:
     both = torch.stack([output, 2 * output]).detach()
     values = torch.func.vmap(lambda output: loss(output, target))(both)
     torch.testing.assert_close(values, torch.stack([loss(each, target) for each in both]), **EXACT)
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.integers(1, 9), columns=st.integers(2, 12), weighted=st.booleans(), seed=st.integers(0, 1000))
+def test_classes_may_weigh_differently(rows: int, columns: int, weighted: bool, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    logits, target = logits_and_classes(random, rows, columns, 3.0)
+    class_weight = torch.rand(columns, generator=random, dtype=torch.float64) + 0.1
+    weight = torch.rand(rows, generator=random, dtype=torch.float64) + 0.1 if weighted else None
+    loss = losses.create("ce", label_smoothing=0.2, z_loss=0.1, class_weight=class_weight.tolist())
+    value = loss(logits.requires_grad_(), target, weight=weight)
+    expected = by_definition(loss, logits, target, weight)
+    assert is_in_numpy(value)
+    torch.testing.assert_close(value, expected, **EXACT)
+    (got,), (right,) = torch.autograd.grad(value, logits), torch.autograd.grad(expected, logits)
+    torch.testing.assert_close(got, right, **EXACT)
+
+
+@pytest.mark.parametrize("ignore_index", [-100, 1])
+def test_ignored_rows_are_left_to_others(ignore_index: int) -> None:
+    loss = losses.create("ce", label_smoothing=0.2, ignore_index=ignore_index)
+    logits, target = torch.randn(4, 3, dtype=torch.float64, requires_grad=True), torch.tensor([0, 2, 0, ignore_index])
+    value, expected = loss(logits, target), by_definition(loss, logits, target, None)
+    assert not is_in_numpy(value)
+    torch.testing.assert_close(value, expected, **EXACT)
