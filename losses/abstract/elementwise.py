@@ -15,34 +15,48 @@ from losses.core.loss import Loss
 from losses.core.precision import COMPUTED_IN
 from losses.core.reduction import Total, expanded, hides_nothing, require_weight_fits, total_of
 from losses.core.torch_private import may_read
+from losses.ops.elementwise.arrays import suits_arrays
 from losses.ops.elementwise.blocks import mean_in_blocks, mean_of_few, suits_blocks, sum_in_blocks
+from losses.ops.elementwise.element_arrays import ArrayFormula, mean_of_few_elements
 from losses.ops.elementwise.formulas import Formula
 from losses.ops.elementwise.stacked import StackedBatch
+from losses.ops.tiles.sizes import sizes
 
 
 class ElementwiseLoss(Loss):
     """A loss whose items are the elements of one tensor: :meth:`items` returns a value for each.
 
-    Two methods make it faster, and the contract proves both equal to the items:
+    Three methods make it faster, and the contract proves all equal to the items:
 
     - :meth:`fused`, where torch has a fused function for the plain mean and sum;
     - :meth:`block_formula`, value and derivative of an element: with it sums over many elements are made in blocks that
-      stay in a cache, weighted ones too.
+      stay in a cache, weighted ones too;
+    - :meth:`array_formula`, the same in NumPy, for means over a few elements.
     """
 
     many_operations: ClassVar[bool] = False
     """Whether items, or what torch has for them, take so many operations that blocks are worth while for a few thousand
     elements too."""
 
+    long_fused: ClassVar[bool] = False
+    """Whether what torch has for the plain mean takes so many operations that blocks are worth while for fewer elements
+    than beside one that makes no temporaries."""
+
     def __init__(self) -> None:
         super().__init__()
         cls = type(self)
         self._has_fused = cls.fused is not ElementwiseLoss.fused
         self._has_formula = cls.block_formula is not ElementwiseLoss.block_formula
+        self._has_arrays = cls.array_formula is not ElementwiseLoss.array_formula
         # a weight is of an element, and an element counts as 1 in the mean
         self._counts_elements = cls.item_weights is Loss.item_weights and cls.denominators is Loss.denominators
         # 0 stands for what has weight 0; a kind of input may have other numbers for it
         self._hides_with_zeros = all(type(kind).mask is Kind.mask for kind in self.spec.inputs)
+
+    @property
+    def sums_elements(self) -> bool:
+        """Whether its total is the sum over elements by its formula, of which each counts as 1."""
+        return self._has_formula and self._counts_elements
 
     @abstractmethod
     def items(self, output: Tensor, target: Tensor) -> Tensor:
@@ -59,6 +73,11 @@ class ElementwiseLoss(Loss):
         It is differentiated by the output alone: a loss that learns parameters of its own has none. Where an item is
         finite its derivative has to be finite too, so that what has weight 0 need not be hidden there.
         """
+        return None
+
+    def array_formula(self) -> ArrayFormula | None:
+        """Return value and derivative of an element in NumPy, whose operations cost less to call; worth while where the
+        plain composition takes many. What is said of :meth:`block_formula` holds."""
         return None
 
     def fast_total(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
@@ -82,13 +101,16 @@ class ElementwiseLoss(Loss):
             return None
         if not self._counts_elements:
             return None
+        mean = self._mean_of_few(output, target, None)
+        if mean is not None:
+            return mean
         formula = self._formula_for(output, target, None)
         if formula is not None:
             return mean_in_blocks(formula, self.items, output, target)
         launched = None if on_cpu(output) else self._launched(output, target, None)
         if launched is not None:
             return launched.mean()
-        fused = self.fused(output, target, "mean")
+        fused = self.fused(output, target, "mean") if self._has_fused else None
         if fused is None and self.many_operations and output.dtype in COMPUTED_IN:
             formula = self.block_formula()
             fused = None if formula is None else mean_of_few(formula, self.items, output, target)
@@ -100,6 +122,9 @@ class ElementwiseLoss(Loss):
         if not may_read(output):
             launched = None if on_cpu(output) else self._launched(output, target, weight)
             return None if launched is None else launched.mean()
+        few = self._mean_of_few(output, target, weight)
+        if few is not None:
+            return few
         formula = self._formula_for(output, target, weight)
         if formula is not None:
             return mean_in_blocks(formula, self.items, output, target, weight)
@@ -118,9 +143,18 @@ class ElementwiseLoss(Loss):
         if not self._has_formula or output.dtype not in COMPUTED_IN:
             return None
         fused = self._has_fused and not self.many_operations
-        if not suits_blocks(output, target, weight, fused=fused, long=self.many_operations):
+        if not suits_blocks(output, target, weight, fused=fused, long=self.many_operations or self.long_fused):
             return None
         return self.block_formula()
+
+    def _mean_of_few(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor | None:
+        """Return the mean of few elements by a formula in NumPy."""
+        if not self._has_arrays or not suits_arrays(output, target, weight):
+            return None
+        if output.numel() >= sizes().in_blocks_long:
+            return None
+        formula = self.array_formula()
+        return None if formula is None else mean_of_few_elements(formula, self.items, output, target, weight)
 
     def _launched(self, output: Tensor, target: Tensor, weight: Tensor | None) -> StackedBatch | None:
         """Return what sums a batch up where every operation is a launch, if it takes fewer of them so."""

@@ -281,6 +281,7 @@ def several_blocks() -> Iterator[None]:
         "in_blocks": 0,
         "in_blocks_long": 0,
         "in_blocks_fused": 0,
+        "in_blocks_fused_long": 0,
         "in_blocks_fused_weighted": 0,
         "exact": 0,
         "one_block": 0,

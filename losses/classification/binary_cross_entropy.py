@@ -84,6 +84,7 @@ class BinaryCrossEntropyLoss(ElementwiseLoss):
     tensor([0.6931, 0.6931])
     """
 
+    long_fused = True
     positive_weight: Tensor | float | None
 
     @checked

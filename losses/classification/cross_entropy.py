@@ -29,6 +29,7 @@ from losses.extend import (
 )
 from losses.ops.at_once import ItemsAtOnce, items_at_once, rows_at_once
 from losses.ops.eager import is_launched, may_read
+from losses.ops.elementwise.class_arrays import mean_of_few_classes
 from losses.ops.elementwise.cross_entropy import IndexCrossEntropy, Options, SoftCrossEntropy, has_fast_classes
 from losses.ops.elementwise.linear_rows import (
     counted_rows,
@@ -222,6 +223,10 @@ class CrossEntropyLoss(Loss):
         alike = not soft and class_weight is None
         if has_fast_classes(output, target, class_weight, fused=alike and not changed):
             return self._total_of_rows(output, target, None, mean=True).sum
+        if changed:
+            few = self._mean_of_few(output, target, None, class_weight)
+            if few is not None:
+                return few
         if soft or changed:
             return small_mean(output, target, self.ignore_index, self._options(class_weight))
         return None if is_compiling() else nll_mean(log_softmax(output, 1), target, self.ignore_index, class_weight)
@@ -236,8 +241,12 @@ class CrossEntropyLoss(Loss):
         launched = self._launched(output, target, weight)
         if launched is not None:
             return launched.mean()
-        options = self._options(self._weight_of_classes(output))
-        total = small_total(output, target, weight, self.ignore_index, options, mean=True)
+        class_weight = self._weight_of_classes(output)
+        if self.label_smoothing or self.z_loss:
+            few = self._mean_of_few(output, target, weight, class_weight)
+            if few is not None:
+                return few
+        total = small_total(output, target, weight, self.ignore_index, self._options(class_weight), mean=True)
         return None if total is None else total.sum
 
     def hides_by_itself(self, output: Tensor | LinearLogits, target: Tensor, weight: Tensor) -> bool:
@@ -265,6 +274,15 @@ class CrossEntropyLoss(Loss):
         if batch is None or self.class_weight is None:
             return batch
         return batch._replace(counts=self.denominators(output, output, batch.target))
+
+    def _mean_of_few(
+        self, logits: Tensor, target: Tensor, weight: Tensor | None, class_weight: Tensor | None
+    ) -> Tensor | None:
+        def definition(logits: Tensor) -> Tensor:
+            return self.definition_total(logits, target, weight).mean()
+
+        options = self._options(class_weight)
+        return mean_of_few_classes(definition, logits, target, weight, self.ignore_index, options)
 
     def _mean_of_linear(self, linear: LinearLogits, target: Tensor, weight: Tensor | None) -> Tensor:
         """Return the mean of few linear logits ``(N, C)``, made once and all at once."""

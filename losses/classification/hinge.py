@@ -22,12 +22,13 @@ from losses.ops.elementwise.formulas import Formula
 
 def hinge(scores: Tensor, target: Tensor, *, margin: float = 1.0, power: Literal[1, 2] = 1) -> Tensor:
     """Return the hinge loss of every element, unreduced; see :class:`HingeLoss`."""
-    require_same_shape(scores=scores, target=target)
-    above = (
-        target.detach().clamp(0, 1).ceil()
-    )  # 1 where it is above 0, else 0: to compare and convert takes four times as long
-    half = above - 0.5  # of the side on which a score belongs, 1 or -1
-    shortfall = torch.rsub(scores * half, margin, alpha=2).relu()
+    if scores.shape != target.shape:
+        require_same_shape(scores=scores, target=target)
+    # 1 where it is above 0, else 0: to compare and convert takes four times as long
+    above = target.detach().clamp(0, 1).ceil_()
+    opposite = torch.rsub(above, 1, alpha=2)  # -1 or 1: of the side on which a score belongs
+    least = torch.scalar_tensor(margin, dtype=scores.dtype, device=scores.device)
+    shortfall = torch.addcmul(least, scores, opposite).relu()
     return shortfall if power == 1 else shortfall.square()
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from losses.extend import CATEGORICAL, NON_NEGATIVE, DistributionForm, Fits, Loss, Reduction, Total, checked, register
+from losses.ops.elementwise.distribution_arrays import mean_of_few_entropies
 from losses.ops.elementwise.divergence import total_over_distributions
 from losses.ops.elementwise.entropy import Entropy
 from losses.ops.elementwise.rows import has_fast_rows
@@ -75,12 +76,18 @@ class EntropyLoss(Loss):
         return self._fast_total(output, weight)
 
     def fast_mean(self, output: Tensor, target: None) -> Tensor | None:
+        few = self._mean_of_few(output, None)
+        if few is not None:
+            return few
         total = self._fast_total(output, None, mean=True)
         return None if total is None else total.sum
 
     def fast_weighted_mean(self, output: Tensor, target: None, weight: Tensor) -> Tensor | None:
         if self._goes_in_blocks(output, weight):
             return None
+        few = self._mean_of_few(output, weight)
+        if few is not None:
+            return few
         total = small_entropy(output, weight, self.output_form, mean=True)
         return None if total is None else total.sum
 
@@ -91,6 +98,9 @@ class EntropyLoss(Loss):
             return small_entropy(output, weight, self.output_form, mean=mean)
         formula = Entropy(output, lambda logits: self.items(logits, None))
         return total_over_distributions(formula, output, weight, mean=mean)
+
+    def _mean_of_few(self, output: Tensor, weight: Tensor | None) -> Tensor | None:
+        return mean_of_few_entropies(lambda output: self.items(output, None), output, weight, self.output_form)
 
     def _goes_in_blocks(self, output: Tensor, weight: Tensor | None) -> bool:
         return self.output_form == "logits" and has_fast_rows(output, weight)

@@ -21,6 +21,8 @@ from losses.extend import (
     register,
 )
 from losses.ops.eager import on_cpu
+from losses.ops.elementwise import distribution_arrays
+from losses.ops.elementwise.distribution_arrays import mean_of_few_divergences
 from losses.ops.elementwise.divergence import JensenShannon, total_over_distributions
 from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.elementwise.small_divergence import small_batch, small_jensen_shannon
@@ -113,6 +115,9 @@ class JSDivergenceLoss(Loss):
         stacked = self._stacked(output, target, None)
         if stacked is not None:
             return stacked.mean()
+        few = self._mean_of_few(output, target, None)
+        if few is not None:
+            return few
         total = self._fast_total(output, target, None, mean=True)
         return None if total is None else total.sum
 
@@ -122,6 +127,9 @@ class JSDivergenceLoss(Loss):
             return stacked.mean()
         if self.output_form == "logits" and has_fast_rows(output, target, weight):
             return None
+        few = self._mean_of_few(output, target, weight)
+        if few is not None:
+            return few
         total = self._total_of_few(output, target, weight, mean=True)
         return None if total is None else total.sum
 
@@ -143,6 +151,11 @@ class JSDivergenceLoss(Loss):
             return self._total_of_few(output, target, weight, mean=mean)
         formula = JensenShannon(target, self.target_form, self.items, mixture=self.mixture)
         return total_over_distributions(formula, output, weight, mean=mean)
+
+    def _mean_of_few(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor | None:
+        formula = partial(distribution_arrays.jensen_shannon, mixture=self.mixture)
+        forms = (self.output_form, self.target_form)
+        return mean_of_few_divergences(formula, self.items, output, target, weight, forms)
 
     def _total_of_few(self, output: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool) -> Total | None:
         batch = small_batch(output, target, weight, (self.output_form, self.target_form), mean=mean)

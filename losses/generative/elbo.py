@@ -16,6 +16,7 @@ from losses.extend import (
     VAE_OUTPUT,
     ConfigError,
     Count,
+    ElementwiseLoss,
     Fits,
     Loss,
     NestedLoss,
@@ -32,10 +33,11 @@ from losses.extend import (
     value_at,
     widened,
 )
-from losses.ops.eager import on_cpu
-from losses.ops.elementwise.gaussian import gaussian_kl_sum, stacked_gaussian_kl
+from losses.ops.eager import may_read, on_cpu
+from losses.ops.elementwise.gaussian import elbo_mean, gaussian_kl_sum, stacked_gaussian_kl
 from losses.ops.elementwise.stacked import StackedBatch, suits_stack
 from losses.ops.numerics.exponential import exp_and_tangent, largest_exponent
+from losses.ops.tiles.sizes import sizes
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -155,7 +157,13 @@ class ELBOLoss(Loss):
             return Total(torch.add(reconstruction, divergence.sum, alpha=beta), divergence.denominator)
         return Total(reconstruction + beta * divergence.sum, divergence.denominator)
 
+    def fast_mean(self, output: VAEOutput, target: Tensor) -> Tensor | None:
+        return self._mean_at_once(output, target, None)
+
     def fast_weighted_mean(self, output: VAEOutput, target: Tensor, weight: Tensor) -> Tensor | None:
+        mean = self._mean_at_once(output, target, weight)
+        if mean is not None:
+            return mean
         if self._stacked_divergence(output, weight) is None:
             return None
         relative = weight / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
@@ -165,6 +173,26 @@ class ELBOLoss(Loss):
         if self.reduction == "none" or self._stacked_divergence(output, weight) is None:
             return False
         return self.reconstruction.hides_by_itself(output.reconstruction, target, weight)
+
+    def _mean_at_once(self, output: VAEOutput, target: Tensor, weight: Tensor | None) -> Tensor | None:
+        """Return the mean made together with its gradients, where it is just the sum over all elements and dimensions
+        on a CPU."""
+        if not may_read(output.mean) or output.reconstruction.numel() < sizes().in_blocks_fused_long:
+            return None
+        if self.free_bits or self.capacity is not None:
+            return None
+        beta, nested = self.beta, self.reconstruction
+        if not isinstance(beta, float) or (self.training and self.warmup_steps):
+            return None
+        formula = nested.block_formula() if isinstance(nested, ElementwiseLoss) and nested.sums_elements else None
+        if formula is None:
+            return None
+
+        def definition(*leaves: Tensor) -> Tensor:
+            return total_of(self.items(VAEOutput(*leaves), target), weight).mean()
+
+        reconstruction, mean, log_variance = output
+        return elbo_mean(formula, definition, reconstruction, target, mean, log_variance, weight, beta=beta)
 
     def _plain_divergence(self, output: VAEOutput, weight: Tensor | None) -> Total | None:
         """Return the divergence of a batch, before beta, where it is just the sum over all dimensions."""

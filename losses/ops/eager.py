@@ -9,7 +9,7 @@ from torch.compiler import is_compiling
 from losses.core.device import on_cpu
 from losses.core.torch_private import left_alone, may_read, tangents_may_exist, transforms_are_active
 
-__all__ = ["is_dual", "is_eager", "is_launched", "left_alone", "may_read", "on_cpu"]
+__all__ = ["is_dual", "is_eager", "is_launched", "left_alone", "may_read", "on_cpu", "tangents_may_exist"]
 
 
 def is_eager(*tensors: Tensor | None) -> bool:

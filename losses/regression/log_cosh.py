@@ -15,6 +15,8 @@ from losses.extend import (
     register,
     require_same_shape,
 )
+from losses.ops.elementwise import element_arrays
+from losses.ops.elementwise.element_arrays import ArrayFormula
 from losses.ops.elementwise.formulas import LINEAR_BEYOND, LOG_COSH, Formula
 
 
@@ -77,3 +79,6 @@ class LogCoshLoss(ElementwiseLoss):
 
     def block_formula(self) -> Formula:
         return LOG_COSH
+
+    def array_formula(self) -> ArrayFormula:
+        return element_arrays.log_cosh

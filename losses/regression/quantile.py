@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -24,8 +25,11 @@ from losses.extend import (
     register_values,
     require_same_shape,
     scales,
+    widened,
 )
-from losses.ops.elementwise import formulas
+from losses.ops.elementwise import element_arrays, formulas
+from losses.ops.elementwise.arrays import array
+from losses.ops.elementwise.element_arrays import ArrayFormula
 from losses.ops.elementwise.formulas import Formula
 
 
@@ -104,3 +108,7 @@ class QuantileLoss(ElementwiseLoss):
 
     def block_formula(self) -> Formula | None:
         return None if isinstance(self.quantile, Tensor) else formulas.pinball(self.quantile)
+
+    def array_formula(self) -> ArrayFormula:
+        quantile = array(widened(self.quantile)) if isinstance(self.quantile, Tensor) else self.quantile
+        return partial(element_arrays.pinball, quantile=quantile)

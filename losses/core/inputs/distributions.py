@@ -27,7 +27,7 @@ from losses.core.inputs.distribution_forms import (
 from losses.core.inputs.kind import REGIMES, Asked, Batch, Form, Kind, filled, normal
 from losses.core.outputs import Samples
 from losses.core.parameters import DistributionForm
-from losses.core.precision import matched, widened
+from losses.core.precision import COMPUTED_IN, matched, widened
 from losses.core.reduction import expanded, hides_nothing
 
 
@@ -45,7 +45,7 @@ class Distributions(Kind):
         """Return what output and target of a loss hold."""
         return self.ask(loss, "output_form"), self.ask(loss, "target_form")
 
-    def accept(self, loss: Any, output: Any, target: Any) -> Batch:
+    def accept(self, loss: Any, output: Any, target: Any) -> tuple[Tensor, Tensor]:
         if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
             check.require_tensor(output=output, target=target)
         require_outcomes(output)
@@ -54,8 +54,11 @@ class Distributions(Kind):
         if not (output.dtype.is_floating_point and target.dtype.is_floating_point):
             check.require_floating(output=output, target=target)
         output_form, target_form = self.forms(loss)
+        as_they_are = output.dtype is target.dtype and output.dtype in COMPUTED_IN
+        if as_they_are and output_form != "probs" and not target.requires_grad:
+            return output, target
         output = widened_in_form(output, output_form)
-        return Batch(output, matched(widened_in_form(target, target_form), output))
+        return output, matched(widened_in_form(target, target_form), output)
 
     def inspect(self, loss: Any, output: Tensor, target: Tensor) -> None:
         output_form, target_form = self.forms(loss)

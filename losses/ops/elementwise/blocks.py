@@ -36,8 +36,10 @@ def suits_blocks(
     if not may_read(output):  # asked first: where a program is made for any size, a size that is asked is a limit
         return False
     least = min(sizes().in_blocks, sizes().in_blocks_long) if long else sizes().in_blocks
-    if fused:
-        least = sizes().in_blocks_fused if weight is None else sizes().in_blocks_fused_weighted
+    if fused and weight is not None:
+        least = sizes().in_blocks_fused_weighted
+    elif fused:
+        least = min(sizes().in_blocks_fused, sizes().in_blocks_fused_long) if long else sizes().in_blocks_fused
     if output.numel() < least or not output.numel():
         return False
     others = (target,) if weight is None else (target, weight)
@@ -168,6 +170,8 @@ def total_in_blocks(
     hides: bool = False,
 ) -> float:
     """Return sum(w l), and write the derivative of sum(w l) / divisor where it is wanted."""
+    if weight is None and formula.both is not None and output.numel() <= sizes().block:
+        return total_of_one_block(formula, output, target, gradient, divisor)
     total = 0.0
     parts = repeat(None) if gradient is None else shared_out(gradient, weight)
     for block, part in zip(blocks(output, target, weight, hides), parts, strict=False):
@@ -181,6 +185,20 @@ def total_in_blocks(
                 slopes = formula.slopes(block.output, block.target, part, block.spare)
             block.write(slopes, divisor, part)
     return total
+
+
+def total_of_one_block(
+    formula: Formula, output: Tensor, target: Tensor, gradient: Tensor | None, divisor: float
+) -> float:
+    """Return the same where one block holds everything, for which nothing has to be shared out."""
+    with buffers(output.dtype, output.numel(), 2) as vectors:
+        first, second = (vector[: output.numel()].view(output.shape) for vector in vectors)
+        if gradient is None:
+            return float(formula.values(output, target, first, second).sum())
+        assert formula.both is not None  # one block is made of fewest operations so
+        values, slopes = formula.both(output, target, first, gradient)
+        torch.mul(slopes, 1 / divisor, out=gradient)
+        return float(values.sum())
 
 
 class Block(NamedTuple):

@@ -3,7 +3,8 @@ targets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,9 +12,11 @@ from torch import Tensor
 
 from losses.core.precision import COMPUTED_IN
 from losses.core.reduction import Total, expanded, weighted
-from losses.core.torch_private import may_read
-from losses.ops.derivatives import is_asked_again, plain_gradients
+from losses.core.torch_private import graph_is_kept, may_read
+from losses.ops.derivatives import chained, is_asked_again, plain_gradients
 from losses.ops.eager import is_eager
+from losses.ops.elementwise.blocks import total_in_blocks
+from losses.ops.elementwise.formulas import Formula
 from losses.ops.elementwise.stacked import empty_stack
 
 Divergences = Callable[[Tensor, Tensor], Tensor]
@@ -63,6 +66,92 @@ class GaussianSum(torch.autograd.Function):
         _, needs_mean, needs_variance = ctx.needs_input_grad
         of_mean = mean * gradient if needs_mean else None
         return None, of_mean, beyond * (gradient / 2) if needs_variance else None
+
+
+def elbo_mean(
+    formula: Formula,
+    definition: Callable[[Tensor, Tensor, Tensor], Tensor],
+    reconstruction: Tensor,
+    target: Tensor,
+    mean: Tensor,
+    log_variance: Tensor,
+    weight: Tensor | None,
+    *,
+    beta: float,
+) -> Tensor | None:
+    """Return the mean over N samples, of many numbers in all, of what is reconstructed wrongly and beta times the
+    divergence, made together with its gradients; ``None`` where only the definition may answer.
+
+    Args:
+        formula: what an element of the reconstruction costs, and its derivative.
+        definition: from reconstruction, mean and log-variance to the same value, as a plain composition.
+        reconstruction, target: of one shape ``(N, ...)``.
+        mean, log_variance: of one shape ``(N, ...)``.
+        weight: of every sample ``(N,)``.
+        beta: weight of the divergence.
+    """
+    leaves = (reconstruction, mean, log_variance)
+    dtype = reconstruction.dtype
+    if not (may_read(reconstruction) and torch.is_grad_enabled() and is_eager(*leaves, target, weight)):
+        return None
+    if not (target.dtype is mean.dtype is log_variance.dtype is dtype and dtype in COMPUTED_IN):
+        return None
+    if target.requires_grad or not reconstruction.numel() or not any(leaf.requires_grad for leaf in leaves):
+        return None
+    divisor = float(len(target))
+    if weight is not None:
+        if weight.requires_grad or weight.dtype is not dtype or weight.ndim != 1:
+            return None
+        divisor = weight.sum().item()
+        if not torch.finfo(dtype).tiny <= divisor < math.inf:
+            return None
+    slopes: list[Tensor | None] = [torch.empty_like(reconstruction, memory_format=torch.contiguous_format)]
+    if not reconstruction.requires_grad:
+        slopes = [None]
+    missed = total_in_blocks(formula, reconstruction.detach(), target, weight, slopes[0], divisor)
+    divergence, *others = gaussian_kl_and_slopes(mean.detach(), log_variance.detach(), weight, divisor, beta)
+    value = (missed + beta * divergence) / divisor
+    if not (math.isfinite(value) and divergence < LARGEST):  # perhaps by what has weight 0
+        return None
+    made: Tensor = Written.apply(value, definition, (*slopes, *others), *leaves)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    return made
+
+
+def gaussian_kl_and_slopes(
+    mean: Tensor, log_variance: Tensor, weight: Tensor | None, divisor: float, beta: float
+) -> tuple[float, Tensor, Tensor]:
+    """Return the sum of KL(N(mean, exp(log_variance)) ‖ N(0, 1)), and the derivatives of beta times that over the
+    divisor."""
+    beyond = log_variance.expm1()  # of the variance over 1, to all its digits
+    items = (beyond - log_variance).addcmul_(mean, mean)
+    scale = beta / divisor
+    if weight is None:
+        return items.sum().item() / 2, mean * scale, beyond.mul_(scale / 2)
+    each = weight.reshape(-1, *[1] * (mean.ndim - 1))
+    factors = each / divisor * beta  # divided first: tiny weights have a tiny sum
+    return items.mul_(each).sum().item() / 2, mean * factors, beyond.mul_(factors).mul_(0.5)
+
+
+class Written(torch.autograd.Function):
+    """A value whose gradients by several tensors were made with it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, value: float, definition: Callable[..., Tensor], slopes: Sequence[Tensor | None], *leaves: Tensor
+    ) -> Tensor:
+        ctx.definition, ctx.slopes = definition, slopes
+        ctx.save_for_backward(*leaves)
+        return torch.scalar_tensor(value, dtype=leaves[0].dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        leaves, slopes = ctx.saved_tensors, ctx.slopes
+        if torch.is_grad_enabled():
+            return None, None, None, *plain_gradients(ctx.definition, gradient, *leaves)
+        if not graph_is_kept():
+            ctx.slopes = None  # what nobody else holds is taken for the gradient as it is, and not copied
+        needed = zip(slopes, ctx.needs_input_grad[3:], strict=True)
+        return None, None, None, *(chained(gradient, part) if wanted else None for part, wanted in needed)
 
 
 def gaussian_nll_sum(

@@ -38,6 +38,8 @@ class BlockSizes:
     """Elements of the cube of all anchors, positives and negatives up to which it is formed where no CPU computes."""
     strip: int = 1 << 15
     """Elements that stay in the nearest cache."""
+    in_arrays: int = 1 << 13
+    """Elements up to which the number of operations decides, and NumPy, whose cost less to call, computes a loss."""
     block: int = 1 << 16
     """Elements of a block of a sum over elements."""
     in_blocks: int = 1 << 17
@@ -46,6 +48,8 @@ class BlockSizes:
     """Likewise where the plain composition takes many operations."""
     in_blocks_fused: int = 1 << 20
     """Likewise where torch has a fused function for it, which makes few temporaries or none."""
+    in_blocks_fused_long: int = 1 << 17
+    """Likewise where that function takes many operations itself."""
     in_blocks_fused_weighted: int = 1 << 18
     """Likewise of a weighted sum, of which torch has the items."""
     group: int = 32

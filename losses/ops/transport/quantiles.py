@@ -7,6 +7,7 @@ from torch import Tensor
 
 from losses.core.precision import accumulated
 from losses.ops.numerics.searching import searchsorted
+from losses.ops.transport.sorting import in_order, in_order_with_index
 
 
 def moves(
@@ -19,10 +20,10 @@ def moves(
         first_weights, second_weights: their weights, at least 0; ``None`` is equal weights.
     """
     if first_weights is None and second_weights is None and first.shape[-1] == second.shape[-1]:
-        return first.sort(-1).values - second.sort(-1).values, None
+        return in_order(first) - in_order(second), None
     first, first_steps = quantile_steps(first, first_weights)
     second, second_steps = quantile_steps(second, second_weights)
-    steps = torch.cat([first_steps, second_steps], -1).sort(-1).values
+    steps = in_order(torch.cat([first_steps, second_steps], -1))
     width = steps.diff(dim=-1, prepend=torch.zeros_like(steps[..., :1]))
     middle = (steps - width / 2).detach()  # between two steps both quantile functions are constant
     moved = at_quantile(first, first_steps, middle) - at_quantile(second, second_steps, middle)
@@ -46,7 +47,9 @@ def norm(moved: Tensor, width: Tensor | None, power: float) -> Tensor:
 
 def quantile_steps(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the points in order, and the fraction of the whole weight up to and with each of them."""
-    points, order = accumulated(points).sort(-1)  # widths are differences of sums, which float32 would round away
+    points, order = in_order_with_index(
+        accumulated(points)
+    )  # widths are differences of sums, which float32 would round away
     if weights is None:
         size = points.shape[-1]
         return points, torch.arange(1, size + 1, dtype=points.dtype, device=points.device).div(size).expand_as(points)
