@@ -170,13 +170,14 @@ def total_in_blocks(
     hides: bool = False,
 ) -> float:
     """Return sum(w l), and write the derivative of sum(w l) / divisor where it is wanted."""
-    if weight is None and formula.both is not None and output.numel() <= sizes().block:
+    both = formula.both_for(weight)
+    if weight is None and both is not None and output.numel() <= sizes().block:
         return total_of_one_block(formula, output, target, gradient, divisor)
     total = 0.0
     parts = repeat(None) if gradient is None else shared_out(gradient, weight)
     for block, part in zip(blocks(output, target, weight, hides), parts, strict=False):
-        if part is not None and formula.both is not None:
-            values, slopes = formula.both(block.output, block.target, block.buffer, block.spare)
+        if part is not None and both is not None:
+            values, slopes = both(block.output, block.target, block.buffer, block.spare)
         else:
             values, slopes = formula.values(block.output, block.target, block.buffer, block.spare), None
         total += block.total(values).item()
@@ -195,8 +196,9 @@ def total_of_one_block(
         first, second = (vector[: output.numel()].view(output.shape) for vector in vectors)
         if gradient is None:
             return float(formula.values(output, target, first, second).sum())
-        assert formula.both is not None  # one block is made of fewest operations so
-        values, slopes = formula.both(output, target, first, gradient)
+        both = formula.both_for(None)
+        assert both is not None  # one block is made of fewest operations so
+        values, slopes = both(output, target, first, gradient)
         torch.mul(slopes, 1 / divisor, out=gradient)
         return float(values.sum())
 

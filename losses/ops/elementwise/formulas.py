@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +18,9 @@ Written = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """Writes something of output and target into a third tensor, which it returns, with a fourth to keep things in
 meanwhile; all are of one shape and dtype."""
 
-CERTAIN = 1e-2
-"""Mean of a binary cross-entropy below which nearly all logits are right."""
+CERTAIN = 0.1
+"""Mean of a binary cross-entropy below which most logits are right: from here on it is off by less than 1e-6 of itself
+where every value is off by half a unit in the last place of 1."""
 LINEAR_BEYOND = 20.0
 """Of a residual: from here on log cosh rises by 1 for each 1, to all the digits of float64."""
 
@@ -34,6 +36,14 @@ class Formula:
     """The values and their derivatives, where they have most in common; both tensors may be written to."""
     stacked: Stacked | None = None
     """The values and, below them, their derivatives, where every operation is a launch; no value is looked at."""
+    unweighted: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    """Values and derivatives at once for a sum of all, which misses none of the digits that a small one of them may
+    lack; a weight could pick that one."""
+
+    def both_for(self, weight: Tensor | None) -> Callable[[Tensor, Tensor, Tensor, Tensor], Any] | None:
+        """Return what makes values and derivatives at once for a sum with these weights, or none; ``None`` where each
+        is made by itself."""
+        return self.unweighted if weight is None and self.unweighted is not None else self.both
 
     def launched(
         self, definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None
@@ -188,7 +198,7 @@ def hinge(margin: float, power: int) -> Formula:
 
 def binary_cross_entropy(smoothing: float) -> Formula:
     formula = formula_of(binary_values, binary_slopes, stacked.binary_cross_entropy, smoothing=smoothing)
-    return replace(formula, both=partial(binary_values_and_slopes, smoothing=smoothing))
+    return replace(formula, unweighted=partial(binary_values_and_slopes, smoothing=smoothing))
 
 
 def formula_of(
