@@ -1,0 +1,130 @@
+"""Distances of a small batch measured one by one, and where a product measures them."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import losses
+from losses.ops.dense.one_by_one import PairDistances, Places, places_of_pairs
+from losses.ops.numerics.constants import as_tensor, constant
+from losses.ops.tiles.sizes import block_sizes
+from tests.ops.tile_cases import CASES, TileCase, function, plainly, tile_batch
+
+EUCLIDEAN = [
+    case
+    for case in CASES
+    if case.name in ("contrastive", "triplet")
+    and case.parameters["distance"] == "euclidean"
+    and "mining" not in case.parameters
+]
+
+
+def value_and_gradient(of_embeddings: object, points: Tensor) -> tuple[Tensor, Tensor]:
+    leaf = points.detach().requires_grad_()
+    value = of_embeddings(leaf)  # type: ignore[operator]
+    value.backward()
+    assert leaf.grad is not None
+    return value.detach(), leaf.grad
+
+
+@pytest.mark.parametrize("case", EUCLIDEAN, ids=str)
+@settings(max_examples=20, deadline=None)
+@given(size=st.integers(2, 24), dimension=st.integers(2, 9), weighted=st.booleans(), seed=st.integers(0, 1000))
+def test_one_by_one_and_by_a_product_they_equal_the_definition(
+    case: TileCase, size: int, dimension: int, weighted: bool, seed: int
+) -> None:
+    batch = tile_batch(2 * size, "imbalanced", dimension=dimension, seed=seed)
+    if weighted:
+        weight = torch.linspace(0, 3, 2 * size, dtype=torch.float64)
+        batch = batch._replace(weight=weight)
+    of_embeddings = function(case, batch)
+    one_by_one = value_and_gradient(of_embeddings, batch.embeddings)
+    with block_sizes(one_by_one=0):
+        by_product = value_and_gradient(of_embeddings, batch.embeddings)
+    with plainly():
+        expected = value_and_gradient(of_embeddings, batch.embeddings)
+    torch.testing.assert_close(one_by_one, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(by_product, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["contrastive", "triplet"])
+@pytest.mark.parametrize("scale", [1e-36, 1e-20, 1e-8, 1e8, 1e17])
+def test_whatever_the_unit_of_the_points_a_direction_is_kept(name: str, scale: float) -> None:
+    points = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(12) % 3
+    margin = 2.0 * scale
+    power = {"power": 1} if name == "contrastive" else {}
+    loss = losses.create(name, margin=margin, **power)
+    value, gradient = value_and_gradient(lambda leaf: loss(leaf, labels), points * scale)
+    expected = value_and_gradient(lambda leaf: loss(leaf, labels), (points * scale).double())
+    torch.testing.assert_close(value.double(), expected[0], rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradient.double(), expected[1], rtol=1e-4, atol=1e-6)
+
+
+def test_points_that_are_equal_or_out_of_range_or_long_are_left_to_a_product() -> None:
+    points = torch.randn(6, 3)
+    assert PairDistances.of(points) is not None
+    equal = points.clone()
+    equal[3] = equal[0]
+    undefined = points.clone()
+    undefined[2, 1] = torch.nan
+    for others in (equal, undefined, points * 1e20, points * 1e-20, points[:1], points[:0], torch.randn(6, 1 << 15)):
+        assert PairDistances.of(others) is None
+
+
+@pytest.mark.parametrize("name", ["contrastive", "triplet"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_half_precision_is_widened_before(name: str, dtype: torch.dtype) -> None:
+    points, labels = torch.randn(16, 8).to(dtype), torch.arange(16) % 4
+    value, gradient = value_and_gradient(lambda leaf: losses.create(name)(leaf, labels), points)
+    expected = value_and_gradient(lambda leaf: losses.create(name)(leaf, labels), points.double())
+    assert gradient.dtype is dtype
+    torch.testing.assert_close(value.double(), expected[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient.double(), expected[1].double(), rtol=2**-7, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["contrastive", "triplet", "circle", "multi_similarity", "supervised_contrastive"])
+def test_what_is_kept_from_call_to_call_serves_any_later_one(name: str) -> None:
+    as_tensor.cache_clear()
+    places_of_pairs.cache_clear()
+    points, labels, loss = torch.randn(10, 4), torch.arange(10) % 5, losses.create(name)
+    with torch.inference_mode():
+        loss(points, labels)
+    expected = value_and_gradient(lambda leaf: loss(leaf, labels), points)
+    with torch.device("meta"):  # where what is made anew holds no values
+        as_tensor.cache_clear()
+        places_of_pairs.cache_clear()
+        found = value_and_gradient(lambda leaf: loss(leaf, labels), points)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(value_and_gradient(lambda leaf: loss(leaf, labels), points), expected)
+
+
+def test_places_are_those_of_pdist_and_stay() -> None:
+    points = torch.arange(5.0).square().unsqueeze(1)
+    places, listed = Places(5), torch.pdist(points)
+    square = torch.cdist(points, points)
+    torch.testing.assert_close(square.view(-1)[places.in_square], listed)
+    torch.testing.assert_close(listed[places.of_entries].fill_diagonal_(0), square)
+    torch.testing.assert_close((points[places.first] - points[places.second]).norm(dim=1), listed)
+    losses.create("triplet")(points.requires_grad_(), torch.arange(5) % 2).backward()
+    for name, part in vars(Places(5)).items():
+        assert part.equal(vars(places_of_pairs(5))[name])
+
+
+def test_a_constant_is_a_tensor_on_a_cpu_only() -> None:
+    here = constant(0.5, torch.ones(3))
+    assert isinstance(here, Tensor)
+    assert here.ndim == 0
+    assert constant(0.5, torch.ones(3, device="meta")) == 0.5
+
+
+def test_deterministic_algorithms_have_all_they_need() -> None:
+    points, labels = torch.randn(8, 3), torch.arange(8) % 2
+    torch.use_deterministic_algorithms(True)
+    try:
+        for name in ("contrastive", "triplet"):
+            value_and_gradient(lambda leaf, name=name: losses.create(name)(leaf, labels), points)  # type: ignore[misc]
+    finally:
+        torch.use_deterministic_algorithms(False)
