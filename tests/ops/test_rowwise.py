@@ -153,7 +153,9 @@ def test_directions_that_lie_close_are_told_apart_in_float32(
         actual = value_and_gradients(case, points)
     with plainly():
         expected = value_and_gradients(case, [part.double() for part in points])
-    torch.testing.assert_close(actual, [part.float() for part in expected], rtol=2e-5, atol=3e-7)
+    lengths = torch.cat([part.norm(dim=-1) for part in points])  # a gradient is as long as a point is short
+    shortest = min(1.0, float(lengths[lengths > 0].min()))
+    torch.testing.assert_close(actual, [part.float() for part in expected], rtol=2e-5, atol=3e-7 / shortest)
 
 
 @one_of_each

@@ -391,6 +391,7 @@ def test_gradient_caching_is_equal_and_takes_less_memory(capsys: pytest.CaptureF
     assert "GradientCaching" in capsys.readouterr().out
 
 
+@pytest.mark.integration  # processes that each import torch
 def test_ranks_are_measured_and_agree_with_one_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "distributed.json"
     assert main(["distributed", "--quick", "--json", str(file)]) == 0
@@ -414,6 +415,7 @@ def test_the_bytes_that_the_page_tells_are_those_that_were_measured() -> None:
 
 
 @pytest.mark.usefixtures("quiet_sources")
+@pytest.mark.integration  # processes that each import torch
 def test_gradients_over_ranks_are_those_of_one_process_and_a_loss_alone_is_another(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

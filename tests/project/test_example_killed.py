@@ -38,7 +38,8 @@ def killed_after_its_first_checkpoint(arguments: list[str], output: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "run", [pytest.param(run, marks=pytest.mark.integration if run == "memory bank" else ()) for run in RUNS]
+    "run",
+    [pytest.param(run, marks=() if run == "memory bank with warm-up" else pytest.mark.integration) for run in RUNS],
 )
 def test_a_killed_run_goes_on_to_the_same_losses(run: str, tmp_path: Path) -> None:
     arguments = [*RUNS[run], *SMALL, "--set", f"steps={STEPS}"]

@@ -95,8 +95,8 @@ def compared_and_summed(
     if not is_small(batch.anchors, batch.others, measure):
         return None
     pairs = None
-    sums_all = dense.of_pairs or (dense.of_triplets and not dense.precise)  # and chooses none by how it is rounded
-    if sums_all and measure == "euclidean" and not batch.has_reference and on_cpu(batch.anchors):
+    looks_at_all = dense.of_pairs or (dense.of_triplets and not dense.precise)  # a choice could be one of rounding
+    if looks_at_all and measure == "euclidean" and not batch.has_reference and on_cpu(batch.anchors):
         pairs = PairDistances.of(batch.anchors)
     if pairs is not None and dense.of_pairs:
         positive = ones_where_equal(*pairs.of_ends(batch.labels), torch.empty_like(pairs.values))
