@@ -82,9 +82,14 @@ def is_dispatched_to_python() -> bool:
     return _modes is None or _modes() > 0
 
 
+def has_own_operations(tensor: Tensor) -> bool:
+    """Return whether a tensor itself says what operations on it mean, as one without values does."""
+    return type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
+
+
 def may_read(tensor: Tensor) -> bool:
     """Return whether looking at values costs nothing: on a CPU where nobody traces or transforms what is done."""
-    if not on_cpu(tensor) or is_compiling():
+    if not on_cpu(tensor) or is_compiling() or has_own_operations(tensor):
         return False
     return not (is_dispatched_to_python() or transforms_are_active())
 

@@ -194,7 +194,8 @@ class TripletLoss(EmbeddingLoss):
             return None  # which compares the others with one another too
         margin, average, swap = self._limit, self.average, self.swap
         if self.mining == "all":
-            return Dense(partial(dense_triplets, margin=margin, average=average, swap=swap), of_triplets=True)
+            function = partial(dense_triplets, margin=margin, average=average, swap=swap)
+            return Dense(function, difference=1.0 if margin is None else margin, of_triplets=True)
         mined = partial(dense_mined, margin=margin, average=average, swap=swap)
         chosen_by_pair = self.mining == "semi_hard"
         if chosen_by_pair and not on_cpu(batch.anchors):

@@ -7,7 +7,13 @@ from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
 from losses.core.device import on_cpu
-from losses.core.torch_private import left_alone, may_read, tangents_may_exist, transforms_are_active
+from losses.core.torch_private import (
+    has_own_operations,
+    left_alone,
+    may_read,
+    tangents_may_exist,
+    transforms_are_active,
+)
 
 __all__ = ["is_dual", "is_eager", "is_launched", "left_alone", "may_read", "on_cpu", "tangents_may_exist"]
 
@@ -21,7 +27,9 @@ def is_eager(*tensors: Tensor | None) -> bool:
     if is_compiling() or transforms_are_active():
         return False
     for tensor in tensors:
-        if tensor is not None and (tensor.device.type in ("meta", "mps") or is_dual(tensor)):
+        if tensor is None:
+            continue
+        if tensor.device.type in ("meta", "mps") or has_own_operations(tensor) or is_dual(tensor):
             return False
     return True
 

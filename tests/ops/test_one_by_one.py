@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import losses
 from losses.ops.dense.one_by_one import PairDistances, Places, places_of_pairs
@@ -128,3 +129,75 @@ def test_deterministic_algorithms_have_all_they_need() -> None:
             value_and_gradient(lambda leaf, name=name: losses.create(name)(leaf, labels), points)  # type: ignore[misc]
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("margin", [0.2, "soft"])
+@pytest.mark.parametrize("beyond", [1e3, 1e4, 1e6])
+def test_one_point_far_off_takes_no_digits_from_the_others(margin: float | str, beyond: float) -> None:
+    points, labels = torch.randn(16, 8, generator=torch.Generator().manual_seed(1)), torch.arange(16) % 4
+    points[0] = beyond
+    loss = losses.create("triplet", margin=margin)
+    value, gradient = value_and_gradient(lambda leaf: loss(leaf, labels), points)
+    expected = value_and_gradient(lambda leaf: loss(leaf, labels), points.double())
+    torch.testing.assert_close(value.double(), expected[0], rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient.double(), expected[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["contrastive", "triplet", "cosine_embedding"])
+def test_no_constant_remembers_tensors_without_values(name: str) -> None:
+    as_tensor.cache_clear()
+    given = torch.randn(3, 6, 5)
+    output = losses.Triplets(*given) if name == "triplet" else losses.Pairs(*given[:2])
+    target = None if name == "triplet" else torch.arange(6) % 2
+    loss = losses.create(name)
+    loss(type(output)(*(part.double() for part in output)), target)  # the first batch is looked at
+    with FakeTensorMode() as mode:
+        made = type(output)(*(mode.from_tensor(part).requires_grad_() for part in output))
+        loss(made, None if target is None else mode.from_tensor(target)).backward()
+    later = type(output)(*(part.clone().requires_grad_() for part in output))
+    value = losses.create(name)(later, target)
+    assert type(value) is Tensor
+    value.backward()
+
+
+@pytest.mark.parametrize("name", ["circle", "contrastive", "supervised_contrastive", "triplet"])
+def test_a_tensor_without_values_gives_none_outside_its_mode_too(name: str) -> None:
+    loss, points, labels = losses.create(name), torch.randn(8, 4), torch.arange(8) % 2
+    loss(points, labels)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake, fake_labels = mode.from_tensor(points).requires_grad_(), mode.from_tensor(labels)
+    assert type(loss(fake, fake_labels)) is type(fake)
+
+
+LABELLED = ("triplet", "contrastive", "circle", "supervised_contrastive", "multi_similarity", "info_nce")
+OF_NUMBERS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("log_cosh", {}),
+    ("quantile", {}),
+    ("kl_divergence", {"target_form": "logits"}),
+    ("js_divergence", {"target_form": "logits"}),
+)
+
+
+@pytest.mark.parametrize(("name", "parameters"), [*((name, {}) for name in LABELLED), *OF_NUMBERS])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_results_lie_with_the_batch_whatever_the_default_device(
+    name: str, parameters: dict[str, str], weighted: bool
+) -> None:
+    output = torch.randn(16, 8).requires_grad_()
+    target = torch.arange(16) % 4 if name in LABELLED else torch.zeros(16, 8)
+    weight = torch.ones(16) if weighted else None
+    with torch.device("meta"):
+        value = losses.create(name, **parameters)(output, target, weight=weight)
+        value.backward()
+    assert value.device == output.device
+    assert output.grad is not None
+
+
+def test_divergences_of_equal_and_nearly_equal_distributions_keep_their_digits() -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(64, 100, generator=generator)
+    loss = losses.create("kl_divergence", target_form="logits")
+    assert abs(loss(logits.clone().requires_grad_(), logits).item()) < 1e-8
+    near = logits + 0.01 * torch.randn(64, 100, generator=generator)
+    expected = loss(logits.double(), near.double()).item()
+    assert abs(loss(logits.clone().requires_grad_(), near).item() - expected) < 3e-7

@@ -30,6 +30,7 @@ class Dense(NamedTuple):
         precise: the matrix is in float64 whatever its size, for choices that rounding must not make.
         of_pairs: it looks at every pair by itself, both ways alike, so that a list of them does, with who is positive
             and a weight of each ``(P,)``.
+        difference: of two distances that still counts; none if they are not subtracted from each other.
         of_triplets: every positive pair is looked at beside all others of its anchor, which is done for few of them;
             the function is given the ``pairs``, or ``None`` for all there could be where nobody may look who they are.
     """
@@ -37,6 +38,7 @@ class Dense(NamedTuple):
     function: Callable[..., DenseSums]
     precise: bool = False
     of_pairs: bool = False
+    difference: float | None = None
     of_triplets: bool = False
 
 
@@ -82,7 +84,7 @@ def dense_total(
     if weight is None and not isinstance(denominators, Tensor | tuple):
         return Total(sums, round(denominators))
     if not isinstance(denominators, Tensor):
-        denominators = torch.tensor(denominators, dtype=torch.float64)
+        denominators = torch.tensor(denominators, dtype=torch.float64, device=sums.device)
     if weight is None:
         return Total(sums, denominators.long())
     return Total(sums * greatest, (denominators * greatest).to(sums.dtype))
@@ -97,7 +99,7 @@ def compared_and_summed(
     pairs = None
     looks_at_all = dense.of_pairs or (dense.of_triplets and not dense.precise)  # a choice could be one of rounding
     if looks_at_all and measure == "euclidean" and not batch.has_reference and on_cpu(batch.anchors):
-        pairs = PairDistances.of(batch.anchors)
+        pairs = PairDistances.of(batch.anchors, dense.difference)
     if pairs is not None and dense.of_pairs:
         positive = ones_where_equal(*pairs.of_ends(batch.labels), torch.empty_like(pairs.values))
         of_pairs = None if weight is None else torch.stack(pairs.of_ends(weight)).mean(0)

@@ -51,7 +51,7 @@ def differentiable(
         stacked: whether it is one set with itself that was compared, both sets on top of each other.
     """
     sums, _, slopes, scale, scale_of_sums = averaged(result) if mean else result
-    value = sums if isinstance(sums, Tensor) else torch.tensor(sums, dtype=first.dtype)
+    value = sums if isinstance(sums, Tensor) else torch.tensor(sums, dtype=first.dtype, device=first.device)
     value = matched(value if scale_of_sums == 1 else value * scale_of_sums, first)
     if slopes is None:
         return value
@@ -71,8 +71,9 @@ def averaged(result: DenseSums) -> DenseSums:
     sums, denominators, slopes, scale, scale_of_sums = result
     if isinstance(sums, tuple) and isinstance(denominators, tuple):
         first, second = (max(1.0, number) for number in denominators)
-        mean = torch.tensor((sums[0] / first + sums[1] / second) * scale_of_sums, dtype=torch.float64)
-        return DenseSums(mean, 1, None if slopes is None else F.leaky_relu_(slopes, first / second), scale / first)
+        mean = (sums[0] / first + sums[1] / second) * scale_of_sums
+        value = torch.tensor(mean, dtype=torch.float64, device="cpu")  # where numbers are read
+        return DenseSums(value, 1, None if slopes is None else F.leaky_relu_(slopes, first / second), scale / first)
     assert isinstance(sums, Tensor)
     if isinstance(denominators, float | int):
         divisor = max(1.0, denominators)

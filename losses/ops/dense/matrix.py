@@ -52,7 +52,7 @@ class DenseMatrix(Compared):
             wanted = torch.is_grad_enabled()
             follows = wanted and first.requires_grad, wanted and second is not None and second.requires_grad
         pairs = len(first) * len(first if second is None else second)
-        reads = on_cpu(first)
+        reads = may_read(first)
         in_float64 = measure != "similarity" and (precise or pairs <= sizes().exact or not reads)
         dtype = torch.float64 if in_float64 else first.dtype
         super().__init__(dtype, itself=second is None, differentiable=any(follows), reads=reads)

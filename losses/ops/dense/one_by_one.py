@@ -11,6 +11,9 @@ from losses.core.torch_private import pdist_backward
 from losses.ops.dense.compared import Compared
 from losses.ops.tiles.sizes import sizes
 
+WITHIN = 1e-5
+"""Part of a difference of distances that their rounding may be."""
+
 
 class PairDistances(Compared):
     """Euclidean distances as ``torch.pdist`` lists them ``(P,)``: in one operation, and as exact as their dtype allows.
@@ -26,9 +29,14 @@ class PairDistances(Compared):
         self.points, self.values = points, values
 
     @classmethod
-    def of(cls, points: Tensor) -> PairDistances | None:
-        """Return those of points that are few and short; ``None`` of others, and where two of them are equal or squares
-        leave the range of the dtype."""
+    def of(cls, points: Tensor, difference: float | None = None) -> PairDistances | None:
+        """Return those of points that are few and short; ``None`` of others, where two of them are equal, where squares
+        leave the range of the dtype, or where digits are lost that matter.
+
+        Args:
+            points: ``(N, D)``.
+            difference: of two distances that still counts; none if they are not subtracted from each other.
+        """
         if len(points) < 2 or len(points) * points.numel() > sizes().one_by_one:
             return None
         follows = torch.is_grad_enabled() and points.requires_grad
@@ -37,6 +45,8 @@ class PairDistances(Compared):
         least, most = values.aminmax()
         range_ = torch.finfo(points.dtype)
         if not range_.tiny**0.25 < least.item() <= most.item() < range_.max**0.25:
+            return None
+        if difference is not None and most.item() > WITHIN / range_.eps * max(difference, least.item()):
             return None
         return cls(points, values, follows)
 

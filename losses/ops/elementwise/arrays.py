@@ -95,7 +95,7 @@ class WithSlopes(torch.autograd.Function):
     ) -> Tensor:
         ctx.definition = definition
         ctx.save_for_backward(output, slopes)
-        return torch.scalar_tensor(value, dtype=slopes.dtype)
+        return torch.scalar_tensor(value, dtype=slopes.dtype, device=slopes.device)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:

@@ -34,7 +34,7 @@ def buffers(dtype: torch.dtype, length: int, count: int) -> Iterator[Sequence[Te
     kept = _kept.vectors.pop(dtype, [])
     if len(kept) < count or kept[0].numel() < length:
         with torch.inference_mode(False):  # what is made within can be written to within alone
-            kept = [torch.empty(length, dtype=dtype) for _ in range(count)]
+            kept = [torch.empty(length, dtype=dtype, device="cpu") for _ in range(count)]
     try:
         yield kept[:count]
     finally:

@@ -45,13 +45,13 @@ derivatives by the output."""
 
 
 def forward_kl(output: Array, form: DistributionForm, factors: Array | float, target: Target) -> tuple[float, Array]:
-    r"""With exponentials :math:`e` of the scores and their sum :math:`E` it is :math:`\sum_c t_c (\log t_c - z_c) +
-    \log E \sum_c t_c`, with derivative :math:`e_c \sum_k t_k / E - t_c`."""
+    r"""With exponentials :math:`e` of the scores and their sum :math:`E` it is :math:`\sum_c t_c (\log t_c - \log p_c)`
+    of :math:`\log p_c = z_c - \log E`, with derivative :math:`e_c \sum_k t_k / E - t_c`."""
     if form == "log_probs":
         return sum_of(target.probs * (target.log_probs - output), factors), target.probs * -factors
     scores, exponentials, total = softmax(output, small=SMALL)
     all_of_target = np.add.reduce(target.probs, axis=-1, keepdims=True)
-    value = sum_of(target.probs * (target.log_probs - scores), factors) + sum_of(all_of_target * np.log(total), factors)
+    value = sum_of(target.probs * (target.log_probs - (scores - np.log(total))), factors)
     exponentials *= all_of_target * factors / total
     exponentials -= target.probs * factors
     return value, exponentials
@@ -152,7 +152,7 @@ def target_of(target: Array, form: DistributionForm) -> Target:
         return Target(target, np.log(target + TINY))
     if form == "log_probs":
         return Target(np.exp(target), target)
-    scores, exponentials, total = softmax(target)
+    scores, exponentials, total = softmax(target, small=SMALL)
     return Target(exponentials / total, scores - np.log(total))
 
 

@@ -141,7 +141,7 @@ class Written(torch.autograd.Function):
     ) -> Tensor:
         ctx.definition, ctx.slopes = definition, slopes
         ctx.save_for_backward(*leaves)
-        return torch.scalar_tensor(value, dtype=leaves[0].dtype)
+        return torch.scalar_tensor(value, dtype=leaves[0].dtype, device=leaves[0].device)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:

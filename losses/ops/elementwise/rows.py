@@ -165,7 +165,7 @@ class RowSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, formula: RowFormula, wanted: bool, scores: Tensor, slopes: Tensor | float) -> Tensor:
         gradient = torch.empty_like(scores) if wanted else None
-        total = torch.zeros((), dtype=accumulation_dtype(scores))
+        total = torch.zeros((), dtype=accumulation_dtype(scores), device=scores.device)
         for block in Rows(scores, gradient, formula.buffers):
             total += sum_of_block(formula, block, slopes)
         ctx.formula, ctx.slopes = formula, slopes

@@ -117,7 +117,7 @@ class Indexed(torch.autograd.Function):
             results, gradients = over_rows(sums, first, second, measure, weight, mean, follows)
         ctx.definition, ctx.itself = definition, second is None
         ctx.save_for_backward(first, second, *(None if part is None else part.to(first.dtype) for part in gradients))
-        answers = torch.tensor(results[0] if mean else results, dtype=accumulation_dtype(first))
+        answers = torch.tensor(results[0] if mean else results, dtype=accumulation_dtype(first), device=first.device)
         values, counts = answers.unbind(-1)
         ctx.mark_non_differentiable(counts)
         return values.to(first.dtype, copy=True), counts  # of views no caller could say loss /= 2

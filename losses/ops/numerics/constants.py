@@ -7,16 +7,16 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from losses.core.device import on_cpu
+from losses.core.torch_private import may_read
 
 
 def constant(value: float, like: Tensor) -> Tensor | float:
     """Return a number to calculate with beside a tensor, in a derivative by hand.
 
     One of Python is made a tensor by every operation, which on a CPU takes as long as the operation on a thousand
-    elements; so it is one already, of no dimensions.
+    elements; so it is one already, of no dimensions, where nobody sees how things are made.
     """
-    return as_tensor(value, like.dtype) if on_cpu(like) else value
+    return as_tensor(value, like.dtype) if may_read(like) else value
 
 
 @lru_cache(maxsize=128)

@@ -234,11 +234,11 @@ def add_neighbours(
 ) -> Tensor:
     """Add what counting leaves of the slopes of negatives ``(B, M)`` and of positives ``(B, P)`` near them, and return
     what it leaves of the cost ``(B, 1)``."""
-    near, rows = near.flatten(), torch.arange(len(start)).unsqueeze(1)
-    negative = torch.arange(near.numel()).repeat_interleave(near)
+    near, rows = near.flatten(), torch.arange(len(start), device=near.device).unsqueeze(1)
+    negative = torch.arange(near.numel(), device=near.device).repeat_interleave(near)
     # the first neighbour of each negative, less the place of its pair in the list
     offset = (start + rows * positives.shape[1]).flatten() - (near.cumsum(0) - near)
-    positive = offset.index_select(0, negative) + torch.arange(len(negative))
+    positive = offset.index_select(0, negative) + torch.arange(len(negative), device=near.device)
     ahead = negatives.flatten().index_select(0, negative).sub_(positives.flatten().index_select(0, positive))
     faded = ahead.abs().neg_().exp_()
     slope = (faded / (faded + 1)).copysign_(ahead)  # what is not counted: sigmoid(-ahead) - (ahead < 0)
