@@ -224,6 +224,7 @@ def wrapped(rank: int, group: dist.ProcessGroup, name: str, efficient: bool) -> 
     return Outcome(torch.zeros(()), torch.cat([gradient.flatten() for gradient in gradients]))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", THEIRS)
 def test_the_wrapper_for_several_processes_takes_it(name: str, ranks: Ranks) -> None:
     outcomes = ranks.run(4, wrapped, name, False)

@@ -12,6 +12,7 @@ from torch.distributions import Normal
 
 import losses
 from losses import ConfigError, InputError
+from losses.checking import CLAUSES
 from losses.core.inputs import Pointwise
 from losses.core.inputs import kind as kinds_of
 from losses.core.outputs import map_samples
@@ -49,15 +50,19 @@ def test_none_has_what_a_kind_may_ask_but_those_that_say_so() -> None:
     }
 
 
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.integration)])
 @pytest.mark.parametrize("cls", THIRD_PARTY, ids=lambda cls: cls.__name__)
-def test_a_correct_loss_of_another_author_breaks_no_clause(cls: type[Loss]) -> None:
-    report = losses.check_loss(cls)
+def test_a_correct_loss_of_another_author_breaks_no_clause(cls: type[Loss], compiled: bool) -> None:
+    some = THIRD_PARTY.index(cls) % 4 == 0 or compiled  # what is compiled takes most of the time
+    clauses = [clause for clause in CLAUSES if some or not clause.startswith(("compiles", "exports"))]
+    report = losses.check_loss(cls, clauses=clauses)
     report.raise_for_failures()
     assert report.loss == cls.spec.name
     kept = {verdict.clause for verdict in report.verdicts if verdict.outcome == "kept"}
     assert (cls.spec.inputs[0] is DISTRIBUTION_OBJECTS) == (not kept)
     if kept:
-        assert {"reductions_agree", "one_item", "compiles", "config_round_trip", "keeps_its_laws"} <= kept
+        assert {"reductions_agree", "one_item", "config_round_trip", "keeps_its_laws"} <= kept
+        assert ("compiles" in kept) == some
 
 
 @pytest.mark.parametrize("cls", THIRD_PARTY, ids=lambda cls: cls.__name__)

@@ -22,7 +22,7 @@ INTEGRATIONS = EXAMPLES / "integrations"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ACCELERATE = ["accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0"]
 LAUNCHERS = [
-    pytest.param(TORCHRUN, id="torchrun"),
+    pytest.param(TORCHRUN, id="torchrun", marks=pytest.mark.integration),
     pytest.param([sys.executable, "-m", *ACCELERATE, "--multi_gpu"], id="accelerate", marks=pytest.mark.integration),
 ]
 METRICS = {"AUC", "EER", "recall@1"}
