@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,3 +41,25 @@ def chained(gradient: Tensor, part: Tensor) -> Tensor:
         return part * gradient
     factor = gradient.item()
     return part if factor == 1 else part.mul_(factor)
+
+
+class Written(torch.autograd.Function):
+    """A value whose gradients by several tensors were made with it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, value: float, definition: Callable[..., Tensor], slopes: Sequence[Tensor | None], *leaves: Tensor
+    ) -> Tensor:
+        ctx.definition, ctx.slopes = definition, slopes
+        ctx.save_for_backward(*leaves)
+        return torch.scalar_tensor(value, dtype=leaves[0].dtype, device=leaves[0].device)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        leaves, slopes = ctx.saved_tensors, ctx.slopes
+        if torch.is_grad_enabled():
+            return None, None, None, *plain_gradients(ctx.definition, gradient, *leaves)
+        if not graph_is_kept():
+            ctx.slopes = None  # what nobody else holds is taken for the gradient as it is, and not copied
+        needed = zip(slopes, ctx.needs_input_grad[3:], strict=True)
+        return None, None, None, *(chained(gradient, part) if wanted else None for part, wanted in needed)

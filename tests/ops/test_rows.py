@@ -293,7 +293,7 @@ FEW = {
     "smoothing": ("ce", {"label_smoothing": 0.1}, None, False, 22),
     "z-loss": ("ce", {"z_loss": 0.1}, None, False, 30),
     "weights": ("ce", {}, 1.0, False, 24),
-    "KL": ("kl", {}, None, True, 13),  # of which NumPy's access to the memory of two tensors is 6
+    "KL": ("kl", {}, None, True, 11),
     "KL with weights": ("kl", {}, 1.0, True, 20),
     "JS": ("js", {}, None, True, 19),
     "JS with weights": ("js", {}, 1.0, True, 27),

@@ -15,8 +15,9 @@ from losses.core.precision import matched
 from losses.core.reduction import Total
 from losses.ops.dense.compared import Compared
 from losses.ops.dense.differentiable import DenseSums, differentiable
-from losses.ops.dense.matrix import DenseMatrix, ListedPositives, is_small
+from losses.ops.dense.matrix import DenseMatrix, is_small
 from losses.ops.dense.one_by_one import DistancesOneByOne, PairDistances
+from losses.ops.dense.triplets import ListedPositives
 from losses.ops.tiles.sizes import sizes
 from losses.ops.tiles.whole_batch import normalised
 

@@ -51,6 +51,9 @@ class Compared(ABC):
         return as_tensor(value, self.dtype) if self.reads else value
 
     def total(self, values: Tensor) -> Tensor | float:
-        """Return the sum of all values, to divide by: a number, or ``()`` where nobody reads it."""
-        total = values.sum()
-        return total.item() if self.reads else total
+        """Return the sum of all values, to divide by, see :meth:`read`."""
+        return self.read(values.sum())
+
+    def read(self, number: Tensor) -> Tensor | float:
+        """Return a number, or the tensor ``()`` where nobody reads it."""
+        return number.item() if self.reads else number

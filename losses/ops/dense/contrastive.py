@@ -31,15 +31,19 @@ def dense_contrastive(
     once = 0.5 if weight is None and compared.itself else 1.0  # every pair stands in two places
     weights = entry_weights(compared, weight)
     weighted = signed if weights is None else signed * weights  # before it is squared, as a square can overflow
-    active = weighted if power == 2 and average == "all" else signs(signed, weights)
-    slopes_or_none = (weighted if power == 2 else active) if compared.differentiable else None
+    slopes = weighted
+    if power == 1:
+        slopes = signed.sign() if weights is None else signed.sign().mul_(weights)
+    slopes_or_none = slopes if compared.differentiable else None
     if average == "balanced":
         items = weighted if power == 1 else weighted * signed.abs()
-        of_items, of_active = of_both(compared, items, once / power), of_both(compared, active, once)
-        return DenseSums(of_items, of_active, slopes_or_none, once)
+        above, below = (kind if weights is None else kind * weights for kind in (signed > 0, signed < 0))
+        costs = of_both(compared, items.clamp(min=0), items.clamp(max=0).neg_(), once / power)
+        return DenseSums(costs, of_both(compared, above, below, once), slopes_or_none, once)
     cost = (weighted.abs() if power == 1 else weighted * signed).sum()
     if average == "active":
-        counted = compared.total(active.abs()) * once
+        number = signed.count_nonzero() if weights is None else ((signed != 0) * weights).sum()
+        counted = compared.read(number) * once
     else:
         counted = compared.number_of_pairs
         if weight is not None:
@@ -47,18 +51,11 @@ def dense_contrastive(
     return DenseSums(cost, counted, slopes_or_none, once, once / power)
 
 
-def signs(signed: Tensor, weights: Tensor | None) -> Tensor:
-    """Return 1, -1 or 0 for every entry, as it weighs."""
-    return signed.sign() if weights is None else signed.sign().mul_(weights)
-
-
-def of_both(compared: Compared, signed: Tensor, scale: float) -> Tensor | tuple[float, float]:
-    """Return the sum of what is positive and that of what is negative, without its sign: two numbers, or ``(2,)`` where
-    nobody reads them."""
-    above, below = signed.clamp(min=0).sum(), signed.clamp(max=0).sum()
+def of_both(compared: Compared, first: Tensor, second: Tensor, scale: float) -> Tensor | tuple[float, float]:
+    """Return the sums over both kinds of pairs: two numbers, or ``(2,)`` where nobody reads them."""
     if compared.reads:
-        return above.item() * scale, -below.item() * scale
-    return torch.stack([above, below.neg()]) * scale
+        return first.sum().item() * scale, second.sum().item() * scale
+    return torch.stack([first.sum(), second.sum()]) * scale
 
 
 def entry_weights(compared: Compared, weight: Tensor | None) -> Tensor | None:

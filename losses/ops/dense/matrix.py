@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -152,28 +151,6 @@ def scaled_product(first: Tensor, second: Tensor, scale: float, added: Tensor, t
         return torch.addmm(added, first, second, beta=times, alpha=scale)
     product = (first @ second).mul_(scale)
     return product.add_(added, alpha=times) if times else product
-
-
-class ListedPositives(NamedTuple):
-    """Every anchor with every positive of it, in the order of the matrix.
-
-    Args:
-        place: in the flattened matrix ``(P,)``.
-        anchor: row ``(P,)``.
-    """
-
-    place: Tensor
-    anchor: Tensor
-
-    @classmethod
-    def of(cls, positive: Tensor) -> ListedPositives:
-        """Return those of a matrix of ones and zeros."""
-        place = positive.view(-1).nonzero().squeeze(1)
-        return cls(place, place.div(positive.shape[1], rounding_mode="floor"))
-
-    def positives(self, width: int) -> Tensor:
-        """Return the column of each in a matrix of so many ``(P,)``."""
-        return self.place % width
 
 
 def is_small(first: Tensor, second: Tensor, measure: str) -> bool:

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from losses.core.parameters import Average
 from losses.ops.dense.compared import Compared
 from losses.ops.dense.differentiable import DenseSums
-from losses.ops.dense.matrix import DenseMatrix, ListedPositives
+from losses.ops.dense.matrix import DenseMatrix
 from losses.ops.distances import just_beyond
 from losses.ops.numerics.log_space import softplus
 from losses.ops.triplets.definitions import cost
+
+
+class ListedPositives(NamedTuple):
+    """Every anchor with every positive of it, in the order of the matrix.
+
+    Args:
+        place: in the flattened matrix ``(P,)``.
+        anchor: row ``(P,)``.
+    """
+
+    place: Tensor
+    anchor: Tensor
+
+    @classmethod
+    def of(cls, positive: Tensor) -> ListedPositives:
+        """Return those of a matrix of ones and zeros."""
+        place = positive.view(-1).nonzero().squeeze(1)
+        return cls(place, place.div(positive.shape[1], rounding_mode="floor"))
+
+    def positives(self, width: int) -> Tensor:
+        """Return the column of each in a matrix of so many ``(P,)``."""
+        return self.place % width
 
 
 def dense_triplets(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from losses.core.precision import COMPUTED_IN
 from losses.core.torch_private import applied_outside_transforms
-from losses.ops.derivatives import plain_gradients
+from losses.ops.derivatives import Written
 from losses.ops.eager import may_read, on_cpu, tangents_may_exist
 from losses.ops.tiles.sizes import sizes
 
@@ -86,26 +86,7 @@ def relative_weights(weight: Tensor, number: int, trailing: int) -> Array | None
     return weights.reshape(weights.shape + (1,) * trailing) if trailing else weights
 
 
-class WithSlopes(torch.autograd.Function):
-    """A value whose derivative was made with it."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, value: float, slopes: Tensor, definition: Callable[[Tensor], Tensor], output: Tensor
-    ) -> Tensor:
-        ctx.definition = definition
-        ctx.save_for_backward(output, slopes)
-        return torch.scalar_tensor(value, dtype=slopes.dtype, device=slopes.device)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        output, slopes = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return None, None, None, *plain_gradients(ctx.definition, gradient, output)
-        return None, None, None, slopes * gradient  # of several at once too
-
-
-apply_with_slopes = applied_outside_transforms(WithSlopes)
+apply_written = applied_outside_transforms(Written)
 
 
 def differentiable(
@@ -121,5 +102,5 @@ def differentiable(
     """
     if not math.isfinite(value):
         return None
-    made: Tensor = apply_with_slopes(value, torch.from_numpy(slopes), definition, output)
+    made: Tensor = apply_written(value, definition, (torch.from_numpy(slopes),), output)
     return made

@@ -27,9 +27,6 @@ from losses.ops.elementwise.arrays import (
 )
 from losses.ops.tiles.sizes import sizes
 
-SMALL = 8.0
-"""Up to which logits lose less than 1e-6 in float32 if the largest of their row, which takes longest, is left in."""
-
 
 class Target(NamedTuple):
     """What every distribution is compared with, ``(..., C)``."""
@@ -42,19 +39,6 @@ class Target(NamedTuple):
 Formula = Callable[..., tuple[float, Array]]
 """From an output, its form, the factors and, if there is one, the target: the sum over distributions, and its
 derivatives by the output."""
-
-
-def forward_kl(output: Array, form: DistributionForm, factors: Array | float, target: Target) -> tuple[float, Array]:
-    r"""With exponentials :math:`e` of the scores and their sum :math:`E` it is :math:`\sum_c t_c (\log t_c - \log p_c)`
-    of :math:`\log p_c = z_c - \log E`, with derivative :math:`e_c \sum_k t_k / E - t_c`."""
-    if form == "log_probs":
-        return sum_of(target.probs * (target.log_probs - output), factors), target.probs * -factors
-    scores, exponentials, total = softmax(output, small=SMALL)
-    all_of_target = np.add.reduce(target.probs, axis=-1, keepdims=True)
-    value = sum_of(target.probs * (target.log_probs - (scores - np.log(total))), factors)
-    exponentials *= all_of_target * factors / total
-    exponentials -= target.probs * factors
-    return value, exponentials
 
 
 def jensen_shannon(
@@ -152,15 +136,12 @@ def target_of(target: Array, form: DistributionForm) -> Target:
         return Target(target, np.log(target + TINY))
     if form == "log_probs":
         return Target(np.exp(target), target)
-    scores, exponentials, total = softmax(target, small=SMALL)
+    scores, exponentials, total = softmax(target)
     return Target(exponentials / total, scores - np.log(total))
 
 
-def softmax(logits: Array, *, small: float = 0) -> tuple[Array, Array, Array]:
-    """Return logits less the largest of their row, their exponentials, and the sums of those ``(..., 1)``; the logits
-    as they are where all are smaller than a number."""
-    scores = logits
-    if not (small and np.maximum.reduce(logits, axis=None) < small and np.minimum.reduce(logits, axis=None) > -small):
-        scores = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
+def softmax(logits: Array) -> tuple[Array, Array, Array]:
+    """Return logits less the largest of their row, their exponentials, and the sums of those ``(..., 1)``."""
+    scores = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
     exponentials = np.exp(scores)
     return scores, exponentials, np.add.reduce(exponentials, axis=-1, keepdims=True)

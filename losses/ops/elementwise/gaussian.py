@@ -4,7 +4,7 @@ targets."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from losses.core.precision import COMPUTED_IN
 from losses.core.reduction import Total, expanded, weighted
-from losses.core.torch_private import graph_is_kept, may_read
-from losses.ops.derivatives import chained, is_asked_again, plain_gradients
+from losses.core.torch_private import may_read
+from losses.ops.derivatives import Written, is_asked_again, plain_gradients
 from losses.ops.eager import is_eager
 from losses.ops.elementwise.blocks import total_in_blocks
 from losses.ops.elementwise.formulas import Formula
@@ -130,28 +130,6 @@ def gaussian_kl_and_slopes(
     each = weight.reshape(-1, *[1] * (mean.ndim - 1))
     factors = each / divisor * beta  # divided first: tiny weights have a tiny sum
     return items.mul_(each).sum().item() / 2, mean * factors, beyond.mul_(factors).mul_(0.5)
-
-
-class Written(torch.autograd.Function):
-    """A value whose gradients by several tensors were made with it."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, value: float, definition: Callable[..., Tensor], slopes: Sequence[Tensor | None], *leaves: Tensor
-    ) -> Tensor:
-        ctx.definition, ctx.slopes = definition, slopes
-        ctx.save_for_backward(*leaves)
-        return torch.scalar_tensor(value, dtype=leaves[0].dtype, device=leaves[0].device)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        leaves, slopes = ctx.saved_tensors, ctx.slopes
-        if torch.is_grad_enabled():
-            return None, None, None, *plain_gradients(ctx.definition, gradient, *leaves)
-        if not graph_is_kept():
-            ctx.slopes = None  # what nobody else holds is taken for the gradient as it is, and not copied
-        needed = zip(slopes, ctx.needs_input_grad[3:], strict=True)
-        return None, None, None, *(chained(gradient, part) if wanted else None for part, wanted in needed)
 
 
 def gaussian_nll_sum(

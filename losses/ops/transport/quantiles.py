@@ -47,9 +47,8 @@ def norm(moved: Tensor, width: Tensor | None, power: float) -> Tensor:
 
 def quantile_steps(points: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the points in order, and the fraction of the whole weight up to and with each of them."""
-    points, order = in_order_with_index(
-        accumulated(points)
-    )  # widths are differences of sums, which float32 would round away
+    points = accumulated(points)  # widths are differences of sums, which float32 would round away
+    points, order = in_order_with_index(points)
     if weights is None:
         size = points.shape[-1]
         return points, torch.arange(1, size + 1, dtype=points.dtype, device=points.device).div(size).expand_as(points)
