@@ -36,42 +36,36 @@ def tiled_contrastive(
     if average == "all":
         others = tiles.width - int(classes.place is not None)
         counts += of_rows.sum(dtype=torch.float64) * (others / 2 if tiles.itself else others)
+    counted, once = average != "all", tiles.upper and not tiles.is_one_block
     for tile in tiles:
-        distances, band = tile.values, classes.band(tile)
+        band = classes.band(tile)
         own = classes.own(tile, band)
-        excess = torch.sub(margin, distances, out=tile.scratch(1))
-        excess[:, band] = torch.where(own, distances[:, band] - positive_margin, excess[:, band])
-        excess.clamp_(min=0)
-        tile.at_itself(excess, 0)
-        if tiles.upper and not tiles.is_one_block:
-            excess[:, : len(excess)].triu_(1)  # the block on the diagonal holds each pair twice
+        lack = torch.sub(margin, tile.values, out=tile.scratch(1)).clamp_(min=0)
+        lack[:, band].masked_fill_(own, 0)
+        if once:  # the block on the diagonal holds each pair twice
+            lack[:, : len(lack)].triu_(1)
+            own.triu_(1 - band.start)
+        else:
+            tile.at_itself(own, False, band)
+        excess = (tile.values[:, band] - positive_margin).clamp_(min=0).masked_fill_(~own, 0)
         pair_weight = None
         if weight is not None:
             pair_weight = (of_rows[tile.rows] + of_rows[tile.columns].mT) / 2 if tiles.itself else of_rows[tile.rows]
-            if tile.exact is not None:  # where distances can be infinite, and infinity times 0 is NaN
-                excess.masked_fill_(pair_weight == 0, 0)
-        if average != "all":
-            active = (excess != 0).to(excess.dtype)  # a NaN is active too
-            add_parts(counts, active if pair_weight is None else active.mul_(pair_weight), own, band)
-        # weighted before it is squared, as a square can overflow
-        weighted = excess if pair_weight is None else torch.mul(excess, pair_weight, out=tile.scratch(3))
-        items = weighted if power == 1 else torch.mul(weighted, excess, out=tile.scratch(2)).mul_(0.5)
-        add_parts(sums, items, own, band)
-        if tiles.differentiable:
-            if power == 1:
-                slope = torch.sign(excess, out=tile.scratch(2)).neg_()
-                slope = slope if pair_weight is None else slope.mul_(pair_weight)
-            else:
-                slope = torch.neg(weighted, out=tile.scratch(2))
-            within = slope[:, band]
-            if average == "balanced":
-                of_within = within.neg().masked_fill_(~own, 0)
-                tile.accumulate_gradient(of_within, 0, band, symmetric=tiles.is_one_block)
-                within.masked_fill_(own, 0)
-                tile.accumulate_gradient(slope, 1, symmetric=tiles.is_one_block)
-            else:
-                within.copy_(torch.where(own, -within, within))
-                tile.accumulate_gradient(slope, symmetric=tiles.is_one_block)
+        of_within, of_lack = (
+            add_excess(costs, free, weights, sums[part:], counts[part:], power=power, counted=counted)
+            for costs, free, weights, part in (
+                (excess, [torch.empty_like(excess) for _ in range(2)], in_band(pair_weight, band), 0),
+                (lack, [tile.scratch(number) for number in (2, 3)], pair_weight, parts - 1),
+            )
+        )
+        if not tiles.differentiable:
+            continue
+        of_lack.neg_()
+        if average == "balanced":
+            tile.accumulate_gradient(of_within, 0, band, symmetric=tiles.is_one_block)
+        else:
+            of_lack[:, band].add_(of_within)
+        tile.accumulate_gradient(of_lack, parts - 1, symmetric=tiles.is_one_block)
     if tiles.is_one_block:  # which has seen each pair twice
         sums /= 2
         if average != "all":
@@ -106,8 +100,8 @@ def tiled_contrastive_between(
         of_within, of_lack = (
             add_excess(costs, free, of_rows, sums[part:], counts[part:], power=power, counted=average != "all")
             for costs, free, part in (
-                (excess, [torch.empty_like(excess) for _ in range(3)], 0),
-                (lack, [tile.scratch(number) for number in (2, 3, 4)], parts - 1),
+                (excess, [torch.empty_like(excess) for _ in range(2)], 0),
+                (lack, [tile.scratch(number) for number in (2, 3)], parts - 1),
             )
         )
         if tiles.differentiable and average == "balanced":
@@ -116,6 +110,11 @@ def tiled_contrastive_between(
         elif tiles.differentiable:
             tile.accumulate_gradient(of_lack.neg_().scatter_add_(1, column, of_within))
     return TileSums(list(sums), list(counts))
+
+
+def in_band(weight: Tensor | None, band: slice) -> Tensor | None:
+    """Return the weights of some columns of pairs, of those of all columns ``(B, M)`` or of their rows ``(B, 1)``."""
+    return weight if weight is None or weight.shape[1] == 1 else weight[:, band]
 
 
 def add_excess(
@@ -129,7 +128,7 @@ def add_excess(
     counted: bool,
 ) -> Tensor:
     """Add what pairs cost that exceed their margin ``(B, ...)``, and how many they are if that is asked for, to the
-    first of the sums and counts, and return the derivatives; three tensors like the excess are free to be used."""
+    first of the sums and counts, and return the derivatives; two tensors like the excess are free to be used."""
     if weight is not None:
         excess.masked_fill_(weight == 0, 0)  # which may be infinite, and that times 0 is NaN
     # weighted before it is squared, as a square can overflow
@@ -138,7 +137,7 @@ def add_excess(
         costs = torch.mul(slopes, excess, out=free[1]).mul_(0.5)
     sums[0] += exact_sum(costs)
     if counted or power == 1:
-        active = torch.ne(excess, 0, out=free[2])  # a NaN is active too
+        active = torch.ne(excess, 0, out=free[1])  # a NaN is active too
         active = active if weight is None else active.mul_(weight)
         counts[0] += exact_sum(active) if counted else 0
         slopes = active if power == 1 else slopes
@@ -169,14 +168,3 @@ def pair_costs(
     lack = (distances - constant(margin, distances)).clamp_(max=0)
     signed = torch.where(same, excess, lack)
     return (signed.abs(), signed.sign()) if power == 1 else (signed.square().mul_(constant(0.5, signed)), signed)
-
-
-def add_parts(totals: Tensor, items: Tensor, own: Tensor, band: slice) -> None:
-    """Add the items of a block to one total; or to two, of those in the band that are a row's own and of the others."""
-    if len(totals) == 1:
-        totals += exact_sum(items)
-        return
-    within = items[:, band]  # masked, for infinity times 0 is NaN
-    totals[0] += exact_sum(within.masked_fill(~own, 0))
-    totals[1] += exact_sum(within.masked_fill(own, 0))
-    totals[1] += exact_sum(items[:, : band.start]) + exact_sum(items[:, band.stop :])

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from losses.core.device import on_cpu
 from losses.ops.numerics.log_space import exponentials_below
 from losses.ops.tiles.blocks import Tile
-from losses.ops.tiles.sizes import sizes
+from losses.ops.tiles.rows import strips
 
 # scale up to which similarities need no shift before they are exponents: float32 ends at exp(88)
 MODEST = 60.0
@@ -39,9 +38,7 @@ def exponentiated(tile: Tile) -> Tensor:
 
 
 def times_sums(block: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tensor:
-    """Return a block times a number of its row ``(B, 1)`` plus a number of its column ``(1, M)``, in place, on a CPU a
-    strip at a time."""
-    strip = max(1, sizes().strip // max(1, block.shape[1]) if on_cpu(block) else len(block))
-    for start in range(0, len(block), strip):
-        block[start : start + strip] *= of_rows[start : start + strip] + of_columns
+    """Return a block times a number of its row ``(B, 1)`` plus a number of its column ``(1, M)``, in place."""
+    for strip in strips(block):
+        block[strip].mul_(of_rows[strip] + of_columns)  # and not *=, which writes it to its place once more
     return block

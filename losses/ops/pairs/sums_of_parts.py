@@ -62,7 +62,10 @@ class SumsOfPart(torch.autograd.Function):
     ) -> Tensor:
         ctx.shared, ctx.labels, ctx.other_labels = shared, labels, other_labels
         ctx.save_for_backward(first, second)
-        tiles, classes, loss = blocks_of(shared, Part(first, labels, second, other_labels))
+        *_, of_first, of_second = ctx.needs_input_grad
+        ctx.blocks = tiles, classes, loss = blocks_of(
+            shared, Part(first, labels, second, other_labels), (of_first, of_second)
+        )
         of_rows, of_columns = sums_of_ends(tiles, pair_blocks(tiles, classes, loss), loss)
         sums = unsorted(of_rows, classes.rows)
         return sums if second is None else torch.cat([sums, unsorted(of_columns, classes.columns)])
@@ -75,7 +78,8 @@ class SumsOfPart(torch.autograd.Function):
             gradients = plain_gradients(plain_sums(ctx.shared, part), gradient, first, second)
             return None, None, None, *gradients
         *_, of_first, of_second = ctx.needs_input_grad
-        tiles, classes, loss = blocks_of(ctx.shared, part, (of_first, of_second))
+        tiles, classes, loss = ctx.blocks or blocks_of(ctx.shared, part, (of_first, of_second))
+        ctx.blocks = None  # they hold a gradient from now on
         of_rows = of_columns = ordered(gradient[: len(first)], classes.rows).to(first.dtype)
         if second is not None:
             of_columns = ordered(gradient[len(first) :], classes.columns).to(first.dtype)

@@ -25,6 +25,7 @@ from losses.ops.tiles.exact import TOO_CLOSE, ExactBlock, ExactPoints, at_diagon
 from losses.ops.tiles.sizes import sizes
 
 BUFFERS = 5  # of the size of a block, that a tiled function may ask for
+BUFFERS_OF_SIMILARITIES = 3  # likewise, of blocks of similarities, which are higher for it
 STRIPS = 2  # of rows, in which a symmetric block is made
 SMALLEST = 1e-32  # squared distance below which float32 runs out of digits
 # a squared distance below this fraction of the points' squared lengths has lost more than 1e-4 of itself in float32
@@ -84,11 +85,17 @@ class Tiles:
         elements, least = size.elements, size.rows
         if not on_cpu(first):
             elements, least = size.elements_on_accelerator, size.rows_on_accelerator
-        step = max(1, min(self.height, max(least, elements // max(1, self.width))))
+        per_row = max(1, self.width)
+        least = max(least, elements // per_row)
+        self.buffers = BUFFERS
+        if measure == "similarity":
+            self.buffers = BUFFERS_OF_SIMILARITIES
+            least = max(least, min(2 * size.rows, 4 * elements // per_row))
+        step = max(1, min(self.height, least))
         if self.height * self.width <= size.one_block:
             step = max(1, self.height)
-        self.blocks = blocks or [slice(start, min(start + step, self.height)) for start in range(0, self.height, step)]
-        self.rows = max((block.stop - block.start for block in self.blocks), default=0)
+        self.blocks = blocks or list(rows_of_blocks(self.height, step, upper=upper))
+        self.largest = max((self._elements(block) for block in self.blocks), default=0)
         self.outputs = outputs
         self._memory: Tensor | None = None
         self._exact_points: ExactPoints | None = None
@@ -117,8 +124,16 @@ class Tiles:
         """Return a buffer in the shape of a block; the same memory for every block."""
         # in one piece: the allocator keeps it for the next call, where it would hand back many smaller ones
         if self._memory is None:
-            self._memory = self.first.new_empty(BUFFERS, self.rows * self.width)
+            self._memory = self.first.new_empty(self.buffers, self.largest)
         return self._memory[number, : rows * columns].view(rows, columns)
+
+    def columns_of(self, rows: slice) -> slice:
+        """Return the columns of the block of some rows."""
+        return slice(rows.start if self.upper else 0, self.width)
+
+    def _elements(self, rows: slice) -> int:
+        columns = self.columns_of(rows)
+        return int((rows.stop - rows.start) * (columns.stop - columns.start))
 
     def squares_of_rows(self) -> Tensor:
         """Return the squared length of every row from the centre of most columns ``(N, 1)``; 1 of angles."""
@@ -162,19 +177,23 @@ class Tiles:
             return points.to(dtype), None
         lengths = length(points)
         lengths = lengths.masked_fill_(lengths == 0, 1).to(dtype)
+        if order is not None and points.dtype is dtype:  # a copy of the caller's points
+            return points.div_(lengths), lengths
         return points / lengths, lengths
 
     def _prepare_distances(self) -> None:
         """Prepare matrices whose product is the squared distance: [|a|^2, -2a, 1] and [1, b, |b|^2]."""
         # a translation changes no distance, and small numbers are rounded less
+        centre = None
         if self.width and self.measure != "cosine":
             centre = self.second.mean(0, dtype=accumulation_dtype(self.second)).to(self.second.dtype)
-            moved = self.first - centre
-            self.first, self.second = moved, moved if self.itself else self.second - centre
-        self.left, self.right = augmented(self.first, None if self.itself else self.second, self.measure)
+        self.left, self.right = augmented(self.first, None if self.itself else self.second, self.measure, centre)
         self.ahead = self.right[:, :-1]  # [1, b]
+        self.second = self.ahead[:, 1:]  # the same numbers, once
         if self.itself:
-            self.first = self.second = self.ahead[:, 1:]  # the same numbers, once
+            self.first = self.second
+        elif centre is not None:
+            self.first = self.first - centre
         self.behind = self.ahead
         if self.follows[1] and not self.itself:
             self.behind = torch.cat([self.left[:, -1:], self.first], 1)
@@ -206,7 +225,7 @@ class Tile:
 
     def __init__(self, tiles: Tiles, rows: slice) -> None:
         self.tiles, self.rows = tiles, rows
-        self.columns = slice(rows.start if tiles.upper else 0, tiles.width)
+        self.columns = tiles.columns_of(rows)
         self._diagonal: int | Tensor | None = rows.start - self.columns.start if tiles.itself else None
         if tiles.place is not None:
             self._diagonal = tiles.place[rows]
@@ -230,9 +249,10 @@ class Tile:
         """Return a buffer in the shape of the block: 1, 2, ..."""
         return self.tiles.scratch(number, *self.values.shape)
 
-    def at_itself(self, values: Tensor, value: float) -> None:
-        """Set the entries of a block where a point of a set meets itself."""
-        at_diagonal(values, self._diagonal, value)
+    def at_itself(self, values: Tensor, value: float, columns: slice | None = None) -> None:
+        """Set the entries of a block, or of those columns that hold them, where a point of a set meets itself."""
+        place = self._diagonal
+        at_diagonal(values, place if columns is None or place is None else place - columns.start, value)
 
     def itself(self) -> Tensor:
         """Return the entries of ``values`` where a point of a set meets itself ``(B,)``, to be written to."""
@@ -266,7 +286,7 @@ class Tile:
         if tiles.itself and gradient.shape == (tiles.width, tiles.height):
             if not symmetric:
                 # the values have had their use; unless they were turned into their own derivative
-                free = self.values if gradient.data_ptr() != self.values.data_ptr() else self.scratch(BUFFERS - 1)
+                free = self.values if gradient.data_ptr() != self.values.data_ptr() else self.scratch(tiles.buffers - 1)
                 gradient = free.copy_(gradient.mT).add_(gradient)
             tiles.of_first[output].addmm_(gradient, tiles.ahead)
             return
@@ -314,3 +334,20 @@ class Tile:
             .add_(SMALLEST)
         )
         return not bool((self.values > limits).all())  # asked so that a NaN, from squares that overflow, is close too
+
+
+def rows_of_blocks(height: int, step: int, *, upper: bool) -> Iterator[slice]:
+    """Yield the rows of every block, so many in the first; above the diagonal, where blocks become narrower, the later
+    ones are higher instead, up to half their width.
+
+    >>> [rows.stop for rows in rows_of_blocks(100, 10, upper=False)]
+    [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
+    >>> [rows.stop for rows in rows_of_blocks(100, 10, upper=True)]
+    [10, 21, 33, 47, 65, 82, 92, 100]
+    """
+    start = 0
+    while start < height:
+        left = height - start
+        rows = max(step, min(step * height // left, left // 2)) if upper else step
+        yield slice(start, min(start + rows, height))
+        start += rows

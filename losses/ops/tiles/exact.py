@@ -66,10 +66,8 @@ class ExactPoints:
         self.amid = True
 
     def _move(self, middle: Tensor | None) -> None:
-        first, second = self.first, None if self.second is self.first else self.second
-        if middle is not None:
-            first, second = first - middle, None if second is None else second - middle
-        self._keep(*augmented(first, second, self.measure))
+        second = None if self.second is self.first else self.second
+        self._keep(*augmented(self.first, second, self.measure, middle))
 
     def _keep(self, left: Tensor, right: Tensor) -> None:
         self.left, self.right = left, right
@@ -207,7 +205,9 @@ def measured(squared: Tensor, measure: str) -> Tensor:
     return squared.mul_(0.5) if measure == "cosine" else squared
 
 
-def augmented(first: Tensor, second: Tensor | None, measure: str) -> tuple[Tensor, Tensor]:
+def augmented(
+    first: Tensor, second: Tensor | None, measure: str, centre: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return matrices whose product is the squared distance: [|a|^2, -2a, 1] and [1, b, |b|^2].
 
     Where angles are meant the squares of rows of zeros are 1 too.
@@ -215,12 +215,18 @@ def augmented(first: Tensor, second: Tensor | None, measure: str) -> tuple[Tenso
     Args:
         first, second: points ``(N, D)`` and ``(M, D)``; ``None`` is the first.
         measure: of distances, see :class:`losses.ops.tiles.blocks.Tiles`.
+        centre: ``(D,)``, from which both are measured; ``None`` is 0.
     """
-    sides = []
-    for points in (first,) if second is None else (first, second):
-        squares = torch.linalg.vecdot(points, points).unsqueeze(1)
+    points, others = first, first if second is None else second
+    left, right = (part.new_empty(len(part), part.shape[1] + 2) for part in (points, others))
+    points, others = left[:, 1:-1].copy_(points), right[:, 1:-1].copy_(others)
+    if centre is not None:
+        points.sub_(centre)
+        others.sub_(centre)
+    for squares, part in ((left[:, 0], points), (right[:, -1], others)):
+        torch.linalg.vecdot(part, part, out=squares)
         if measure == "cosine":
-            squares = squares.masked_fill(squares == 0, 1)
-        sides.append((points, squares, torch.ones_like(squares)))
-    (points, squares, ones), (others, other_squares, other_ones) = sides[0], sides[-1]
-    return torch.cat([squares, -2 * points, ones], 1), torch.cat([other_ones, others, other_squares], 1)
+            squares.masked_fill_(squares == 0, 1)
+    points.mul_(-2)
+    left[:, -1], right[:, 0] = 1, 1
+    return left, right

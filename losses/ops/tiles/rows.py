@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from losses.core.device import on_cpu
 from losses.core.reduction import weighted
 from losses.ops.tiles.blocks import Tile, Tiles
 from losses.ops.tiles.classes import Classes
+from losses.ops.tiles.sizes import sizes
 
 Costs = tuple[Tensor, Sequence[Tensor]]
 """Values of items ``(T,)`` or of anchors ``(B, 1)``, and the derivatives by what they are made of."""
@@ -98,6 +100,14 @@ def anchor_blocks(tiles: Tiles, classes: Classes, weight: Tensor | None) -> Iter
     """Yield the blocks of rows as anchors, with the weight of every row ``(N, 1)``."""
     for tile in tiles:
         yield AnchorBlock(tile, classes, weight)
+
+
+def strips(block: Tensor) -> Iterator[slice]:
+    """Yield rows of a block ``(B, M)``, so few at a time that they stay in a cache while several operations go over
+    them; all at once where no CPU computes."""
+    step = max(1, sizes().strip_of_block // max(1, block.shape[1]) if on_cpu(block) else len(block))
+    for start in range(0, len(block), step):
+        yield slice(start, start + step)
 
 
 def exact_sum(rows: Tensor, weight: Tensor | None = None) -> Tensor:

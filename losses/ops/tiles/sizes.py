@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 class BlockSizes:
     """Up to which sizes something is done in one piece; results do not depend on it but by rounding."""
 
-    elements: int = 1 << 17
-    """Of a block on a CPU: a few of them fit into its cache."""
+    elements: int = 1 << 18
+    """Of a block on a CPU: two of them fit into its cache."""
     one_block: int = 1 << 18
     """Elements up to which one block is best: its derivative can be added to its own transpose, and multiplied once."""
-    rows: int = 64
+    rows: int = 128
     """Of a block at least: below that a matrix product is slow."""
     elements_on_accelerator: int = 1 << 23
     """Of a block where no CPU computes: there every operation is a launch, and memory is fast."""
@@ -38,6 +38,8 @@ class BlockSizes:
     """Elements of the cube of all anchors, positives and negatives up to which it is formed where no CPU computes."""
     strip: int = 1 << 15
     """Elements that stay in the nearest cache."""
+    strip_of_block: int = 1 << 16
+    """Elements of a block that stay in a cache, with what is made of them, while several operations go over them."""
     in_arrays: int = 1 << 13
     """Elements up to which the number of operations decides, and NumPy, whose cost less to call, computes a loss."""
     block: int = 1 << 16
@@ -93,7 +95,7 @@ def block_sizes(**changes: int) -> Iterator[None]:
     ...     sizes().rows
     4
     >>> sizes().rows
-    64
+    128
     """
     global _sizes
     former = _sizes

@@ -10,7 +10,7 @@ from losses.ops.numerics.constants import constant
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
-from losses.ops.tiles.rows import AnchorBlock, anchor_blocks
+from losses.ops.tiles.rows import AnchorBlock, anchor_blocks, strips
 from losses.ops.triplets.definitions import endless, farthest_told, top
 from losses.ops.triplets.sums import no_triplets
 
@@ -48,11 +48,13 @@ def counts(distances: Tensor, thresholds: Tensor, block: AnchorBlock) -> tuple[T
     above, below = block.scratch(1).zero_(), torch.zeros_like(thresholds)
     positives = thresholds.shape[1]
     if positives <= COMPARED_ONE_BY_ONE:
-        passed = block.scratch(2)
-        for place in range(positives):
-            torch.lt(distances, thresholds[:, place : place + 1], out=passed)
-            above += passed
-            torch.sum(passed, 1, out=below[:, place])
+        for rows in strips(distances):
+            distance, threshold, over, under = distances[rows], thresholds[rows], above[rows], below[rows]
+            passed = block.scratch(2)[: len(distance)]
+            for place in range(positives):
+                torch.lt(distance, threshold[:, place : place + 1], out=passed)
+                over += passed
+                torch.sum(passed, 1, out=under[:, place])
         return above, below
     ordered, order = thresholds.sort(1)
     reached = torch.searchsorted(ordered, distances, right=True)  # thresholds at or below each distance
