@@ -29,6 +29,10 @@ def in_a_group(group: Group = None) -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1
 
 
+TOGETHER = 1 << 17
+"""Bytes of a rank up to which its tensors travel as one message: of more than that, copying them into one costs more
+than a message."""
+
 _warned = False
 
 
@@ -94,11 +98,11 @@ class GatheredRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, sizes: tuple[int, ...], group: Group, alike: bool, *parts: Tensor) -> Any:
         ctx.sizes, ctx.group, ctx.alike = sizes, group, alike
-        rows = padded(as_bytes(parts), max(sizes))
-        everyone = [torch.empty_like(rows) for _ in sizes]
-        dist.all_gather(everyone, rows, group=group)
-        together = torch.cat([part[:size] for part, size in zip(everyone, sizes, strict=True)])
-        outputs = from_bytes(together, parts)
+        if max(sizes) * sum(row_length(part) * part.element_size() for part in parts) > TOGETHER:
+            outputs = rows_of_ranks(parts, sizes, group)
+        else:
+            (together,) = rows_of_ranks([as_bytes(parts)], sizes, group)
+            outputs = from_bytes(together, parts)
         ctx.mark_non_differentiable(*(part for part in outputs if not part.dtype.is_floating_point))
         return tuple(outputs)
 
@@ -127,10 +131,11 @@ class ScatteredRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, everyone: Tensor, sizes: tuple[int, ...], group: Group) -> Tensor:
         ctx.sizes, ctx.group = sizes, group
-        parts = [padded(part, max(sizes)) for part in torch.split(everyone, list(sizes))]
-        own = torch.empty_like(parts[0])
-        dist.reduce_scatter(own, parts, group=group)
-        return own[: sizes[dist.get_rank(group)]]
+        # sent as they are and added up here: in the order of ranks, whatever the backend, and without padding
+        count = sizes[dist.get_rank(group)]
+        parts = everyone.new_empty(len(sizes) * count, *everyone.shape[1:])
+        dist.all_to_all_single(parts, everyone.contiguous(), [count] * len(sizes), list(sizes), group=group)
+        return parts.view(len(sizes), count, *everyone.shape[1:]).sum(0)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
@@ -150,6 +155,19 @@ class SumOverRanks(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         return gradient * ctx.ranks, None
+
+
+def rows_of_ranks(parts: Sequence[Tensor], sizes: Sequence[int], group: Group) -> list[Tensor]:
+    """Return the rows of all ranks of several tensors, which travel at the same time."""
+    sent = [padded(part, max(sizes)) for part in parts]
+    received = [[torch.empty_like(part) for _ in sizes] for part in sent]
+    messages = [
+        dist.all_gather(everyone, part, group=group, async_op=True)
+        for everyone, part in zip(received, sent, strict=True)
+    ]
+    for message in messages:
+        message.wait()
+    return [torch.cat([part[:size] for part, size in zip(everyone, sizes, strict=True)]) for everyone in received]
 
 
 def as_bytes(parts: Sequence[Tensor]) -> Tensor:

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -116,9 +116,13 @@ def dealt_parts(sizes: Sizes, batch: LabelledBatch) -> Iterator[tuple[Part, Tens
     start, labels = sizes.start("embeddings"), batch.other_labels
     own = number[start : start + len(batch.anchors)]
     yield Part(batch.anchors, batch.labels), own
-    for mine, others in pairs_with_others(sizes.of("embeddings"), sizes.rank):
-        ours = batch.anchors[mine], own[mine]
-        theirs = torch.cat([batch.others[rows] for rows in others]), torch.cat([number[rows] for rows in others])
+    rectangles = pairs_with_others(sizes.of("embeddings"), sizes.rank)
+    cuts = [0, *(end for each in rectangles for rows in each.others for end in (rows.start, rows.stop)), len(number)]
+    # split once, as the gradient by each slice of its own would be one by all rows
+    pieces = iter(torch.split(batch.others, [stop - start for start, stop in pairwise(cuts)])[1::2])
+    for mine, others in rectangles:
+        ours = batch.anchors if length(mine) == len(own) else batch.anchors[mine], own[mine]
+        theirs = torch.cat([next(pieces) for _ in others]), torch.cat([number[rows] for rows in others])
         few, many = sorted((ours, theirs), key=lambda side: len(side[1]))  # wide blocks are faster
         yield Part(few[0], labels[few[1]], many[0], labels[many[1]]), torch.cat([few[1], many[1]])
 
@@ -138,6 +142,8 @@ def pairs_with_others(sizes: Sequence[int], rank: int) -> list[Rectangle]:
     Args:
         sizes: how many rows every rank has.
         rank: whose pairs these are.
+
+    The rows of others come in their order, none of them twice.
     """
     starts = [0, *accumulate(sizes)]
     first_halves = [slice(start, start + first_half(size)) for start, size in zip(starts, sizes, strict=False)]
