@@ -15,11 +15,11 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.harness import memory
 from benchmarks.harness.environment import summary
-from benchmarks.harness.memory import MEBIBYTE
 from benchmarks.harness.ranks.processes import answers_of
 from benchmarks.harness.ranks.sides import OURS, SIDES
-from benchmarks.harness.ranks.work import Asked, Found, work
+from benchmarks.harness.ranks.work import Asked, Needs, Speed, needs, speeds
 from benchmarks.harness.tables import empty_table, short, verdict
 
 EQUAL = 1e-10  # of the largest entry of the gradient, in float64
@@ -49,8 +49,11 @@ def asked(quick: bool, seconds: float) -> list[Asked]:
 def report(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, Any], bool]:
     """Run, print, and return every number and whether all gradients were those of one process."""
     ranks = [1, 2] if arguments.quick else arguments.ranks
-    found = {count: answers_of(count, work, asked(arguments.quick, arguments.seconds)) for count in ranks}
-    rows = [row(one, name, count, found) for one in found[ranks[0]] for name in one.sides for count in ranks]
+    cases = asked(arguments.quick, arguments.seconds)
+    found = {
+        count: (answers_of(count, speeds, cases), answers_of(count, needs, cases, memory.ALLOCATOR)) for count in ranks
+    }
+    rows = [row(one, name, count, found) for one in cases for name in one.sides for count in ranks]
     table = empty_table(
         f"distributed: forward and backward, float32, D = 128, {summary()} in each process",
         *("loss", "rows", "side", "ranks", "ms", "1 rank / this", "MiB of a rank", "MB sent by a rank", "difference"),
@@ -74,11 +77,14 @@ def report(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, A
     return {"rows": rows}, equal
 
 
-def row(one: Asked, name: str, ranks: int, found: dict[int, dict[Asked, dict[str, Found]]]) -> dict[str, Any]:
+FoundByRanks = dict[int, tuple[dict[Asked, dict[str, Speed]], dict[Asked, dict[str, Needs]]]]
+
+
+def row(one: Asked, name: str, ranks: int, found: FoundByRanks) -> dict[str, Any]:
     """Return one side with so many processes, as it is written down."""
-    here = found[ranks][one][name]
-    alone = found[1][one][name] if 1 in found else None
-    seconds = statistics.median(here.seconds)
+    speed, need = (answers[one][name] for answers in found[ranks])
+    alone = found[1][0][one][name] if 1 in found else None
+    seconds = statistics.median(speed.seconds)
     return {
         "loss": one.loss,
         "rows": one.rows,
@@ -86,7 +92,7 @@ def row(one: Asked, name: str, ranks: int, found: dict[int, dict[Asked, dict[str
         "ranks": ranks,
         "milliseconds": 1000 * seconds,
         "faster_than_one_rank": None if alone is None else statistics.median(alone.seconds) / seconds,
-        "mebibytes": here.memory / MEBIBYTE,
-        "sent": here.sent / 1e6,
-        "difference": here.difference,
+        "mebibytes": need.memory / memory.MEBIBYTE,
+        "sent": need.sent / 1e6,
+        "difference": speed.difference,
     }

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import queue
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.memory import ALLOCATOR, ONE_THREAD
+from benchmarks.harness.memory import ONE_THREAD
 
 PATIENCE = 900  # seconds until an answer
 GLANCE = 1.0  # seconds after which it is looked whether all processes are still there
 
 
-def answers_of(ranks: int, work: Callable[..., None], asked: Sequence[Any]) -> dict[Any, Any]:
+def answers_of(
+    ranks: int, work: Callable[..., None], asked: Sequence[Any], settings: Mapping[str, str] | None = None
+) -> dict[Any, Any]:
     """Return what so many processes answer to everything that is asked.
 
     Args:
@@ -25,10 +27,12 @@ def answers_of(ranks: int, work: Callable[..., None], asked: Sequence[Any]) -> d
         work: what each does, ``work(rank, ranks, meeting, asked, answers)``: it meets the others at a file, and rank 0
             puts a pair of a name and an answer into the queue of answers for everything that is asked.
         asked: what they are asked.
+        settings: of their environment, beside one thread in each.
     """
     context = get_context("spawn")
-    before = {name: os.environ.get(name) for name in (*ALLOCATOR, *ONE_THREAD)}
-    os.environ.update(ALLOCATOR | ONE_THREAD)  # of the processes that are started now
+    environment = ONE_THREAD | dict(settings or {})
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)  # of the processes that are started now
     try:
         with tempfile.TemporaryDirectory() as folder:
             answers = context.Queue()

@@ -1,4 +1,5 @@
-"""One of several processes: a step of every side in turns, its time, memory and traffic."""
+"""One of several processes: a step of every side in turns and its time; or, in processes of their own whose allocator
+keeps nothing, its memory and traffic."""
 
 from __future__ import annotations
 
@@ -39,53 +40,82 @@ class Asked(NamedTuple):
     seconds: float
 
 
-class Found(NamedTuple):
-    """Seconds of a step in every round, until the slowest rank has finished; bytes at the peak of the rank that needs
-    most; bytes that a rank sends on average; and the largest difference of the gradient in float64 from that of one
-    process, relative to its largest entry."""
+class Speed(NamedTuple):
+    """Seconds of a step in every round, until the slowest rank has finished; and the largest difference of the gradient
+    in float64 from that of one process, relative to its largest entry."""
 
     seconds: list[float]
-    memory: int
-    sent: float
     difference: float
 
 
-def work(rank: int, ranks: int, meeting: str, asked: list[Asked], answers: Any) -> None:
-    """Measure everything that is asked; rank 0 answers."""
+class Needs(NamedTuple):
+    """Bytes at the peak of the rank that needs most, and bytes that a rank sends on average."""
+
+    memory: int
+    sent: float
+
+
+def speeds(rank: int, ranks: int, meeting: str, asked: list[Asked], answers: Any) -> None:
+    """Measure how long everything takes that is asked; rank 0 answers."""
+    work(measured_speed, rank, ranks, meeting, asked, answers)
+
+
+def needs(rank: int, ranks: int, meeting: str, asked: list[Asked], answers: Any) -> None:
+    """Measure what everything needs that is asked; rank 0 answers."""
+    work(measured_needs, rank, ranks, meeting, asked, answers)
+
+
+def work(measured: Callable[..., Any], rank: int, ranks: int, meeting: str, asked: list[Asked], answers: Any) -> None:
+    """Measure everything that is asked, together with the other ranks; rank 0 answers."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks)
     gc.freeze()
     for one in asked:
-        answers.put((one, measured(rank, ranks, one))) if rank == 0 else measured(rank, ranks, one)
+        found = measured(rank, ranks, one)
+        if rank == 0:
+            answers.put((one, found))
     dist.barrier()
     dist.destroy_process_group()
 
 
-def measured(rank: int, ranks: int, asked: Asked) -> dict[str, Found]:
-    """Return what every side needs."""
-    whole = labelled(asked.rows, asked.per_class)
-    own = slice(rank * asked.rows // ranks, (rank + 1) * asked.rows // ranks)
-    embeddings, labels = whole.leaves[0].detach()[own].clone().requires_grad_(), whole.constants[0][own]
-    values = {name: side(name, asked.loss) for name in asked.sides}
-    steps = {name: step(value, embeddings, labels) for name, value in values.items()}
+def measured_speed(rank: int, ranks: int, asked: Asked) -> dict[str, Speed]:
+    """Return how long every side takes, and whether it is right."""
+    whole, own, values = batch(rank, ranks, asked)
     # in float64, where rounding decides of no pair whether it lies within a margin
-    exact = embeddings.detach().double().requires_grad_()
-    expected = one_process(asked, whole.leaves[0].double(), whole.constants[0])[own]
+    embeddings, labels = whole.leaves[0].detach(), whole.constants[0]
+    exact = embeddings[own].double().requires_grad_()
+    expected = one_process(asked, embeddings.double(), labels)[own]
     apart = {}
     for name, value in values.items():
-        step(value, exact, labels)()
+        step(value, exact, labels[own])()
         assert exact.grad is not None
         apart[name] = largest(float((exact.grad / ranks - expected).abs().max() / expected.abs().max()))
-    seconds = in_turns(steps, asked.seconds)
+    rows = embeddings[own].clone().requires_grad_()
+    seconds = in_turns({name: step(value, rows, labels[own]) for name, value in values.items()}, asked.seconds)
+    return {name: Speed(seconds[name], apart[name]) for name in values}
+
+
+def measured_needs(rank: int, ranks: int, asked: Asked) -> dict[str, Needs]:
+    """Return what a step of every side needs that is warmed up."""
+    whole, own, values = batch(rank, ranks, asked)
+    rows = whole.leaves[0].detach()[own].clone().requires_grad_()
     found = {}
-    for name, function in steps.items():
+    for name, value in values.items():
+        function = step(value, rows, whole.constants[0][own])
+        function()
         dist.barrier()
         before = traffic()
         peak = memory.here(function).extra
         dist.barrier()
         sent = (traffic() - before) / ranks
-        found[name] = Found(seconds[name], int(largest(peak)), largest(sent), apart[name])
+        found[name] = Needs(int(largest(peak)), largest(sent))
     return found
+
+
+def batch(rank: int, ranks: int, asked: Asked) -> tuple[Any, slice, dict[str, Callable[[Tensor, Tensor], Tensor]]]:
+    """Return the batch of all ranks, which rows of it are this rank's, and what every side computes."""
+    own = slice(rank * asked.rows // ranks, (rank + 1) * asked.rows // ranks)
+    return labelled(asked.rows, asked.per_class), own, {name: side(name, asked.loss) for name in asked.sides}
 
 
 def step(value: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor, labels: Tensor) -> Callable[[], None]:
