@@ -214,7 +214,7 @@ class TripletLoss(EmbeddingLoss):
             return Tiling(swapped, whole_classes=True) if reads and not batch.has_reference else None
         if margin is None:
             return Tiling(tiled_soft) if reads else None
-        return Tiling(partial(tiled_hinge, margin=margin, average=average))
+        return Tiling(partial(tiled_hinge, margin=margin, average=average), few_buffers=True)
 
     def index_sums(self, batch: LabelledBatch) -> IndexLists | None:
         if self.swap and batch.has_reference:

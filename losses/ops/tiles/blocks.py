@@ -25,7 +25,7 @@ from losses.ops.tiles.exact import TOO_CLOSE, ExactBlock, ExactPoints, at_diagon
 from losses.ops.tiles.sizes import sizes
 
 BUFFERS = 5  # of the size of a block, that a tiled function may ask for
-BUFFERS_OF_SIMILARITIES = 3  # likewise, of blocks of similarities, which are higher for it
+FEW_BUFFERS = 3  # likewise, where blocks are higher for it
 STRIPS = 2  # of rows, in which a symmetric block is made
 SMALLEST = 1e-32  # squared distance below which float32 runs out of digits
 # a squared distance below this fraction of the points' squared lengths has lost more than 1e-4 of itself in float32
@@ -49,6 +49,8 @@ class Tiles:
             with itself, none is compared with its own self.
         blocks: of rows; by default of a size that suits the machine.
         outputs: how many sums are made.
+        few_buffers: whether a tiled function asks for no more than two of the size of a block, beside its values;
+            by default that of similarities does not.
         dtype: to compute in; by default that of the first.
         differentiable: whether the gradients of the first and of the second will be asked for.
     """
@@ -66,6 +68,7 @@ class Tiles:
         place: Tensor | None = None,
         blocks: Sequence[slice] | None = None,
         outputs: int = 1,
+        few_buffers: bool | None = None,
         dtype: torch.dtype | None = None,
         differentiable: tuple[bool, bool] = (False, False),
     ) -> None:
@@ -87,14 +90,14 @@ class Tiles:
             elements, least = size.elements_on_accelerator, size.rows_on_accelerator
         per_row = max(1, self.width)
         least = max(least, elements // per_row)
-        self.buffers = BUFFERS
-        if measure == "similarity":
-            self.buffers = BUFFERS_OF_SIMILARITIES
+        few = measure == "similarity" if few_buffers is None else few_buffers
+        self.buffers = FEW_BUFFERS if few else BUFFERS
+        if few:
             least = max(least, min(2 * size.rows, 4 * elements // per_row))
         step = max(1, min(self.height, least))
         if self.height * self.width <= size.one_block:
             step = max(1, self.height)
-        self.blocks = blocks or list(rows_of_blocks(self.height, step, upper=upper))
+        self.blocks = blocks or list(rows_of_blocks(self.height, step, upper=upper and measure == "similarity"))
         self.largest = max((self._elements(block) for block in self.blocks), default=0)
         self.outputs = outputs
         self._memory: Tensor | None = None

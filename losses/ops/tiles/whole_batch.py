@@ -29,6 +29,7 @@ class Tiling(NamedTuple):
         outputs: how many sums there are.
         whole_classes: a block holds all anchors of a class.
         precise: the blocks are in the precision of the accumulation, for choices that rounding must not make.
+        few_buffers: see :class:`losses.ops.tiles.blocks.Tiles`.
     """
 
     function: ClassFunction
@@ -37,6 +38,7 @@ class Tiling(NamedTuple):
     outputs: int = 1
     whole_classes: bool = False
     precise: bool = False
+    few_buffers: bool | None = None
 
 
 def tileable(batch: LabelledBatch | Pairs, weight: Tensor | None = None) -> bool:
@@ -53,7 +55,8 @@ def tiles_of(batch: LabelledBatch, measure: str) -> tuple[Tiles, Classes]:
     classes = classes_of(batch)
     second = batch.others if batch.has_reference else None
     rows, columns, place = classes.rows, classes.columns, place_of(classes)
-    return Tiles(batch.anchors, second, measure, rows=rows, columns=columns, place=place), classes
+    tiles = Tiles(batch.anchors, second, measure, rows=rows, columns=columns, place=place, few_buffers=True)
+    return tiles, classes
 
 
 def over_batch(
@@ -95,6 +98,7 @@ def over_batch(
         scale=tiling.scale,
         upper=tiling.upper,
         outputs=tiling.outputs,
+        few_buffers=tiling.few_buffers,
         precise=tiling.precise,
     )
     if weight is None:

@@ -25,11 +25,14 @@ def tiled_hinge(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin
         positives = block.positives
         distances = block.fill_own(torch.inf)
         thresholds = (positives + margin).masked_fill_(~block.exists, -torch.inf)
-        above, below = counts(distances, thresholds, block)
+        slope, below = counts(distances, thresholds, block)
         block.restore_own()
         centre = top(thresholds)
         gain = (below * (positives - centre + margin)).masked_fill_(~block.exists, 0).sum(1, keepdim=True)
-        gain -= torch.sub(distances, centre, out=block.scratch(2)).mul_(above).sum(1, keepdim=True)
+        for rows in strips(distances):
+            distance = distances[rows]
+            lack = block.scratch(2)[: len(distance)]
+            gain[rows].add_(torch.sub(distance, centre[rows], out=lack).mul_(slope[rows]).sum(1, keepdim=True))
         active = below.sum(1, keepdim=True, dtype=torch.float64)
         if block.tile.exact is not None:  # where a positive can be infinitely far
             triplets = (classes.positives * classes.negatives)[block.rows].unsqueeze(1)
@@ -37,30 +40,32 @@ def tiled_hinge(tiles: Tiles, classes: Classes, weight: Tensor | None, *, margin
         totals.cost.add_(block.total(gain))
         totals.active.add_(block.total(active))
         if tiles.differentiable:
-            block.accumulate_gradient(above.neg_(), below)
+            block.accumulate_gradient(slope, below)
     # where what is added and what is taken off overflow both
     return totals._replace(cost=totals.cost.nan_to_num(nan=torch.inf, posinf=torch.inf)).over(average)
 
 
 def counts(distances: Tensor, thresholds: Tensor, block: AnchorBlock) -> tuple[Tensor, Tensor]:
-    """Return how many thresholds ``(B, P)`` of its row lie above each distance ``(B, M)``, and how many distances below
-    each threshold."""
-    above, below = block.scratch(1).zero_(), torch.zeros_like(thresholds)
+    """Return minus how many thresholds ``(B, P)`` of its row lie above each distance ``(B, M)``, and how many distances
+    below each threshold: the derivatives of the sum over what a distance lacks of the thresholds above it."""
+    slope, below = block.scratch(1), torch.zeros_like(thresholds)
     positives = thresholds.shape[1]
+    if not positives:
+        return slope.zero_(), below
     if positives <= COMPARED_ONE_BY_ONE:
         for rows in strips(distances):
-            distance, threshold, over, under = distances[rows], thresholds[rows], above[rows], below[rows]
+            distance, threshold, above, under = distances[rows], thresholds[rows], slope[rows], below[rows]
             passed = block.scratch(2)[: len(distance)]
             for place in range(positives):
                 torch.lt(distance, threshold[:, place : place + 1], out=passed)
-                over += passed
+                above.sub_(passed) if place else torch.neg(passed, out=above)
                 torch.sum(passed, 1, out=under[:, place])
-        return above, below
+        return slope, below
     ordered, order = thresholds.sort(1)
     reached = torch.searchsorted(ordered, distances, right=True)  # thresholds at or below each distance
-    torch.sub(positives, reached, out=above)
-    rivals = above.new_zeros(len(above), positives + 1).scatter_add_(1, reached, torch.ones_like(above))
-    return above, below.scatter_(1, order, rivals.cumsum(1)[:, :positives])
+    torch.sub(reached, positives, out=slope)
+    rivals = slope.new_zeros(len(slope), positives + 1).scatter_add_(1, reached, torch.ones_like(slope))
+    return slope, below.scatter_(1, order, rivals.cumsum(1)[:, :positives])
 
 
 def hinge_costs(near: Tensor, far: Tensor, *, margin: float) -> tuple[Tensor, tuple[Tensor, Tensor]]:

@@ -213,10 +213,11 @@ def by_neighbours(block: AnchorBlock, positives: Tensor) -> RowSlopes:
         block: of distances, the greatest number at the anchor's own class.
         positives: ``(B, P)``, -inf where none exists.
     """
-    above, below = counts(block.values, positives, block)
+    of_negatives, below = counts(block.values, positives, block)
     centre, finite = top(positives), positives.masked_fill(positives == -torch.inf, 0)
     cost = (below * (finite - centre)).sum(1, keepdim=True, dtype=torch.float64)
-    cost -= torch.sub(block.values, centre, out=block.scratch(2)).mul_(above).sum(1, keepdim=True, dtype=torch.float64)
+    lack = torch.sub(block.values, centre, out=block.scratch(2))
+    cost += lack.mul_(of_negatives).sum(1, keepdim=True, dtype=torch.float64)
     ordered, order = positives.sort(1)
     start, near = neighbours(block.values, ordered)
     excess = torch.zeros_like(ordered)
@@ -224,9 +225,9 @@ def by_neighbours(block: AnchorBlock, positives: Tensor) -> RowSlopes:
     for first in range(0, len(ordered), step):
         rows = slice(first, first + step)
         cost[rows] += add_neighbours(
-            block.values[rows], ordered[rows], start[rows], near[rows], above[rows], excess[rows]
+            block.values[rows], ordered[rows], start[rows], near[rows], of_negatives[rows], excess[rows]
         )
-    return cost, above.neg_(), below + torch.empty_like(below).scatter_(1, order, excess)
+    return cost, of_negatives, below + torch.empty_like(below).scatter_(1, order, excess)
 
 
 def add_neighbours(
@@ -242,7 +243,7 @@ def add_neighbours(
     ahead = negatives.flatten().index_select(0, negative).sub_(positives.flatten().index_select(0, positive))
     faded = ahead.abs().neg_().exp_()
     slope = (faded / (faded + 1)).copysign_(ahead)  # what is not counted: sigmoid(-ahead) - (ahead < 0)
-    of_negatives.view(-1).index_add_(0, negative, slope)
+    of_negatives.view(-1).index_add_(0, negative, slope, alpha=-1)
     of_positives.view(-1).index_add_(0, positive, slope)
     ends = near.view_as(start).sum(1).cumsum(0)
     running = F.pad(faded.log1p_().cumsum(0, dtype=torch.float64), (1, 0)).index_select(0, F.pad(ends, (1, 0)))
