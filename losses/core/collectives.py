@@ -160,13 +160,15 @@ class SumOverRanks(torch.autograd.Function):
 def rows_of_ranks(parts: Sequence[Tensor], sizes: Sequence[int], group: Group) -> list[Tensor]:
     """Return the rows of all ranks of several tensors, which travel at the same time."""
     sent = [padded(part, max(sizes)) for part in parts]
-    received = [[torch.empty_like(part) for _ in sizes] for part in sent]
+    received = [part.new_empty(len(sizes), *part.shape) for part in sent]
     messages = [
-        dist.all_gather(everyone, part, group=group, async_op=True)
+        dist.all_gather(list(everyone.unbind()), part, group=group, async_op=True)
         for everyone, part in zip(received, sent, strict=True)
     ]
     for message in messages:
         message.wait()
+    if min(sizes) == max(sizes):
+        return [everyone.flatten(0, 1) for everyone in received]
     return [torch.cat([part[:size] for part, size in zip(everyone, sizes, strict=True)]) for everyone in received]
 
 

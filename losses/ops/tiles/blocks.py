@@ -170,7 +170,11 @@ class Tiles:
         if lengths is not None:  # turning a point changes its angles, moving it outwards does not
             outwards = torch.linalg.vecdot(gradient, points).unsqueeze(-1)
             gradient.addcmul_(outwards, points, value=-1).mul_(self.scale / lengths)
-        return gradient if order is None else torch.empty_like(gradient).index_copy_(1, order, gradient)
+        if order is None:
+            return gradient
+        # the points, a copy in that order, have had their use: fresh memory would cost more than what is written to it
+        free = points.unsqueeze(0) if len(gradient) == 1 and points.is_contiguous() else torch.empty_like(gradient)
+        return free.index_copy_(1, order, gradient)
 
     def _taken(self, points: Tensor, order: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """Return points in an order, and where angles are measured at length 1, with the lengths ``(N, 1)`` they had
