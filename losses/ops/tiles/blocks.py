@@ -84,17 +84,15 @@ class Tiles:
         )
         self.reads = may_read(first)
         self.height, self.width = len(self.first), len(self.second)
-        size = sizes()
-        elements, least = size.elements, size.rows
-        if not on_cpu(first):
-            elements, least = size.elements_on_accelerator, size.rows_on_accelerator
-        per_row = max(1, self.width)
-        least = max(least, elements // per_row)
+        size, per_row = sizes(), max(1, self.width)
         few = measure == "similarity" if few_buffers is None else few_buffers
         self.buffers = FEW_BUFFERS if few else BUFFERS
-        if few:
-            least = max(least, min(2 * size.rows, 4 * elements // per_row))
-        step = max(1, min(self.height, least))
+        if on_cpu(first):
+            higher = min((4 if few else 2) * size.rows, 4 * size.elements // per_row)
+            step = max(size.rows, size.elements // per_row, higher)
+        else:
+            step = max(size.rows_on_accelerator, size.elements_on_accelerator // per_row)
+        step = max(1, min(self.height, step))
         if self.height * self.width <= size.one_block:
             step = max(1, self.height)
         self.blocks = blocks or list(rows_of_blocks(self.height, step, upper=upper and measure == "similarity"))

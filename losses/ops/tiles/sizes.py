@@ -12,11 +12,11 @@ class BlockSizes:
     """Up to which sizes something is done in one piece; results do not depend on it but by rounding."""
 
     elements: int = 1 << 18
-    """Of a block on a CPU: two of them fit into its cache."""
+    """Of a block on a CPU, two of which fit into its cache; up to four times as many where its rows would be few."""
     one_block: int = 1 << 18
     """Elements up to which one block is best: its derivative can be added to its own transpose, and multiplied once."""
-    rows: int = 128
-    """Of a block at least: below that a matrix product is slow."""
+    rows: int = 64
+    """Of a block at least: below that a matrix product is slow, and with two or four times as many it is faster."""
     elements_on_accelerator: int = 1 << 23
     """Of a block where no CPU computes: there every operation is a launch, and memory is fast."""
     rows_on_accelerator: int = 1024
@@ -95,7 +95,7 @@ def block_sizes(**changes: int) -> Iterator[None]:
     ...     sizes().rows
     4
     >>> sizes().rows
-    128
+    64
     """
     global _sizes
     former = _sizes
