@@ -289,6 +289,7 @@ def several_blocks() -> Iterator[None]:
     rows_from_the_start = {"rows_in_blocks": 0, "rows_in_blocks_of_classes": 0, "rows_in_blocks_fused": 0}
     small = {"elements": 1, "rows": 4, "strip": 8, "block": 8, "group": 2, "temporary": 64}
     small |= {f"{name}_on_accelerator": small[name] for name in ("elements", "rows", "temporary")}
+    small |= {"elements_in_cache": 1, "strip_of_block": 1}
     linear = {"linear_in_chunks": 0, "linear_chunk": 1, "linear_rows": 4}
     with block_sizes(**from_the_start, **rows_from_the_start, **linear, **small, row_elements=1):
         yield

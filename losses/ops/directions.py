@@ -19,7 +19,8 @@ from losses.ops.tiles.sizes import sizes
 
 FEW = 1 << 12  # squares that float32 adds up to within a few of its last digits
 CLOSE = 1e-4
-"""Cosine distance from which the difference of two directions in float32 has five digits or more."""
+"""Cosine distance from which the difference of two directions in float32 has five digits or more, and from 2, that of
+opposite ones, their sum."""
 
 Sides = Sequence[tuple[int, int]]
 
@@ -39,7 +40,8 @@ class Directions(NamedTuple):
 
 
 def directions_of(points: Sequence[Tensor], sides: Sides) -> Directions:
-    """Return how far apart in direction points are, in their own precision, but for rows that lie close."""
+    """Return how far apart in direction points are, in their own precision, but for rows that lie close, or
+    opposite one another."""
     lengths, close = usual_lengths(points), None
     if not lengths:
         return Directions(definition(*points, sides=sides), None, ())
@@ -47,8 +49,9 @@ def directions_of(points: Sequence[Tensor], sides: Sides) -> Directions:
     for part, (one, other) in zip([distances[0]] if len(sides) == 1 else distances.unbind(), sides, strict=True):
         write_lengths(points[one], points[other], lengths[one], lengths[other], part)
     distances.square_().mul_(0.5)
-    if distances.amin().item() < CLOSE:
-        close = (distances < CLOSE).any(0).nonzero().squeeze(-1)
+    least, most = distances.aminmax()
+    if least.item() < CLOSE or most.item() > 2 - CLOSE:
+        close = ((distances < CLOSE) | (distances > 2 - CLOSE)).any(0).nonzero().squeeze(-1)
         distances.index_copy_(1, close, definition(*(part.index_select(0, close) for part in points), sides=sides))
     return Directions(distances, close, lengths)
 

@@ -178,7 +178,8 @@ def plainly() -> Iterator[None]:
 
 def shrink(monkeypatch: pytest.MonkeyPatch, elements: int = 150, rows: int = 3) -> None:
     """Make blocks so small that there are many of them, the last one smaller."""
-    small = replace(sizes.sizes(), elements=elements, one_block=0, rows=rows, group=2, dense=0)
+    of_blocks = {"elements": elements, "elements_in_cache": elements, "strip_of_block": elements // 2}
+    small = replace(sizes.sizes(), **of_blocks, one_block=0, rows=rows, group=2, dense=0)
     monkeypatch.setattr(sizes, "_sizes", small)
 
 

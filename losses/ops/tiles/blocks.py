@@ -88,8 +88,8 @@ class Tiles:
         few = measure == "similarity" if few_buffers is None else few_buffers
         self.buffers = FEW_BUFFERS if few else BUFFERS
         if on_cpu(first):
-            higher = min((4 if few else 2) * size.rows, 4 * size.elements // per_row)
-            step = max(size.rows, size.elements // per_row, higher)
+            fast = max(size.rows_for_speed * (2 if few else 1), size.elements_in_cache // per_row)
+            step = max(size.rows, min(fast, size.elements // per_row))
         else:
             step = max(size.rows_on_accelerator, size.elements_on_accelerator // per_row)
         step = max(1, min(self.height, step))
@@ -305,7 +305,7 @@ class Tile:
         ``(B, P)``."""
         tiles = self.tiles
         numbers = gradient.numel() * tiles.ahead.shape[1]
-        if self.exact is not None or any(tiles.follows[1:]) or numbers > sizes().elements:
+        if self.exact is not None or any(tiles.follows[1:]) or numbers > sizes().elements_in_cache:
             everywhere = torch.zeros_like(self.values).scatter_add_(1, column, gradient)
             self.accumulate_gradient(everywhere, output)
             return

@@ -11,12 +11,17 @@ from dataclasses import dataclass, replace
 class BlockSizes:
     """Up to which sizes something is done in one piece; results do not depend on it but by rounding."""
 
-    elements: int = 1 << 18
-    """Of a block on a CPU, two of which fit into its cache; up to four times as many where its rows would be few."""
+    elements: int = 1 << 20
+    """Of a block on a CPU at most, unless it has fewer rows than the least."""
+    elements_in_cache: int = 1 << 18
+    """Of a block on a CPU that may have more rows than make products fast: two of them fit into its cache."""
     one_block: int = 1 << 18
     """Elements up to which one block is best: its derivative can be added to its own transpose, and multiplied once."""
     rows: int = 64
-    """Of a block at least: below that a matrix product is slow, and with two or four times as many it is faster."""
+    """Of a block at least: below that a matrix product is slow."""
+    rows_for_speed: int = 128
+    """Of a block whose elements permit it, which makes its products fast; twice as many where few buffers are
+    needed."""
     elements_on_accelerator: int = 1 << 23
     """Of a block where no CPU computes: there every operation is a launch, and memory is fast."""
     rows_on_accelerator: int = 1024
