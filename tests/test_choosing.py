@@ -156,6 +156,17 @@ def shown(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+def test_a_reader_may_leave_early() -> None:
+    """As `python -m losses | head -1` does."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "losses"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as listing:
+        assert listing.stdout is not None and listing.stderr is not None
+        listing.stdout.close()
+        assert listing.stderr.read() == ""
+        assert listing.wait(timeout=120) == 1
+
+
 def test_the_command_line_says_the_same() -> None:
     asked = shown("--task", "regression", "--outliers")
     assert asked.returncode == 0

@@ -42,8 +42,7 @@ def introduction(numbers: dict[str, Any]) -> list[str]:
         "`losses.distributed.GlobalBatch` gathers the embeddings of all ranks and computes on each what its own "
         "anchors cost, compared with all N rows. With R ranks a rank computes N²/R pairs (anchor, row), in blocks, and "
         "keeps O(N·D) numbers: the rows of all, and the gradient by them. It sends its rows to all others and their "
-        "gradients back: 8·N·D·(R - 1)/R bytes of float32 where the backend scatters sums, as NCCL does. Over gloo, as "
-        "measured below, it is half as much again.",
+        "gradients back: 8·N·D·(R - 1)/R bytes of float32, as measured below over gloo.",
         "",
         "What contrastive, supervised contrastive and multi-similarity compute of a pair is the same from both its "
         "ends. One process looks at each pair once, and so do many: pairs are dealt to ranks, N²/(2·R) to each. Where "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import losses
+from losses.core import collectives
 from losses.distributed import GlobalBatch
 from losses.ops.tiles.sizes import block_sizes
 
@@ -136,12 +138,14 @@ def one_process(step: Step) -> Outcome:
     return outcome(value, encoder)
 
 
-def many_processes(rank: int, group: dist.ProcessGroup, step: Step, cuts: list[int], on_every_rank: int = 0) -> Outcome:
-    """The step on the part of one rank; by default as in a batch of many rows."""
+def many_processes(
+    rank: int, group: dist.ProcessGroup, step: Step, cuts: list[int], on_every_rank: int = 0, together: int = 0
+) -> Outcome:
+    """The step on the part of one rank; by default as in a batch of many rows, whose tensors travel apart."""
     encoder = network()
     loss = GlobalBatch(losses.create(step.name, **step.parameters), group)
     rows, others = (parts(count, cuts)[rank] for count in (ROWS, ROWS + 3))
-    with block_sizes(on_every_rank=on_every_rank):
+    with block_sizes(on_every_rank=on_every_rank), patch.object(collectives, "TOGETHER", together):
         return outcome(call(loss, step, encoder, rows, others), encoder)
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from losses.core.collectives import TOGETHER
 from tests.distributed.ranks import Ranks
 from tests.distributed.steps import ROWS, Step, averaged, many_processes, one_process
 
@@ -78,8 +79,9 @@ SUMS = [
 def test_the_gradient_averaged_over_ranks_is_that_of_one_process(step: Step, ranks: Ranks) -> None:
     expected = one_process(step)
     for size, splits in SPLITS.items():
-        for cuts in splits:
-            outcomes = ranks.run(size, many_processes, step, cuts)
+        for number, cuts in enumerate(splits):
+            together = 0 if number % 2 else TOGETHER  # uneven ones apart, a rank without rows both ways
+            outcomes = ranks.run(size, many_processes, step, cuts, 0, together)
             for one in outcomes:
                 assert not isinstance(one, Exception), one
             actual = averaged(outcomes)
@@ -90,7 +92,7 @@ def test_the_gradient_averaged_over_ranks_is_that_of_one_process(step: Step, ran
 def test_so_it_is_of_a_small_batch_which_every_rank_looks_at(step: Step, ranks: Ranks) -> None:
     expected = one_process(step)
     for size, splits in SPLITS.items():
-        outcomes = ranks.run(size, many_processes, step, splits[-1], ROWS**2)
+        outcomes = ranks.run(size, many_processes, step, splits[-1], ROWS**2, TOGETHER)
         for one in outcomes:
             assert not isinstance(one, Exception), one
         torch.testing.assert_close(averaged(outcomes), expected, rtol=1e-10, atol=1e-10)

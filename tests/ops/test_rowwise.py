@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -128,6 +128,7 @@ def test_distances_whose_squares_leave_the_range_are_measured(case: Given, scale
 
 
 @settings(max_examples=60, deadline=None)
+@example(size=1, angle=3.1416, nothing=False, seed=286)
 @given(
     size=st.integers(1, 40),
     angle=st.sampled_from([0.0, 1e-12, 1e-7, 1e-4, 1e-3, 0.01, 0.014, 0.02, 0.1, 1.0, 3.1416]),
