@@ -27,6 +27,7 @@ from losses.ops.tiles.sizes import sizes
 BUFFERS = 5  # of the size of a block, that a tiled function may ask for
 FEW_BUFFERS = 3  # likewise, where blocks are higher for it
 STRIPS = 2  # of rows, in which a symmetric block is made
+LONG = 256  # coordinates of points from which that takes less time than the whole product
 SMALLEST = 1e-32  # squared distance below which float32 runs out of digits
 # a squared distance below this fraction of the points' squared lengths has lost more than 1e-4 of itself in float32
 CLOSE = 1e-3
@@ -237,12 +238,13 @@ class Tile:
         left, right = tiles.left[rows], tiles.right[self.columns]
         self.values = tiles.scratch(0, len(left), len(right))
         # a matrix that is symmetric is multiplied out above its diagonal and copied below
-        step = max(1, -(-len(left) // (STRIPS if tiles.is_one_block else 1)))
+        halved = tiles.is_one_block and left.shape[1] >= LONG
+        step = max(1, -(-len(left) // (STRIPS if halved else 1)))
         for start in range(0, len(left), step):
-            known = start if tiles.is_one_block else 0
+            known = start if halved else 0
             strip = self.values[start : start + step, known:]
             torch.addmm(strip, left[start : start + step], right[known:].mT, beta=0, alpha=tiles.scale, out=strip)
-            if tiles.is_one_block:
+            if halved:
                 self.values[start + step :, start : start + step].copy_(strip[:, step:].mT)
         self.exact: ExactBlock | None = None
         if tiles.measure == "similarity":

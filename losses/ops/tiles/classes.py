@@ -73,9 +73,10 @@ class Classes:
 
     def own(self, tile: Tile, band: slice) -> Tensor:
         """Return which entries of a band ``(B, band)`` are of the row's own class, itself included."""
-        columns = torch.arange(
-            tile.columns.start + band.start, tile.columns.start + band.stop, device=self.start.device
-        )
+        first, last = tile.columns.start + band.start, tile.columns.start + band.stop
+        if self.itself:  # a class is known by where it starts
+            return self.start[tile.rows].unsqueeze(1) == self.start[first:last]
+        columns = torch.arange(first, last, device=self.start.device)
         return (columns >= self.start[tile.rows].unsqueeze(1)) & (columns < self.stop[tile.rows].unsqueeze(1))
 
     def positive_columns(self, tile: Tile) -> PositiveColumns:
