@@ -181,7 +181,8 @@ def from_bytes(rows: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """Return rows ``(M, bytes)`` as tensors again, of the dtypes and with the shapes of rows of others."""
     widths = [row_length(part) * part.element_size() for part in like]
     return [
-        piece.contiguous().view(part.dtype).view(len(rows), *part.shape[1:])
+        # a single row counts as contiguous wherever a next one would stand, and then its bytes have no view as numbers
+        piece.clone(memory_format=torch.contiguous_format).view(part.dtype).view(len(rows), *part.shape[1:])
         for piece, part in zip(torch.split(rows, widths, 1), like, strict=True)
     ]
 

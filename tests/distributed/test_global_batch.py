@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 
-from losses.core.collectives import TOGETHER
+import losses
+from losses.core.collectives import TOGETHER, as_bytes, from_bytes
+from losses.distributed import GlobalBatch
 from tests.distributed.ranks import Ranks
 from tests.distributed.steps import ROWS, Step, averaged, many_processes, one_process
 
@@ -96,3 +99,33 @@ def test_so_it_is_of_a_small_batch_which_every_rank_looks_at(step: Step, ranks: 
         for one in outcomes:
             assert not isinstance(one, Exception), one
         torch.testing.assert_close(averaged(outcomes), expected, rtol=1e-10, atol=1e-10)
+
+
+def of_few_rows(rank: int, group: dist.ProcessGroup, name: str, counts: list[int]) -> torch.Tensor:
+    """The loss of ranks that have hardly any rows, with a weight for each, after a step back."""
+    rows = torch.ones(counts[rank], 5, requires_grad=True)
+    labels, weight = torch.zeros(counts[rank], dtype=torch.long), torch.ones(counts[rank])
+    value = GlobalBatch(losses.create(name), group)(rows, labels, weight=weight)
+    value.backward()
+    return value.detach()
+
+
+@pytest.mark.parametrize("counts", [[1, 0], [0, 1, 0], [0, 0]], ids=str)
+@pytest.mark.parametrize("name", ["contrastive", "supervised_contrastive", "triplet"])
+def test_nothing_to_compare_on_all_ranks_together_is_0(name: str, counts: list[int], ranks: Ranks) -> None:
+    for value in ranks.run(len(counts), of_few_rows, name, counts):
+        assert not isinstance(value, Exception), value
+        assert value == 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_rows_that_travel_as_bytes_come_back(count: int) -> None:
+    parts = [  # rows of 28 bytes, which are no whole number of int64
+        torch.randn(count, 2),
+        torch.randn(count, 2, 1).bfloat16(),
+        torch.arange(count),
+        torch.rand(count).double(),
+    ]
+    for part, right in zip(from_bytes(as_bytes(parts), parts), parts, strict=True):
+        assert part.dtype is right.dtype
+        assert torch.equal(part, right)
