@@ -104,12 +104,16 @@ class GatheredRows(torch.autograd.Function):
             (together,) = rows_of_ranks([as_bytes(parts)], sizes, group)
             outputs = from_bytes(together, parts)
         ctx.mark_non_differentiable(*(part for part in outputs if not part.dtype.is_floating_point))
+        ctx.save_for_backward(*outputs)
         return tuple(outputs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         if torch.is_grad_enabled():  # what ranks make of their gradients, and then of these rows, is not alike
             ctx.alike = False
+            # nor does the gradient of a rank without rows depend on them, where others exchange what it depends on
+            rows = [part for part in ctx.saved_tensors if part.requires_grad]
+            gradients = tuple(None if gradient is None else tied(gradient, rows) for gradient in gradients)
         back = own_times_ranks if ctx.alike else ScatteredRows.apply
         wanted = ctx.needs_input_grad[3:]
         of_parts = (

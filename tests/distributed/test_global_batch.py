@@ -7,8 +7,18 @@ import torch.distributed as dist
 import losses
 from losses.core.collectives import TOGETHER, as_bytes, from_bytes
 from losses.distributed import GlobalBatch
+from losses.ops.tiles.sizes import block_sizes
 from tests.distributed.ranks import Ranks
-from tests.distributed.steps import ROWS, Step, averaged, many_processes, one_process
+from tests.distributed.steps import (
+    DIMENSION,
+    ROWS,
+    Step,
+    averaged,
+    classes,
+    drawn,
+    many_processes,
+    one_process,
+)
 
 SPLITS = {  # rows at which the batch is cut: even and uneven, a rank of one row and one without any
     1: [[0, ROWS]],
@@ -116,6 +126,33 @@ def test_nothing_to_compare_on_all_ranks_together_is_0(name: str, counts: list[i
     for value in ranks.run(len(counts), of_few_rows, name, counts):
         assert not isinstance(value, Exception), value
         assert value == 0
+
+
+def squared_slope(loss: torch.nn.Module, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The derivative of the squared length of the gradient."""
+    embeddings.requires_grad_()
+    (slope,) = torch.autograd.grad(loss(embeddings, labels), embeddings, create_graph=True)
+    return torch.autograd.grad(slope.square().sum(), embeddings)[0]
+
+
+def of_own_rows(rank: int, group: dist.ProcessGroup, name: str, cuts: list[int]) -> torch.Tensor:
+    """The same of the rows of a rank, as in a batch of many rows."""
+    embeddings, labels = drawn(ROWS, DIMENSION, seed=3), classes(ROWS, seed=4)
+    own = slice(cuts[rank], cuts[rank + 1])
+    with block_sizes(on_every_rank=0):
+        return squared_slope(GlobalBatch(losses.create(name), group), embeddings[own], labels[own])
+
+
+@pytest.mark.parametrize("name", ["contrastive", "supervised_contrastive", "triplet", "circle"])
+@pytest.mark.parametrize("cuts", [[0, 5, ROWS], [0, 0, 10, ROWS], [0, 10, ROWS, ROWS]], ids=str)
+def test_second_derivatives_are_those_of_one_process(name: str, cuts: list[int], ranks: Ranks) -> None:
+    size = len(cuts) - 1
+    expected = squared_slope(losses.create(name), drawn(ROWS, DIMENSION, seed=3), classes(ROWS, seed=4))
+    found = ranks.run(size, of_own_rows, name, cuts)
+    for one in found:
+        assert not isinstance(one, Exception), one
+    # a rank's own gradient is as many times that of one process as there are ranks
+    torch.testing.assert_close(torch.cat(found) / size**2, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
