@@ -51,11 +51,13 @@ def tiled_contrastive(
         pair_weight = None
         if weight is not None:
             pair_weight = (of_rows[tile.rows] + of_rows[tile.columns].mT) / 2 if tiles.itself else of_rows[tile.rows]
+        # the gradient by a Euclidean distance is divided by it; other values have had their use
+        free = tile.scratch(3) if tiles.measure == "euclidean" else tile.values
         of_within, of_lack = (
-            add_excess(costs, free, weights, sums[part:], counts[part:], power=power, counted=counted)
-            for costs, free, weights, part in (
+            add_excess(costs, buffers, weights, sums[part:], counts[part:], power=power, counted=counted)
+            for costs, buffers, weights, part in (
                 (excess, [torch.empty_like(excess) for _ in range(2)], in_band(pair_weight, band), 0),
-                (lack, [tile.scratch(number) for number in (2, 3)], pair_weight, parts - 1),
+                (lack, [tile.scratch(2), free], pair_weight, parts - 1),
             )
         )
         if not tiles.differentiable:
