@@ -18,7 +18,7 @@ and a value that is read has to be waited for; so what is chosen there differs i
   every call. A test has every loss run with `torch.cuda.set_sync_debug_mode("error")`.
 - Batches of up to 1024 embeddings are looked at in one piece, with the gradient by hand, as those of up to 128 are on
   a CPU; distances in float64, so that near points are told apart without looking. Triplets of up to 128 are a cube.
-- Larger ones go in blocks of 2^23 elements, and not of 2^18 to 2^20: 32 MiB for each buffer of a block.
+- Larger ones go in blocks of 2^23 elements, and not of 2^17 to 2^20: 32 MiB for each buffer of a block.
 - Sums over elements and rows are made in one piece, value and slope together, where a CPU takes blocks that stay in its
   cache.
 - All triplets with a soft margin or with `swap` hold all N^2 distances, and a piece of the cube of 2^26 elements.

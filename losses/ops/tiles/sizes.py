@@ -13,13 +13,13 @@ class BlockSizes:
 
     elements: int = 1 << 20
     """Of a block on a CPU at most, unless it has fewer rows than the least."""
-    elements_in_cache: int = 1 << 18
-    """Of a block on a CPU that may have more rows than make products fast: two of them fit into its cache."""
+    elements_in_cache: int = 1 << 17
+    """Of a block on a CPU that may have more rows than make products fast: a few of them fit into its cache."""
     one_block: int = 1 << 18
     """Elements up to which one block is best: its derivative can be added to its own transpose, and multiplied once."""
     rows: int = 64
     """Of a block at least: below that a matrix product is slow."""
-    rows_for_speed: int = 128
+    rows_for_speed: int = 120
     """Of a block whose elements permit it, which makes its products fast; twice as many where few buffers are
     needed."""
     elements_on_accelerator: int = 1 << 23
