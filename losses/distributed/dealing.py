@@ -122,9 +122,14 @@ def dealt_parts(sizes: Sizes, batch: LabelledBatch) -> Iterator[tuple[Part, Tens
     pieces = iter(torch.split(batch.others, [stop - start for start, stop in pairwise(cuts)])[1::2])
     for mine, others in rectangles:
         ours = batch.anchors if length(mine) == len(own) else batch.anchors[mine], own[mine]
-        theirs = torch.cat([next(pieces) for _ in others]), torch.cat([number[rows] for rows in others])
+        theirs = joined([next(pieces) for _ in others]), joined([number[rows] for rows in others])
         few, many = sorted((ours, theirs), key=lambda side: len(side[1]))  # wide blocks are faster
         yield Part(few[0], labels[few[1]], many[0], labels[many[1]]), torch.cat([few[1], many[1]])
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """Return the rows of several tensors, without a copy where there is one."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class Rectangle(NamedTuple):

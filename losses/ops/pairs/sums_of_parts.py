@@ -67,6 +67,7 @@ class SumsOfPart(torch.autograd.Function):
             shared, Part(first, labels, second, other_labels), (of_first, of_second)
         )
         of_rows, of_columns = sums_of_ends(tiles, pair_blocks(tiles, classes, loss), loss)
+        tiles.release()
         sums = unsorted(of_rows, classes.rows)
         return sums if second is None else torch.cat([sums, unsorted(of_columns, classes.columns)])
 

@@ -129,6 +129,10 @@ class Tiles:
             self._memory = self.first.new_empty(self.buffers, self.largest)
         return self._memory[number, : rows * columns].view(rows, columns)
 
+    def release(self) -> None:
+        """Hand the buffers back, of which a next walk through the blocks gets new ones."""
+        self._memory = None
+
     def columns_of(self, rows: slice) -> slice:
         """Return the columns of the block of some rows."""
         return slice(rows.start if self.upper else 0, self.width)
