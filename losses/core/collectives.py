@@ -22,16 +22,16 @@ from losses.core.torch_private import stepped_over
 if TYPE_CHECKING:
     Group: TypeAlias = dist.ProcessGroup | None
 
+TOGETHER = 1 << 17
+"""Bytes of a rank up to which its tensors travel as one message: of more than that, copying them into one costs more
+than a message."""
+
 
 @stepped_over
 def in_a_group(group: Group = None) -> bool:
     """Return whether this process is one of several that work together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1
 
-
-TOGETHER = 1 << 17
-"""Bytes of a rank up to which its tensors travel as one message: of more than that, copying them into one costs more
-than a message."""
 
 _warned = False
 
@@ -220,5 +220,5 @@ class Tied(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        # nothing to add is visited too, and 0 where nobody has anything
+        # autograd visits also what gets nothing here, and hands it zeros where nobody else has a gradient for it
         return gradient, *(None for _ in range(ctx.count))

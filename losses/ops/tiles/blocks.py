@@ -50,8 +50,8 @@ class Tiles:
             with itself, none is compared with its own self.
         blocks: of rows; by default of a size that suits the machine.
         outputs: how many sums are made.
-        few_buffers: whether a tiled function asks for no more than two of the size of a block, beside its values;
-            by default that of similarities does not.
+        few_buffers: whether a tiled function asks for no more than two of the size of a block, beside its values; by
+            default one of similarities is taken to, and one of distances not.
         dtype: to compute in; by default that of the first.
         differentiable: whether the gradients of the first and of the second will be asked for.
     """
