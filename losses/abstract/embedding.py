@@ -291,7 +291,7 @@ class EmbeddingLoss(Loss):
         def plain_total(batch: LabelledBatch) -> Total:
             return self.plain_total(batch, target, weight)
 
-        indexed = self.index_sums(output) if indexable(output, weight) else None
+        indexed = self.index_sums(output) if indexable(output, self.measure, weight) else None
         if indexed is not None:
             return over_indices(indexed, plain_total, output, self.measure, weight)
         if not tileable(output, weight):
@@ -319,7 +319,7 @@ class EmbeddingLoss(Loss):
         def plain_total(batch: LabelledBatch) -> Total:
             return self.plain_total(batch, target, None)
 
-        indexed = self.index_sums(output) if indexable(output) else None
+        indexed = self.index_sums(output) if indexable(output, self.measure) else None
         if indexed is not None:
             return mean_over_indices(indexed, plain_total, output, self.measure)
         dense = self._dense(output) if tileable(output) else None

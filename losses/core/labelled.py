@@ -3,7 +3,6 @@ class."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -204,20 +203,24 @@ def checked_indices(indices: Any, embeddings: Tensor, others: Tensor) -> tuple[T
         require_same_length(negative_anchor=named["negative_anchor"], negative=named["negative"])
     # an index out of range ends a CUDA process, so it is worth one look at the values
     looked_at = {} if is_compiling() else {name: index for name, index in named.items() if index.numel()}
-    for name, (least, most) in zip(looked_at, ends_of(list(looked_at.values())), strict=True):
-        size = len(embeddings if name.endswith("anchor") else others)
-        if least < 0 or most >= size:
-            raise InputError(f"indices: {name} runs from {least} to {most}, the batch it points into holds {size}")
+    sizes = {name: len(embeddings if name.endswith("anchor") else others) for name in looked_at}
+    if on_cpu(embeddings) or not point_inside(looked_at, sizes):
+        for name, index in looked_at.items():
+            least, most = (int(end) for end in index.aminmax())
+            if least < 0 or most >= sizes[name]:
+                raise InputError(
+                    f"indices: {name} runs from {least} to {most}, the batch it points into holds {sizes[name]}"
+                )
     return tuple(named.values())
 
 
-def ends_of(indices: Sequence[Tensor]) -> Sequence[tuple[int, int]]:
-    """Return the least and the greatest of each, read at once where to read means to wait."""
-    ends = [index.aminmax() for index in indices]
-    if not ends or on_cpu(indices[0]):
-        return [(int(least), int(most)) for least, most in ends]
-    read: Sequence[tuple[int, int]] = torch.stack([torch.stack(pair) for pair in ends]).tolist()
-    return read
+def point_inside(indices: dict[str, Tensor], sizes: dict[str, int]) -> bool:
+    """Return whether indices point into sets of these sizes, read at once, as to read means to wait."""
+    if not indices:
+        return True
+    into = {size: torch.cat([indices[name] for name in sizes if sizes[name] == size]) for size in set(sizes.values())}
+    ends = torch.stack([end for index in into.values() for end in index.aminmax()]).tolist()
+    return min(ends) >= 0 and all(most < size for most, size in zip(ends[1::2], into, strict=True))
 
 
 def each_pair_once(size: int, device: torch.device) -> tuple[Tensor, Tensor]:

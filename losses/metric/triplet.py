@@ -29,6 +29,7 @@ from losses.extend import (
 )
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.triplets import dense_mined, dense_triplets
+from losses.ops.dense.unlisted_triplets import dense_unlisted
 from losses.ops.distances import just_beyond, pairwise_distance, squares_of_anchors
 from losses.ops.eager import may_read, on_cpu
 from losses.ops.indexed.lists import IndexLists, Listed, Strip, are_many, triplet_strips, with_slopes
@@ -194,6 +195,8 @@ class TripletLoss(EmbeddingLoss):
             return None  # which compares the others with one another too
         margin, average, swap = self._limit, self.average, self.swap
         if self.mining == "all":
+            if not on_cpu(batch.anchors):
+                return Dense(partial(dense_unlisted, margin=margin, average=average, swap=swap))
             function = partial(dense_triplets, margin=margin, average=average, swap=swap)
             return Dense(function, difference=1.0 if margin is None else margin, of_triplets=True)
         mined = partial(dense_mined, margin=margin, average=average, swap=swap)

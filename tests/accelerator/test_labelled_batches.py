@@ -74,6 +74,31 @@ def test_values_and_gradients_are_those_of_float64(kind: str) -> None:
                 assert float((got[1] - expected[1]).abs().max()) <= allowed
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.2, 0.5])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("triplet")])
+def test_triplets_of_more_than_one_piece_are_those_of_float64(kind: str, margin: float) -> None:
+    parameters = KINDS[kind][0]
+    loss = losses.create("triplet", **{"margin": margin, **parameters})
+    for size, per_class in (*SMALL, (40, 1), (40, 20), (40, 40)):
+        points, labels = batch(size, per_class)
+        points = points.clone()
+        points[2:3] = points[:1]  # equal points: with a margin of 0 their triplets cost nothing, and are not active
+        others = points.flip(0)[:-1] if size > 2 else points
+        for weight in (None, torch.linspace(0, 2, size)):
+            for reference in (None, None if "swap" in parameters else (others, labels[: len(others)])):
+                named: dict[str, Any] = {} if reference is None else {"reference": reference}
+                doubled = {} if reference is None else {"reference": (others.double(), labels[: len(others)])}
+                expected = outcome(loss, points.double(), labels, weight=weight, **doubled)
+                for pieces in (1, 3, 1000):
+                    sorted_, cube = pieces * len(others), pieces * len(others) ** 2
+                    small = {"sorted_on_accelerator": sorted_, "temporary_on_accelerator": cube}
+                    with accelerator(), block_sizes(cube_on_accelerator=0, **small):
+                        got = outcome(loss, points, labels, weight=weight, **named)
+                    torch.testing.assert_close(got[0].double(), expected[0], rtol=1e-5, atol=1e-6)
+                    scale = max(1e-3, float(expected[1].abs().max()))
+                    assert float((got[1] - expected[1]).abs().max()) <= 1e-4 * scale
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_blocks_too_give_values_and_gradients_of_float64(kind: str) -> None:
     loss, (embeddings, labels) = created(kind), batch(40, 4)
@@ -141,14 +166,72 @@ def test_half_precision_is_near(kind: str, dtype: torch.dtype) -> None:
     torch.testing.assert_close(value.double(), expected, rtol=2e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["triplet", "supervised_contrastive", "contrastive"])
+TUPLES = {
+    "triplet": 70,
+    "triplet, swap": 88,
+    "triplet, soft": 71,
+    "contrastive": 52,
+    "contrastive, balanced": 59,
+    "circle": 110,
+    "supervised_contrastive": 99,
+    "multi_similarity": 87,
+    "info_nce": 68,
+    "cosine_embedding": 46,
+}
+"""Most operations of a step with a miner's tuple of four."""
+LISTED = tuple(torch.tensor(part) for part in ([0, 1, 1, 5, 7], [1, 2, 2, 4, 6], [4, 5, 9, 0], [0, 1, 1, 7]))
+"""Positive pairs, of which one is there twice, and negative pairs."""
+
+
+def tuples() -> tuple[tuple[Tensor, ...], ...]:
+    """Return a tuple of triplets, one of pairs, and one with no negative."""
+    anchor, positive, negative, negative_anchor = LISTED
+    nothing = negative[:0]
+    return (
+        (anchor[:4], positive[:4], negative),
+        (anchor, positive, negative_anchor, negative),
+        (anchor, positive, nothing, nothing),
+    )
+
+
+@pytest.mark.parametrize("kind", TUPLES)
 def test_what_indices_say_is_looked_at_once_and_summed(kind: str) -> None:
-    loss, (embeddings, labels) = created(kind), batch(12, 3)
-    indices = tuple(torch.tensor(part) for part in ([0, 1, 1, 5], [1, 2, 2, 4], [4, 5, 9, 0]))
-    expected = outcome(loss, embeddings.double(), labels, indices=indices)
-    with accelerator():
-        got = outcome(loss, embeddings, labels, indices=indices)
-        with pytest.raises(losses.InputError, match="indices: negative runs from 0 to 12, the batch"):
-            loss(embeddings, labels, indices=(*indices[:2], torch.tensor([4, 12, 9, 0])))
-    for one, other in zip(got, expected, strict=True):
-        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-6)
+    loss, (embeddings, labels), (others, _) = created(kind), batch(12, 3), batch(13, 3)
+    points = embeddings.clone()
+    points[1:2] = points[:1]
+    for indices in tuples():
+        for weight in (None, torch.linspace(0, 2, 12)):
+            for reference in (None, (others, torch.arange(13) // 3)):
+                expected = outcome(
+                    *(loss, points.double(), labels, indices),
+                    weight=weight,
+                    reference=None if reference is None else (reference[0].double(), reference[1]),
+                )
+                with accelerator():
+                    got = outcome(loss, points, labels, indices, weight=weight, reference=reference)
+                for one, other in zip(got, expected, strict=True):
+                    torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", TUPLES)
+def test_indices_out_of_range_are_named_with_their_ends(kind: str) -> None:
+    loss, (embeddings, labels), (others, _) = created(kind), batch(12, 3), batch(13, 3)
+    three = tuples()[0]
+    for wrong, reference, message in (
+        (torch.tensor([4, 12, 9, 0]), None, "indices: negative runs from 0 to 12, the batch it points into holds 12"),
+        (torch.tensor([4, -1, 9, 0]), None, "indices: negative runs from -1 to 9, the batch"),
+        (torch.tensor([4, 13, 9, 0]), (others, torch.arange(13)), "negative runs from 0 to 13, .* holds 13"),
+    ):
+        with accelerator(), pytest.raises(losses.InputError, match=message):
+            loss(embeddings, labels, (*three[:2], wrong), reference=reference)
+    with accelerator(), pytest.raises(losses.InputError, match=r"indices: anchor runs from 0 to 12, .* holds 12"):
+        loss(embeddings, labels, (torch.tensor([0, 12, 1, 5]), *three[1:]), reference=(others, torch.arange(13)))
+
+
+@pytest.mark.parametrize("kind", TUPLES)
+def test_a_step_with_a_tuple_launches_few_operations(kind: str) -> None:
+    loss, (embeddings, labels) = created(kind), batch(64, 4)
+    anchor, positive = ((labels.unsqueeze(1) == labels) & ~torch.eye(64, dtype=torch.bool)).nonzero().unbind(1)
+    negative_anchor, negative = (labels.unsqueeze(1) != labels).nonzero().unbind(1)
+    indices = anchor, positive, negative_anchor, negative
+    assert launches(lambda: outcome(loss, embeddings, labels, indices)) <= TUPLES[kind]

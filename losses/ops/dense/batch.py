@@ -33,7 +33,7 @@ class Dense(NamedTuple):
             and a weight of each ``(P,)``.
         difference: of two distances that still counts; none if they are not subtracted from each other.
         of_triplets: every positive pair is looked at beside all others of its anchor, which is done for few of them;
-            the function is given the ``pairs``, or ``None`` for all there could be where nobody may look who they are.
+            the function is given the ``pairs``.
     """
 
     function: Callable[..., DenseSums]
@@ -109,7 +109,7 @@ def compared_and_summed(
     positive = ones_where_equal(batch.labels.unsqueeze(1), batch.other_labels, positive)
     if not batch.has_reference:
         positive.fill_diagonal_(0)
-    function = listed_or_cube(dense.function, batch, positive) if dense.of_triplets else dense.function
+    function = listed(dense.function, positive) if dense.of_triplets else dense.function
     if function is None:
         return None
     matrix = matrix_of(dense, batch, measure) if pairs is None else DistancesOneByOne(pairs)
@@ -133,20 +133,10 @@ def ones_where_equal(labels: Tensor, others: Tensor, values: Tensor) -> Tensor:
     return values
 
 
-def listed_or_cube(
-    function: Callable[..., DenseSums], batch: LabelledBatch, positive: Tensor
-) -> Callable[..., DenseSums] | None:
-    """Return a function of triplets with those of a batch, from a list of positive pairs, or without it from all there
-    could be; ``None`` where they are many."""
-    if not on_cpu(positive):
-        return partial(function, pairs=None) if cube_of(batch) <= sizes().cube_on_accelerator else None
+def listed(function: Callable[..., DenseSums], positive: Tensor) -> Callable[..., DenseSums] | None:
+    """Return a function of triplets with the list of the positive pairs of a batch; ``None`` where they are many."""
     pairs = ListedPositives.of(positive)
     return partial(function, pairs=pairs) if len(pairs.place) * positive.shape[1] <= sizes().triplets else None
-
-
-def cube_of(batch: LabelledBatch) -> int:
-    """Return the number of anchors, positives and negatives that there could be."""
-    return len(batch.anchors) * len(batch.others) ** 2
 
 
 def moved(batch: LabelledBatch, first: Tensor, second: Tensor | None = None) -> LabelledBatch:

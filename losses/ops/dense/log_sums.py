@@ -150,7 +150,7 @@ def dense_matches(matrix: DenseMatrix, weight: Tensor | None, *, temperature: fl
     """
     logits, ways = matrix.values * matrix.number(1 / temperature), 1 + both
     of_rows = logits.log_softmax(1)
-    of_columns = logits.log_softmax(0) if both else None
+    of_columns = log_softmax_of_columns(logits, reads=matrix.reads) if both else None
     if weight is None:
         matching = of_rows.trace() if of_columns is None else of_rows.trace() + of_columns.trace()
         sums = DenseSums(matching, ways * len(logits), scale_of_sums=-1.0)
@@ -165,6 +165,12 @@ def dense_matches(matrix: DenseMatrix, weight: Tensor | None, *, temperature: fl
         slopes += of_columns.exp_() if weight is None else of_columns.exp_().mul_(weight.mT)
     slopes.diagonal().sub_(matrix.number(ways) if weight is None else ways * weight.squeeze(1))
     return sums._replace(slopes=slopes, scale=1 / temperature)
+
+
+def log_softmax_of_columns(logits: Tensor, *, reads: bool) -> Tensor:
+    """Return the log-softmax of every column; where no CPU computes as one of rows, which takes a fiftieth of the
+    time."""
+    return logits.log_softmax(0) if reads else logits.mT.log_softmax(1).mT
 
 
 def dense_views(matrix: DenseMatrix, weight: Tensor | None, *, temperature: float, both: bool) -> DenseSums:

@@ -46,12 +46,10 @@ def dense_triplets(
     margin: float | None,
     average: Average,
     swap: bool,
-    pairs: ListedPositives | None,
+    pairs: ListedPositives,
 ) -> DenseSums:
     """Return the sum over all triplets, and the number of those that still cost something or of all."""
     distances = matrix.values
-    if pairs is None:
-        return cube_of_triplets(matrix, positive, weight, margin=margin, average=average, swap=swap)
     place, anchor = pairs
     rivals = without(distances, positive)
     far = rivals.index_select(0, anchor)
@@ -75,30 +73,6 @@ def dense_triplets(
         gradient.index_add_(0, other, moved, alpha=-1)
         slopes -= moved
     return sums._replace(slopes=gradient.index_add_(0, anchor, slopes, alpha=-1))
-
-
-def cube_of_triplets(
-    matrix: Compared, positive: Tensor, weight: Tensor | None, *, margin: float | None, average: Average, swap: bool
-) -> DenseSums:
-    """Return the same from the cube of all anchors, positives and negatives there could be; what is no triplet is
-    infinitely far below the margin. No value is read."""
-    near = matrix.values.masked_fill(positive == 0, -torch.inf)
-    near = (near if margin is None else near.add_(margin)).unsqueeze(2)
-    rivals = without(matrix.values, positive)
-    far = rivals.unsqueeze(1)
-    nearer = rivals < far if swap else None  # the positive, than the anchor
-    if swap:
-        far = torch.minimum(far, rivals)
-    cost, slopes = cost_and_slopes(near - far, margin, None if weight is None else weight.unsqueeze(2))
-    of_near = slopes.sum(2)
-    counts_all = average != "active" or margin is None
-    sums = DenseSums(cost, number_of_triplets(matrix, positive, weight) if counts_all else matrix.total(of_near))
-    if not matrix.differentiable:
-        return sums
-    if nearer is None:
-        return sums._replace(slopes=of_near.sub_(slopes.sum(1)))
-    moved = slopes * nearer
-    return sums._replace(slopes=of_near.sub_(slopes.sub_(moved).sum(1)).sub_(moved.sum(0)))
 
 
 def cost_and_slopes(difference: Tensor, margin: float | None, weight: Tensor | None) -> tuple[Tensor, Tensor]:

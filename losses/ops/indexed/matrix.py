@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from losses.core.device import on_cpu
 from losses.core.precision import accumulation_dtype
 from losses.ops.dense.matrix import DenseMatrix
 from losses.ops.tiles.blocks import Tile, Tiles
@@ -37,8 +38,10 @@ def matrix_of(
 
 
 def small_matrix(first: Tensor, second: Tensor | None, measure: str, follows: Sequence[bool]) -> SmallMatrix | None:
-    """Return the same if it is small enough for a single product, and that tells all distances."""
-    if not 0 < len(first) * len(first if second is None else second) <= sizes().one_block:
+    """Return the same if it is small enough for a single product, and that tells all distances; where no CPU computes
+    it is, or nobody would ask."""
+    pairs = len(first) * len(first if second is None else second)
+    if on_cpu(first) and not 0 < pairs <= sizes().one_block:
         return None
     small = SmallMatrix(first, second, measure, follows)
     return small if small.is_told else None

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from losses.core.device import on_cpu
 from losses.ops.indexed.lists import strips_of
 from losses.ops.tiles.rows import Costs, by_autograd, exact_sum
 from losses.ops.tiles.sizes import sizes
@@ -61,7 +62,7 @@ def named(row: Tensor, column: Tensor, shape: tuple[int, int], dtype: torch.dtyp
     """Return whom pairs of indices ``(T,)`` name beside every row of a matrix of this shape."""
     height, width = shape
     counts = None
-    small = height * width <= sizes().strip  # every operation costs as much as all numbers
+    small = height * width <= sizes().strip or not on_cpu(row)  # every operation costs as much as all numbers
     if not small and len(row) * SORTED < height * width:
         once, times = torch.unique(torch.add(column, row, alpha=width), return_counts=True)
     else:

@@ -20,8 +20,9 @@ from losses.core.device import on_cpu
 from losses.core.labelled import LabelledBatch
 from losses.core.precision import accumulation_dtype
 from losses.core.reduction import Total
+from losses.ops.dense.matrix import is_small
 from losses.ops.eager import is_eager
-from losses.ops.indexed.lists import IndexLists, sum_of_lists
+from losses.ops.indexed.lists import IndexLists, Number, Sum, read, sum_of_lists
 from losses.ops.indexed.matrix import Gradients, matrix_of, measure_itself, precision_of, small_matrix, take_back
 from losses.ops.indexed.rows import IndexRows
 from losses.ops.tiles.blocks import Tiles
@@ -30,9 +31,12 @@ from losses.ops.tiles.sizes import sizes
 from losses.ops.tiles.whole_batch import normalised
 
 
-def indexable(batch: LabelledBatch, weight: Tensor | None = None) -> bool:
-    """Return whether indices are given, and nobody needs to see how what they say is summed."""
-    if batch.indices is None or not on_cpu(batch.anchors) or (weight is not None and weight.requires_grad):
+def indexable(batch: LabelledBatch, measure: str, weight: Tensor | None = None) -> bool:
+    """Return whether indices are given, and nobody needs to see how what they say is summed; where no CPU computes, of
+    as many pairs as are measured in one piece."""
+    if batch.indices is None or (weight is not None and weight.requires_grad):
+        return False
+    if not on_cpu(batch.anchors) and not is_small(batch.anchors, batch.others, measure):
         return False
     return is_eager(batch.anchors, batch.others, weight)
 
@@ -117,8 +121,9 @@ class Indexed(torch.autograd.Function):
             results, gradients = over_rows(sums, first, second, measure, weight, mean, follows)
         ctx.definition, ctx.itself = definition, second is None
         ctx.save_for_backward(first, second, *(None if part is None else part.to(first.dtype) for part in gradients))
-        answers = torch.tensor(results[0] if mean else results, dtype=accumulation_dtype(first), device=first.device)
-        values, counts = answers.unbind(-1)
+        values, counts = stacked(results, accumulation_dtype(first), first.device)
+        if mean:
+            values, counts = values[0], counts[0]
         ctx.mark_non_differentiable(counts)
         return values.to(first.dtype, copy=True), counts  # of views no caller could say loss /= 2
 
@@ -127,8 +132,21 @@ class Indexed(torch.autograd.Function):
         return None, None, None, None, None, None, *gradients_of_points(ctx, gradient)
 
 
-Results = tuple[Sequence[tuple[float, float]], Gradients]
+Results = tuple[Sequence[Sum], Gradients]
 """Sums with what they are divided by, and their gradients by both sets of points."""
+
+
+def stacked(results: Sequence[Sum], dtype: torch.dtype, device: torch.device) -> Sequence[Tensor]:
+    """Return values and counts ``(K,)`` of some sums."""
+    if not any(isinstance(number, Tensor) for both in results for number in both):
+        return torch.tensor(results, dtype=dtype, device=device).unbind(-1)
+    columns = [[unread(number, dtype, device) for number in column] for column in zip(*results, strict=True)]
+    return [torch.stack(column) if len(column) > 1 else column[0].unsqueeze(0) for column in columns]
+
+
+def unread(number: Number, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a number that nobody may have read as a tensor ``()``."""
+    return number.to(dtype) if isinstance(number, Tensor) else torch.full((), number, dtype=dtype, device=device)
 
 
 def over_lists(
@@ -144,7 +162,7 @@ def over_lists(
     matrix = matrix_of(first, second, measure, follows, outputs=1 if mean else len(sums.lists))
     height, width = matrix.values.shape
     of_values = matrix.values.new_zeros(len(sums.lists), height * width) if any(follows) else None
-    results = []
+    results: list[Sum] = []
     for output, lists in enumerate(sums.lists):
         gradient = None if of_values is None else of_values[output]
         results.append(sum_of_lists(lists, matrix.values, weight, gradient))
@@ -192,13 +210,13 @@ def over_rows(
 
 def over_strips(
     sums: IndexRows, values: Tensor, weight: Tensor | None, wanted: bool
-) -> tuple[float, float, Tensor | None]:
-    """Return the sum over the rows of a matrix, how many count, and the derivative ``(N, M)``: some rows at a time, so
-    that little is alive at once beside the matrix."""
+) -> tuple[Number, Number, Tensor | None]:
+    """Return the sum over the rows of a matrix, how many count, and the derivative ``(N, M)``: on a CPU some rows at a
+    time, so that little is alive at once beside the matrix."""
     step = max(1, sizes().block // values.shape[1])
-    if step >= len(values):
+    if step >= len(values) or not on_cpu(values):
         cost, number, gradient = sums.function(values, slice(0, len(values)), weight, wanted)
-        return float(cost), float(number), gradient
+        return read(cost), read(number), gradient
     total, count, gradient = 0.0, 0.0, torch.empty_like(values) if wanted else None
     for start in range(0, len(values), step):
         rows = slice(start, start + step)
@@ -209,12 +227,13 @@ def over_strips(
     return total, count, gradient
 
 
-def added_means(sums: Sequence[tuple[float, float]], derivatives: Tensor | None) -> tuple[float, float]:
+def added_means(sums: Sequence[Sum], derivatives: Tensor | None) -> Sum:
     """Return the sum of the means of sums over counts, which count once, and make its derivative of theirs ``(K, ...)``
-    in place of the first; a mean over nothing is 0."""
-    scales = [1 / count if count else 0.0 for _, count in sums]
+    in place of the first; a mean over nothing is 0, as is a sum."""
+    divisors = [count.clamp(min=1) if isinstance(count, Tensor) else max(1.0, count) for _, count in sums]
     if derivatives is not None:
-        derivatives[0].mul_(scales[0])
-        for part, scale in zip(derivatives[1:], scales[1:], strict=True):
-            derivatives[0].add_(part, alpha=scale)
-    return sum(cost / count for cost, count in sums if count), 1.0
+        derivatives[0].div_(divisors[0])
+        for part, divisor in zip(derivatives[1:], divisors[1:], strict=True):
+            derivatives[0].add_(part.div_(divisor))
+    means = [cost / divisor for (cost, _), divisor in zip(sums, divisors, strict=True)]
+    return sum(means[1:], means[0]), 1.0

@@ -32,7 +32,7 @@ class BlockSizes:
     """Differences of coordinates up to which distances are best measured from them, and not by a product."""
     dense: int = 1 << 14
     """Pairs up to which a batch is best looked at in one piece, as the number of operations decides."""
-    dense_on_accelerator: int = 1 << 20
+    dense_on_accelerator: int = 1 << 24
     """Likewise, where no CPU computes."""
     on_every_rank: int = 1 << 18
     """Pairs of the batch of all ranks up to which each of them looks at all of these: dealing them would take twice as
@@ -41,6 +41,8 @@ class BlockSizes:
     """Triplets up to which the same holds for forming them."""
     cube_on_accelerator: int = 1 << 21
     """Elements of the cube of all anchors, positives and negatives up to which it is formed where no CPU computes."""
+    sorted_on_accelerator: int = 1 << 22
+    """Distances that are sorted at once where no CPU computes."""
     strip: int = 1 << 15
     """Elements that stay in the nearest cache."""
     strip_of_block: int = 1 << 16
