@@ -16,20 +16,21 @@ and a value that is read has to be waited for; so what is chosen there differs i
 
 - No value is read after the first batch, by which it is inspected, but of a miner's `indices=`, which are looked at on
   every call. A test has every loss run with `torch.cuda.set_sync_debug_mode("error")`.
-- Batches of up to 1024 embeddings are looked at in one piece, with the gradient by hand, as those of up to 128 are on
-  a CPU; distances in float64, so that near points are told apart without looking. Triplets of up to 128 are a cube.
-- Larger ones go in blocks of 2^23 elements, and not of 2^17 to 2^20: 32 MiB for each buffer of a block.
+- Batches of up to 4096 embeddings (2^24 pairs) are looked at in one piece, with the gradient by hand, as those of up to
+  128 are on a CPU: it takes about as much memory as blocks do, and a third to a tenth of their time. Distances are made
+  in float64, so that near points are told apart without looking, and kept in float32 where they are more than 2^20.
+- All triplets: of up to 128 the cube of them; beyond, what an anchor is compared with is sorted, and the hinge of its
+  triplets counted, since how many positives it has may not be read. With a soft margin or with `swap` the cube again, in
+  pieces of 2^26 elements.
+- Larger batches go in blocks of 2^23 elements, and not of 2^17 to 2^20: 32 MiB for each buffer of a block.
 - Sums over elements and rows are made in one piece, value and slope together, where a CPU takes blocks that stay in its
-  cache.
-- All triplets with a soft margin or with `swap` hold all N^2 distances, and a piece of the cube of 2^26 elements.
-- Semi-hard triplets and a miner's tuple are summed in more operations than on a CPU.
+  cache. `LinearLogits` takes 2^24 logits at a time, and up to that many are made by the two lines one writes.
+- Semi-hard triplets are summed in more operations than on a CPU, and in blocks.
 
 What falls short: the rows below 1. Up to a million numbers a step's time is the host's, of its launches, which
 `tests/accelerator/test_launches.py` counts beside the peer's, and of the Python before them: checks, and weights of 0
-that hide NaN. Beyond 1024 embeddings nobody knows how many positives an anchor has, as that may not be read, and they
-are gathered among all. Mended since, and not measured again: SupCon and multi-similarity at 4096 added all that does
-not exist to one column, which is now spread over them; `mae` and `hinge` without weights had slopes by hand, which
-autograd makes with less of Python; `contrastive` as pytorch-metric-learning averages it took the way of large batches.
+that hide NaN. Beyond 4096 embeddings nobody knows how many positives an anchor has, as that may not be read, and they
+are gathered among all.
 
 `tests/accelerator` counts launches on any machine, and compares values, gradients and waiting where there is a GPU.
 """

@@ -65,13 +65,14 @@ def test_values_and_gradients_are_those_of_float64(kind: str) -> None:
             for weight in (None, torch.linspace(0, 2, size)):
                 expected = outcome(loss, points.double(), labels, weight=weight)
                 usual = outcome(loss, points, labels, weight=weight)
-                with accelerator():
-                    got = outcome(loss, points, labels, weight=weight)
-                assert got[1].dtype is torch.float32
-                torch.testing.assert_close(got[0].double(), expected[0], rtol=1e-5, atol=1e-6)
-                scale = float(expected[1].abs().max())
-                allowed = max(1e-4 * scale, 3 * float((usual[1] - expected[1]).abs().max()), 1e-7)
-                assert float((got[1] - expected[1]).abs().max()) <= allowed
+                for rounded in (0, 1 << 20):
+                    with accelerator(), block_sizes(rounded_on_accelerator=rounded):
+                        got = outcome(loss, points, labels, weight=weight)
+                    assert got[1].dtype is torch.float32
+                    torch.testing.assert_close(got[0].double(), expected[0], rtol=1e-5, atol=1e-6)
+                    scale = float(expected[1].abs().max())
+                    allowed = max(1e-4 * scale, 3 * float((usual[1] - expected[1]).abs().max()), 1e-7)
+                    assert float((got[1] - expected[1]).abs().max()) <= allowed
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.2, 0.5])
@@ -92,6 +93,7 @@ def test_triplets_of_more_than_one_piece_are_those_of_float64(kind: str, margin:
                 for pieces in (1, 3, 1000):
                     sorted_, cube = pieces * len(others), pieces * len(others) ** 2
                     small = {"sorted_on_accelerator": sorted_, "temporary_on_accelerator": cube}
+                    small["rounded_on_accelerator"] = 0 if pieces == 3 else 1 << 20
                     with accelerator(), block_sizes(cube_on_accelerator=0, **small):
                         got = outcome(loss, points, labels, weight=weight, **named)
                     torch.testing.assert_close(got[0].double(), expected[0], rtol=1e-5, atol=1e-6)

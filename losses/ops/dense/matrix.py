@@ -34,8 +34,9 @@ class DenseMatrix(Compared):
             for.
 
     Distances are in float64 where they are few, as in blocks, so that they tell near points apart; and where no CPU
-    computes, as nobody looks there whether they are told: of points in float32 they are. Where a point meets itself its
-    distance is infinite, and its similarity like any other.
+    computes, as nobody looks there whether they are told: of points in float32 they are. Many are rounded there to the
+    dtype of the points once they are made. Where a point meets itself its distance is infinite, and its similarity like
+    any other.
     """
 
     def __init__(
@@ -67,6 +68,9 @@ class DenseMatrix(Compared):
             self._measure_distances(first.to(self.dtype), None if second is None else second.to(self.dtype))
         else:
             self._measure_angles(first, second)
+        if not reads and not precise and in_float64 and pairs > sizes().rounded_on_accelerator:
+            self.values = self.values.to(first.dtype)
+            self.dtype = first.dtype
 
     def squares(self) -> Tensor:
         """Return the squared lengths of the rows from the centre of the columns ``(N, 1)``; 1 of angles."""
@@ -120,7 +124,7 @@ class DenseMatrix(Compared):
         limits = squares.unsqueeze(1) + (squares if second is None else torch.linalg.vecdot(self.second, self.second))
         squared = self.at_itself(torch.addmm(limits, self.first, self.second.mT, alpha=-2), torch.inf)
         # nor where squares overflow: infinity less infinity is not above anything
-        beyond = torch.sub(squared, limits, alpha=self.closeness if self.reads else EQUAL)
+        beyond = torch.sub(squared, limits, alpha=self.closeness if self.reads else EQUAL, out=limits)
         if not self.reads:
             self.equal = beyond <= 0
             squared.masked_fill_(self.equal, 0)
@@ -137,6 +141,7 @@ class DenseMatrix(Compared):
         self.equal = close
 
     def _gradient(self, slopes: Tensor, points: Tensor, others: Tensor, lengths: Tensor | None, scale: float) -> Tensor:
+        slopes = slopes.to(points.dtype)
         if lengths is None:  # a derivative w in the direction a - b
             return scaled_product(slopes, others, -scale, slopes.sum(-1, keepdim=True) * points, scale)
         gradient = scaled_product(slopes, others, scale, points, 0)

@@ -34,7 +34,7 @@ def cube_of_triplets(
     step = max(1, sizes().temporary_on_accelerator // max(1, rivals.shape[1] ** 2))
     if step < len(rivals):  # many: differences have the digits of the points
         near, rivals = near.float(), rivals.clamp(max=beyond(torch.float32)).float()
-    rivals = without(rivals, positive)
+    rivals = without(rivals, positive.to(rivals.dtype))
     counts_all = average != "active" or margin is None
     costs, active, gradients, of_between = [], [], [], []
     for start in range(0, len(near), step):
@@ -75,33 +75,34 @@ def sorted_triplets(
     """
     height, width = matrix.values.shape
     values = matrix.at_itself(matrix.values, beyond(matrix.dtype))
-    slopes = torch.empty_like(values) if matrix.differentiable else None
-    positives = positive.sum(1, keepdim=True)
+    slopes = torch.empty_like(values)
+    integer = torch.int64 if values.dtype is torch.float64 else torch.int32  # as large
+    positives = positive.sum(1, keepdim=True).to(integer)
     costs, active = [], []
     step = max(1, sizes().sorted_on_accelerator // max(1, width))
-    number = torch.arange(1, width + 1, device=values.device)
+    number = torch.arange(1, width + 1, device=values.device, dtype=integer)
     for start in range(0, height, step):
         rows = slice(start, start + step)
-        behind, keys = number - positives[rows].long(), keys_of(values[rows], positive[rows], margin)
-        keys, order = keys.sort(1)
-        is_negative = keys & 1
-        before = is_negative.cumsum(1)  # negatives, itself among them
-        of_sorted = before.addcmul_(is_negative, behind.sub_(before, alpha=2)).to(values.dtype)
+        compared = torch.add(values[rows], positive[rows], alpha=margin).clamp_(min=0)
+        keys, order = keys_of(compared.view(integer), positive[rows].to(integer)).sort(1)
+        is_negative = keys.bitwise_and_(1)
+        before = is_negative.cumsum(1, dtype=integer)  # negatives, itself among them
+        # minus the positives behind, of which there are all less those before
+        of_sorted = before.addcmul_(is_negative, (number - positives[rows]).sub_(before, alpha=2))
+        slope = slopes[rows].scatter_(1, order, of_sorted.to(values.dtype))
         if weight is not None:
-            of_sorted.mul_(weight[rows])
-        costs.append((of_sorted * keys.view(values.dtype)).sum())
-        active.append(of_sorted.clamp(min=0).sum())
-        if slopes is not None:
-            slopes[rows].scatter_(1, order, of_sorted)
+            slope.mul_(weight[rows])
+        costs.append(compared.mul_(slope).sum(dtype=torch.float64))
+        if average == "active":
+            active.append(slope.clamp(min=0).sum(dtype=torch.float64))
     counted = number_of_triplets(matrix, positive, weight) if average != "active" else summed(active)
-    return DenseSums(summed(costs), counted, slopes)
+    return DenseSums(summed(costs), counted, slopes if matrix.differentiable else None)
 
 
-def keys_of(distances: Tensor, positive: Tensor, margin: float) -> Tensor:
-    """Return what is sorted, in integers as large as the numbers: the order of floating-point numbers of at least 0 is
-    that of their bits, of which the last here tells negatives, 1, from positives, 0, which come first among equals."""
-    thresholds = torch.add(distances, positive, alpha=margin).clamp_(min=0)
-    return thresholds.view(torch.long).bitwise_or_(1).bitwise_xor_(positive.long())
+def keys_of(bits: Tensor, positive: Tensor) -> Tensor:
+    """Return what sorts floating-point numbers of at least 0 as they are, and positives first among equals: their bits,
+    whose order is the same, of which the last tells negatives, 1, from positives, 0."""
+    return bits.bitwise_or(1).bitwise_xor_(positive)
 
 
 def summed(parts: list[Tensor]) -> Tensor:

@@ -28,7 +28,7 @@ from losses.core.reduction import expanded, weighted
 from losses.core.torch_private import may_read
 from losses.ops.derivatives import chained, is_asked_again, plain_gradients
 from losses.ops.eager import is_eager
-from losses.ops.elementwise.rows import Buffers, RowBlock, RowFormula, values_by_definition
+from losses.ops.elementwise.rows import Buffers, RowBlock, RowFormula, derived_by_definition, values_by_definition
 from losses.ops.tiles.sizes import sizes
 from losses.ops.tiles.whole_batch import normalised
 
@@ -48,7 +48,8 @@ def has_chunks(linear: LinearLogits, *others: Tensor | None) -> bool:
     """Return whether linear logits are made in chunks: there are many, nobody traces, and a gradient is wanted by
     features, weight and bias alone."""
     features, weight, _ = linear
-    if is_compiling() or features.numel() * weight.shape[0] < sizes().linear_in_chunks * weight.shape[1]:
+    least = sizes().linear_in_chunks if on_cpu(features) else sizes().linear_in_chunks_on_accelerator
+    if is_compiling() or features.numel() * weight.shape[0] < least * weight.shape[1]:
         return False
     return is_eager(*linear, *others) and not any(other is not None and other.requires_grad for other in others)
 
@@ -154,28 +155,45 @@ def over_chunks(formula: RowFormula, linear: LinearLogits, slopes: Tensor, wante
         for part, wants in zip(linear, wanted, strict=True)
     )
     for chunk in chunks_of(features, weight):
-        rows, products = chunk
-        values[rows] = values_of_chunk(formula, chunk, bias, slopes, with_gradient=any(wanted))
+        rows = chunk.rows
+        values[rows], gradient = of_chunk(formula, chunk, bias, slopes, with_gradient=any(wanted))
         if of_features is not None:
-            torch.mm(products, weight, out=of_features[rows])
+            torch.mm(gradient, weight, out=of_features[rows])
         if of_weight is not None:
-            of_weight.addmm_(products.mT, features[rows], beta=int(rows.start > 0))
+            of_weight.addmm_(gradient.mT, features[rows], beta=int(rows.start > 0))
         if of_bias is not None:
-            of_bias += products.sum(0)
+            of_bias += gradient.sum(0)
     return values, (of_features, of_weight, of_bias)
 
 
 def chunks_of(features: Tensor, weight: Tensor) -> Iterator[Chunk]:
     """Yield the products of chunk after chunk, each in the memory of the one before."""
-    least = sizes().linear_rows if on_cpu(features) else sizes().rows_on_accelerator
-    step = max(least, sizes().linear_chunk // len(weight))
+    size = sizes()
+    least, elements = size.linear_rows, size.linear_chunk
+    if not on_cpu(features):
+        least, elements = size.linear_rows_on_accelerator, size.linear_chunk_on_accelerator
+    step = max(least, elements // len(weight))
     memory = features.new_empty(min(step, len(features)), len(weight))
     for start in range(0, len(features), step):
         rows = slice(start, min(start + step, len(features)))
         yield Chunk(rows, torch.mm(features[rows], weight.mT, out=memory[: rows.stop - start]))
 
 
-def values_of_chunk(
+def of_chunk(
+    formula: RowFormula, chunk: Chunk, bias: Tensor | None, slopes: Tensor, *, with_gradient: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the values of a chunk's rows ``(B,)`` and, if it is wanted, their gradient ``(B, C)``; the products are
+    overwritten."""
+    rows, products = chunk
+    if on_cpu(products):
+        return values_in_blocks(formula, chunk, bias, slopes, with_gradient=with_gradient), products
+    logits = (products if bias is None else products.add_(bias)).unsqueeze(-1)
+    block = RowBlock((rows, slice(0, 1)), logits, None, Buffers(products, products.numel()))
+    values, found = derived_by_definition(formula, block, slopes_of(block, slopes), wanted=with_gradient)
+    return values.flatten(), found[0].squeeze(-1) if with_gradient else products
+
+
+def values_in_blocks(
     formula: RowFormula, chunk: Chunk, bias: Tensor | None, slopes: Tensor, *, with_gradient: bool
 ) -> Tensor:
     """Return the values of a chunk's rows ``(B,)``; if it is wanted the gradient takes the place of the products."""
@@ -202,12 +220,17 @@ def values_of_chunk(
 def values_of_block(formula: RowFormula, block: RowBlock, slopes: Tensor) -> Tensor:
     """Return the values of a block's rows, and leave their gradient in it; by the definition where they are not finite,
     or cannot be read."""
-    here = block.of(slopes.reshape(-1, 1, 1))
+    here = slopes_of(block, slopes)
     if may_read(block.scores):
         values = formula.values(block, here)
         if bool(values.sum().isfinite()):
             return values
     return values_by_definition(formula, block, here)
+
+
+def slopes_of(block: RowBlock, slopes: Tensor) -> Tensor:
+    """Return those of the slopes ``(N,)`` that belong to a block, beside it."""
+    return block.of(slopes.reshape(-1, 1, 1))
 
 
 def values_by_composition(formula: RowFormula, features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -195,14 +195,21 @@ def sum_of_block(formula: RowFormula, block: RowBlock, slopes: Tensor | float) -
 
 def values_by_definition(formula: RowFormula, block: RowBlock, slopes: Tensor) -> Tensor:
     """Return the values of a block's rows ``(B, 1, P)`` as :meth:`RowFormula.values` does, by the definition."""
+    values, found = derived_by_definition(formula, block, slopes, wanted=block.gradient is not None)
+    if block.gradient is not None:
+        block.gradient.copy_(found[0])
+    return values
+
+
+def derived_by_definition(
+    formula: RowFormula, block: RowBlock, slopes: Tensor, *, wanted: bool
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return the values of a block's rows by the definition and, if it is wanted, their gradient times slopes."""
 
     def items(scores: Tensor) -> Tensor:
         return formula.definition(scores, block.of(formula.target)).unsqueeze(1)
 
-    values, found = by_autograd(items, [block.scores], slopes, wanted=block.gradient is not None)
-    if block.gradient is not None:
-        block.gradient.copy_(found[0])
-    return values
+    return by_autograd(items, [block.scores], slopes, wanted=wanted)
 
 
 def sum_by_definition(formula: RowFormula, slopes: Tensor | float, scores: Tensor) -> Tensor:

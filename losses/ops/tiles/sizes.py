@@ -34,6 +34,8 @@ class BlockSizes:
     """Pairs up to which a batch is best looked at in one piece, as the number of operations decides."""
     dense_on_accelerator: int = 1 << 24
     """Likewise, where no CPU computes."""
+    rounded_on_accelerator: int = 1 << 20
+    """Distances that are kept in float64 there, in which all are made."""
     on_every_rank: int = 1 << 18
     """Pairs of the batch of all ranks up to which each of them looks at all of these: dealing them would take twice as
     many messages, of which each costs more."""
@@ -84,6 +86,12 @@ class BlockSizes:
     """Rows of them at least, as each chunk reads the weight of the layer, and adds to its gradient."""
     linear_in_chunks: int = 1 << 20
     """Logits from which they are made in chunks."""
+    linear_chunk_on_accelerator: int = 1 << 24
+    """Logits that are made at once where no CPU computes."""
+    linear_rows_on_accelerator: int = 256
+    """Rows of them at least."""
+    linear_in_chunks_on_accelerator: int = 1 << 24
+    """Logits from which they are made in chunks there."""
 
 
 _sizes = BlockSizes()
