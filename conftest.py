@@ -1,6 +1,9 @@
 """What every test shares: one thread, and names that doctests may use without importing them."""
 
 import gc
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of what tests start too, and of scikit-learn
 
 import pytest
 import torch

@@ -54,8 +54,8 @@ def cube_of_triplets(
             slopes.sub_(moved)
             of_between.append(moved.sum(0))
         gradients.append(of_near.sub_(slopes.sum(1)))
-    number = number_of_triplets(matrix, positive, weight) if counts_all else summed(active)
-    sums = DenseSums(summed(costs), number)
+    number = number_of_triplets(matrix, positive, weight) if counts_all else added_up(active)
+    sums = DenseSums(added_up(costs), number)
     if not matrix.differentiable:
         return sums
     gradient = gradients[0] if len(gradients) == 1 else torch.cat(gradients)
@@ -95,8 +95,8 @@ def sorted_triplets(
         costs.append(compared.mul_(slope).sum(dtype=torch.float64))
         if average == "active":
             active.append(slope.clamp(min=0).sum(dtype=torch.float64))
-    counted = number_of_triplets(matrix, positive, weight) if average != "active" else summed(active)
-    return DenseSums(summed(costs), counted, slopes if matrix.differentiable else None)
+    counted = number_of_triplets(matrix, positive, weight) if average != "active" else added_up(active)
+    return DenseSums(added_up(costs), counted, slopes if matrix.differentiable else None)
 
 
 def keys_of(bits: Tensor, positive: Tensor) -> Tensor:
@@ -105,6 +105,6 @@ def keys_of(bits: Tensor, positive: Tensor) -> Tensor:
     return bits.bitwise_or(1).bitwise_xor_(positive)
 
 
-def summed(parts: list[Tensor]) -> Tensor:
+def added_up(parts: list[Tensor]) -> Tensor:
     """Return the sum of some numbers ``()``."""
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
