@@ -101,6 +101,21 @@ def test_triplets_of_more_than_one_piece_are_those_of_float64(kind: str, margin:
                     assert float((got[1] - expected[1]).abs().max()) <= 1e-4 * scale
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith(("triplet", "contrastive"))])
+def test_a_point_far_beyond_all_others_leaves_value_and_gradient_without_nan(kind: str) -> None:
+    parameters = KINDS[kind][0]
+    for distance in ("euclidean", "squared_euclidean"):
+        loss = losses.create(kind.partition(",")[0], **{**parameters, "distance": distance})
+        points, labels = batch(40, 4)
+        alone = torch.cat([points, 1e25 * points[:1]]), torch.cat([labels, labels.new_tensor([99])])
+        for rounded, cube in ((0, 0), (0, 1 << 21), (1 << 20, 0)):
+            sizes = {"rounded_on_accelerator": rounded, "cube_on_accelerator": cube}
+            with accelerator(), block_sizes(**sizes, temporary_on_accelerator=1 << 14):
+                value, gradient = outcome(loss, *alone)
+            assert value.isfinite(), (distance, rounded, cube)
+            assert gradient.isfinite().all(), (distance, rounded, cube)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_blocks_too_give_values_and_gradients_of_float64(kind: str) -> None:
     loss, (embeddings, labels) = created(kind), batch(40, 4)

@@ -69,8 +69,8 @@ class DenseMatrix(Compared):
         else:
             self._measure_angles(first, second)
         if not reads and not precise and in_float64 and pairs > sizes().rounded_on_accelerator:
-            self.values = self.values.to(first.dtype)
             self.dtype = first.dtype
+            self.values = self._rounded(self.values)
 
     def squares(self) -> Tensor:
         """Return the squared lengths of the rows from the centre of the columns ``(N, 1)``; 1 of angles."""
@@ -139,6 +139,12 @@ class DenseMatrix(Compared):
         self.is_told = bool((first.index_select(0, row) - second.index_select(0, column) == 0).all())
         squared[row, column] = 0
         self.equal = close
+
+    def _rounded(self, values: Tensor) -> Tensor:
+        """Return values in the dtype from now on; squares of distances are large, and none infinite but to itself."""
+        if self.measure != "squared_euclidean":
+            return values.to(self.dtype)
+        return self.at_itself(values.clamp_(max=torch.finfo(self.dtype).max).to(self.dtype), torch.inf)
 
     def _gradient(self, slopes: Tensor, points: Tensor, others: Tensor, lengths: Tensor | None, scale: float) -> Tensor:
         slopes = slopes.to(points.dtype)

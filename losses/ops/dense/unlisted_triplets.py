@@ -73,8 +73,8 @@ def sorted_triplets(
     stand in order, the derivative by one of the first is how many of the second stand before it, and by one of the
     second minus how many of the first stand behind it; the cost is the sum of all times their derivatives.
     """
-    height, width = matrix.values.shape
-    values = matrix.at_itself(matrix.values, beyond(matrix.dtype))
+    values = matrix.values
+    height, width = values.shape
     slopes = torch.empty_like(values)
     integer = torch.int64 if values.dtype is torch.float64 else torch.int32  # as large
     positives = positive.sum(1, keepdim=True).to(integer)
@@ -83,7 +83,8 @@ def sorted_triplets(
     number = torch.arange(1, width + 1, device=values.device, dtype=integer)
     for start in range(0, height, step):
         rows = slice(start, start + step)
-        compared = torch.add(values[rows], positive[rows], alpha=margin).clamp_(min=0)
+        # the anchor itself, infinitely far away, is the last; infinity times a slope of 0 were NaN
+        compared = torch.add(values[rows], positive[rows], alpha=margin).clamp_(0, torch.finfo(values.dtype).max)
         keys, order = keys_of(compared.view(integer), positive[rows].to(integer)).sort(1)
         is_negative = keys.bitwise_and_(1)
         before = is_negative.cumsum(1, dtype=integer)  # negatives, itself among them
