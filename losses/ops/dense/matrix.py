@@ -147,7 +147,7 @@ class DenseMatrix(Compared):
         return self.at_itself(values.clamp_(max=torch.finfo(self.dtype).max).to(self.dtype), torch.inf)
 
     def _gradient(self, slopes: Tensor, points: Tensor, others: Tensor, lengths: Tensor | None, scale: float) -> Tensor:
-        slopes = slopes.to(points.dtype)
+        slopes = matched(slopes, points)
         if lengths is None:  # a derivative w in the direction a - b
             return scaled_product(slopes, others, -scale, slopes.sum(-1, keepdim=True) * points, scale)
         gradient = scaled_product(slopes, others, scale, points, 0)
