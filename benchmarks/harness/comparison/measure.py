@@ -32,9 +32,12 @@ RATIOS = {
     "peer_over_ours": ("peer", "ours"),
     "ours_over_peer": ("ours", "peer"),
     "ours_over_products": ("ours", "products"),
+}
+COMPILED = {
     "compiled_peer_over_ours": ("compiled peer", "ours"),
     "compiled_peer_over_compiled_ours": ("compiled peer", "compiled ours"),
 }
+"""Each timed by itself: what all others leave to the allocator decides on how fast compiled code gets its memory."""
 
 
 class OursTooLargeError(Exception):
@@ -144,6 +147,7 @@ def measure_time(row: Row, case: Case, batch: Batch, settings: Settings) -> None
     functions: dict[str, Callable[[], object]] = {
         "ours": step(case.ours(settings.device), batch.leaves, *batch.constants)
     }
+    beside: dict[str, Callable[[], object]] = {}
     if case.peer is not None:
         about = case.peer.bytes(*row.shape)
         if about > most:
@@ -152,7 +156,7 @@ def measure_time(row: Row, case: Case, batch: Batch, settings: Settings) -> None
             other = batch if case.peer.shrink == 1 else case.batch(*shape_of_peer(case, row.shape), settings.device)
             functions["peer"] = step(case.peer.make(), other.leaves, *other.constants)
             if settings.compiled and case.peer.formula:
-                functions |= compiled(case, batch, settings)
+                beside = compiled(case, batch, settings)
     if case.products:
         functions["products"] = products(*batch.compared(), case.products)
     for first in ("ours", "peer"):  # alone, so that whoever does not fit is known by name
@@ -170,11 +174,16 @@ def measure_time(row: Row, case: Case, batch: Batch, settings: Settings) -> None
     for name, (numerator, denominator) in RATIOS.items():
         if numerator in row.rounds and denominator in row.rounds:
             setattr(row, name, ratio(row.rounds[numerator], row.rounds[denominator]))
+    for name, pair in COMPILED.items() if beside else ():
+        two = {side: (functions | beside)[side] for side in pair}
+        times = timed(two, budget=settings.seconds, device=settings.device, quick=settings.quick)
+        row.milliseconds |= {side: 1000 * statistics.median(times[side]) for side in beside.keys() & times.keys()}
+        setattr(row, name, ratio(*(times[side] for side in pair)))
 
 
-def compiled(case: Case, batch: Batch, settings: Settings) -> dict[str, Callable[[], Outcome]]:
+def compiled(case: Case, batch: Batch, settings: Settings) -> dict[str, Callable[[], object]]:
     """Return the steps of both sides under ``torch.compile``, after they were seen to be what they are without."""
-    steps = {}
+    steps: dict[str, Callable[[], object]] = {}
     sides: tuple[Side, ...] = ("ours", "peer")
     for side in sides:
         value = case.value(side, settings.device)
