@@ -291,6 +291,7 @@ def several_blocks() -> Iterator[None]:
     small |= {f"{name}_on_accelerator": small[name] for name in ("elements", "rows", "temporary")}
     small |= {"elements_in_cache": 1, "strip_of_block": 1}
     linear = {"linear_in_chunks": 0, "linear_chunk": 1, "linear_rows": 4}
+    linear |= {f"{name}_on_accelerator": value for name, value in linear.items()}
     with block_sizes(**from_the_start, **rows_from_the_start, **linear, **small, row_elements=1):
         yield
 
