@@ -1,6 +1,7 @@
 """One word, one meaning: names that the code once gave to several things, and what is left of each."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,13 @@ LEFT = {
 }
 
 
-def identifiers(path: Path) -> Iterator[str]:
+@functools.cache
+def identifiers(path: Path) -> frozenset[str]:
+    """Return every name in a file, which is read once."""
+    return frozenset(names(path))
+
+
+def names(path: Path) -> Iterator[str]:
     """Yield every name that a file gives to anything or takes from anything of ours."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         match node:
