@@ -13,6 +13,7 @@ import losses
 from losses.ops.dense import differentiable
 from losses.ops.dense.compared import Compared
 from losses.ops.dense.matrix import DenseMatrix
+from losses.ops.dense.triplets import ListedPositives
 from tests.operations import operations
 from tests.ops.tile_cases import CASES, TileCase, function, one_of_each, plainly, small, tile_batch
 
@@ -168,3 +169,24 @@ def test_equal_points_stand_at_distance_zero_in_one_piece(case: TileCase, size: 
     with plainly():
         expected = mean_and_gradient(of_embeddings, embeddings)
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("average", ["active", "all"])
+@pytest.mark.parametrize("margin", [0.0, 0.3, "soft"])
+@pytest.mark.parametrize("per_class", [2, 4, 5])
+def test_anchors_with_as_many_positives_each_cost_what_they_do_one_by_one(
+    per_class: int, margin: Any, average: Any, weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = losses.create("triplet", margin=margin, average=average)
+    labels = torch.randperm(20, generator=torch.Generator().manual_seed(per_class)) // per_class
+    embeddings = torch.randn(20, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weight = torch.linspace(0, 2, 20, dtype=torch.float64) if weighted else None
+    counted = []
+    original = ListedPositives.of_each
+    monkeypatch.setattr(ListedPositives, "of_each", lambda *each: counted.append(original(*each)) or counted[-1])
+    found = mean_and_gradient(lambda leaf: loss(leaf, labels, weight=weight), embeddings)
+    assert counted == [per_class - 1]
+    monkeypatch.setattr(ListedPositives, "of_each", lambda *_: 0)
+    expected = mean_and_gradient(lambda leaf: loss(leaf, labels, weight=weight), embeddings)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -33,9 +34,20 @@ class ListedPositives(NamedTuple):
         place = positive.view(-1).nonzero().squeeze(1)
         return cls(place, place.div(positive.shape[1], rounding_mode="floor"))
 
+    def of_each(self, rows: int) -> int:
+        """Return how many positives each of so many anchors has; 0 if they have different numbers."""
+        each, more = divmod(len(self.anchor), rows)
+        return each if each and not more and torch.equal(self.anchor, repeated_rows(rows, each)) else 0
+
     def positives(self, width: int) -> Tensor:
         """Return the column of each in a matrix of so many ``(P,)``."""
         return self.place % width
+
+
+@lru_cache(maxsize=16)
+def repeated_rows(rows: int, times: int) -> Tensor:
+    """Return so many rows, each so many times ``(P,)``."""
+    return torch.arange(rows, device="cpu").repeat_interleave(times)
 
 
 def dense_triplets(
@@ -52,6 +64,9 @@ def dense_triplets(
     distances = matrix.values
     place, anchor = pairs
     rivals = without(distances, positive)
+    if not swap and (each := pairs.of_each(len(rivals))):
+        near = distances.take(place).view(len(rivals), each, 1)
+        return triplets_of_like_anchors(matrix, positive, weight, near, rivals, place, margin=margin, average=average)
     far = rivals.index_select(0, anchor)
     if swap:
         other = pairs.positives(rivals.shape[1])
@@ -73,6 +88,31 @@ def dense_triplets(
         gradient.index_add_(0, other, moved, alpha=-1)
         slopes -= moved
     return sums._replace(slopes=gradient.index_add_(0, anchor, slopes, alpha=-1))
+
+
+def triplets_of_like_anchors(
+    matrix: Compared,
+    positive: Tensor,
+    weight: Tensor | None,
+    near: Tensor,
+    rivals: Tensor,
+    place: Tensor,
+    *,
+    margin: float | None,
+    average: Average,
+) -> DenseSums:
+    """Return the same where every anchor has as many positives, so near ``(N, P, 1)``, beside all of which its rivals
+    ``(N, M)`` stand: no row of these is copied, nor added to another."""
+    near = near if margin is None else near + matrix.number(margin)
+    cost, slopes = cost_and_slopes(near - rivals.unsqueeze(1), margin, None if weight is None else weight.unsqueeze(2))
+    of_near = slopes.sum(2)
+    counts_all = average != "active" or margin is None
+    sums = DenseSums(cost, number_of_triplets(matrix, positive, weight) if counts_all else matrix.total(of_near))
+    if not matrix.differentiable:
+        return sums
+    gradient = slopes.sum(1).neg_()  # which is 0 at the positives
+    gradient.view(-1).index_copy_(0, place, of_near.view(-1))
+    return sums._replace(slopes=gradient)
 
 
 def cost_and_slopes(difference: Tensor, margin: float | None, weight: Tensor | None) -> tuple[Tensor, Tensor]:
