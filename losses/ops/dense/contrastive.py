@@ -41,10 +41,10 @@ def dense_contrastive(
         signs = slopes if power == 1 else signed.sign()
     if average == "balanced":
         items = weighted if power == 1 else weighted * signed.abs()
-        costs = of_both(compared, items.clamp(min=0), items.clamp(max=0).neg_(), once / power)
+        costs = of_both(compared, items.clamp(min=0), items.clamp(max=0), once / power, -once / power)
         if signs is None:
             above, below = (kind if weights is None else kind * weights for kind in (signed > 0, signed < 0))
-            return DenseSums(costs, of_both(compared, above, below, once), slopes_or_none, once)
+            return DenseSums(costs, of_both(compared, above, below, once, once), slopes_or_none, once)
         both, surplus = (number.sum().item() * once for number in (signs.abs(), signs))
         return DenseSums(costs, ((both + surplus) / 2, (both - surplus) / 2), slopes_or_none, once)
     cost = (weighted.abs() if power == 1 else weighted * signed).sum()
@@ -61,11 +61,14 @@ def dense_contrastive(
     return DenseSums(cost, counted, slopes_or_none, once, once / power)
 
 
-def of_both(compared: Compared, first: Tensor, second: Tensor, scale: float) -> Tensor | tuple[float, float]:
-    """Return the sums over both kinds of pairs: two numbers, or ``(2,)`` where nobody reads them."""
+def of_both(
+    compared: Compared, first: Tensor, second: Tensor, scale: float, scale_of_second: float
+) -> Tensor | tuple[float, float]:
+    """Return the sums over both kinds of pairs, each times its scale: two numbers, or ``(2,)`` where nobody reads
+    them."""
     if compared.reads:
-        return first.sum().item() * scale, second.sum().item() * scale
-    return torch.stack([first.sum(), second.sum()]) * scale
+        return first.sum().item() * scale, second.sum().item() * scale_of_second
+    return torch.stack([first.sum() * scale, second.sum() * scale_of_second])
 
 
 def entry_weights(compared: Compared, weight: Tensor | None) -> Tensor | None:

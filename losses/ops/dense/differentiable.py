@@ -50,7 +50,7 @@ def differentiable(
         mean: whether the means are asked for.
         stacked: whether it is one set with itself that was compared, both sets on top of each other.
     """
-    sums, _, slopes, scale, scale_of_sums = averaged(result) if mean else result
+    sums, _, slopes, scale, scale_of_sums = averaged(result, first.dtype) if mean else result
     value = sums if isinstance(sums, Tensor) else torch.tensor(sums, dtype=first.dtype, device=first.device)
     value = matched(value if scale_of_sums == 1 else value * scale_of_sums, first)
     if slopes is None:
@@ -66,13 +66,13 @@ def differentiable(
     return differentiated
 
 
-def averaged(result: DenseSums) -> DenseSums:
-    """Return the mean, or the sum of two means, in the place of what is divided."""
+def averaged(result: DenseSums, dtype: torch.dtype) -> DenseSums:
+    """Return the mean, or the sum of two means, in the place of what is divided; of numbers in a dtype."""
     sums, denominators, slopes, scale, scale_of_sums = result
     if isinstance(sums, tuple) and isinstance(denominators, tuple):
         first, second = (max(1.0, number) for number in denominators)
         mean = (sums[0] / first + sums[1] / second) * scale_of_sums
-        value = torch.tensor(mean, dtype=torch.float64, device="cpu")  # where numbers are read
+        value = torch.tensor(mean, dtype=dtype, device="cpu")  # where numbers are read
         return DenseSums(value, 1, None if slopes is None else F.leaky_relu_(slopes, first / second), scale / first)
     assert isinstance(sums, Tensor)
     if isinstance(denominators, float | int):
