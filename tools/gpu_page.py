@@ -17,14 +17,15 @@ and a value that is read has to be waited for; so what is chosen there differs i
 - No value is read after the first batch, by which it is inspected, but of a miner's `indices=`, which are looked at on
   every call. A test has every loss run with `torch.cuda.set_sync_debug_mode("error")`.
 - Batches of up to 4096 embeddings (2^24 pairs) are looked at in one piece, with the gradient by hand, as those of up to
-  128 are on a CPU: it takes about as much memory as blocks do, and a third to a tenth of their time. Distances are made
-  in float64, so that near points are told apart without looking, and kept in float32 where they are more than 2^20.
+  128 are on a CPU: at 4096 it took about as much memory as blocks did, and half to a fifth of their time. Distances are
+  made in float64, so that near points are told apart without looking, and kept in float32 where they are more than
+  2^20. Points in float64 themselves are compared by the plain composition.
 - All triplets: of up to 128 the cube of them; beyond, what an anchor is compared with is sorted, and the hinge of its
   triplets counted, since how many positives it has may not be read. With a soft margin or with `swap` it is the cube
   again, in pieces of 2^26 elements.
 - Larger batches go in blocks of 2^23 elements, and not of 2^17 to 2^20: 32 MiB for each buffer of a block.
 - Sums over elements and rows are made in one piece, value and slope together, where a CPU takes blocks that stay in its
-  cache. `LinearLogits` takes 2^24 logits at a time, and up to that many are made by the two lines one writes.
+  cache. `LinearLogits` takes 2^24 logits at a time (256 rows at least), and fewer as the two lines one writes do.
 - Semi-hard triplets are summed in more operations than on a CPU, and in blocks.
 
 What falls short: the rows below 1. Up to a million numbers a step's time is the host's, of its launches, which

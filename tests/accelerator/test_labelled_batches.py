@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 import losses
-from losses.ops.tiles.sizes import block_sizes
+from losses.ops.dense.matrix import DenseMatrix, is_small
+from losses.ops.elementwise.linear_rows import has_chunks
+from losses.ops.tiles.sizes import block_sizes, sizes
 from tests.accelerator.pretended import accelerator, launches
 from tests.largest_tensor import Largest
 
@@ -75,6 +77,23 @@ def test_values_and_gradients_are_those_of_float64(kind: str) -> None:
                     assert float((got[1] - expected[1]).abs().max()) <= allowed
 
 
+def test_the_sizes_that_the_page_tells_are_those_at_which_the_way_changes() -> None:
+    def points(number: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.arange(number, dtype=dtype).unsqueeze(1)
+
+    with accelerator():
+        assert is_small(points(4096), points(4096), "euclidean")
+        assert is_small(points(256), points(65536), "similarity")
+        assert not is_small(points(4096), points(4097), "similarity")
+        assert not is_small(points(8, torch.float64), points(8, torch.float64), "euclidean")
+        for number, dtype in ((1024, torch.float64), (1025, torch.float32)):
+            assert DenseMatrix(points(number), None, "euclidean").values.dtype is dtype
+        for classes, in_chunks in ((4096, True), (4095, False)):
+            linear = losses.LinearLogits(points(4096), points(classes), None)
+            assert has_chunks(linear) is in_chunks
+    assert sizes().cube_on_accelerator == 128**3
+
+
 @pytest.mark.parametrize("margin", [0.0, 0.2, 0.5])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("triplet")])
 def test_triplets_of_more_than_one_piece_are_those_of_float64(kind: str, margin: float) -> None:
@@ -109,8 +128,8 @@ def test_a_point_far_beyond_all_others_leaves_value_and_gradient_without_nan(kin
         points, labels = batch(40, 4)
         alone = torch.cat([points, 1e25 * points[:1]]), torch.cat([labels, labels.new_tensor([99])])
         for rounded, cube in ((0, 0), (0, 1 << 21), (1 << 20, 0)):
-            sizes = {"rounded_on_accelerator": rounded, "cube_on_accelerator": cube}
-            with accelerator(), block_sizes(**sizes, temporary_on_accelerator=1 << 14):
+            small = {"rounded_on_accelerator": rounded, "cube_on_accelerator": cube}
+            with accelerator(), block_sizes(**small, temporary_on_accelerator=1 << 14):
                 value, gradient = outcome(loss, *alone)
             assert value.isfinite(), (distance, rounded, cube)
             assert gradient.isfinite().all(), (distance, rounded, cube)
