@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import SymInt, Tensor
+from torch.compiler import is_compiling
 
 from losses.core.device import on_cpu
 from losses.core.inputs.kind import Kind, masked
@@ -101,15 +102,16 @@ class ElementwiseLoss(Loss):
             return None
         if not self._counts_elements:
             return None
-        mean = self._mean_of_few(output, target, None)
-        if mean is not None:
-            return mean
-        formula = self._formula_for(output, target, None)
-        if formula is not None:
-            return mean_in_blocks(formula, self.items, output, target)
-        launched = None if on_cpu(output) else self._launched(output, target, None)
-        if launched is not None:
-            return launched.mean()
+        if not is_compiling():  # it would ask again, before every call, all that is asked here
+            mean = self._mean_of_few(output, target, None)
+            if mean is not None:
+                return mean
+            formula = self._formula_for(output, target, None)
+            if formula is not None:
+                return mean_in_blocks(formula, self.items, output, target)
+            launched = None if on_cpu(output) else self._launched(output, target, None)
+            if launched is not None:
+                return launched.mean()
         fused = self.fused(output, target, "mean") if self._has_fused else None
         if fused is None and self.many_operations and output.dtype in COMPUTED_IN:
             formula = self.block_formula()

@@ -216,6 +216,9 @@ class CrossEntropyLoss(Loss):
                 return self._mean_of_linear(linear, rows, None)
             return self._total_of_chunks(linear, rows, None, mean=True).sum if may_read(rows) else None
         soft, changed = target.dtype.is_floating_point, bool(self.label_smoothing or self.z_loss)
+        if is_compiling() and not (soft or changed or self.class_weight is not None):
+            total = F.cross_entropy(output, target, ignore_index=self.ignore_index, reduction="sum")
+            return total / (target != self.ignore_index).sum().clamp(min=1)
         launched = self._launched(output, target, None) if soft else None
         if launched is not None:
             return launched.mean()
@@ -229,7 +232,9 @@ class CrossEntropyLoss(Loss):
                 return few
         if soft or changed:
             return small_mean(output, target, self.ignore_index, self._options(class_weight))
-        return None if is_compiling() else nll_mean(log_softmax(output, 1), target, self.ignore_index, class_weight)
+        if is_compiling():
+            return None
+        return nll_mean(log_softmax(output, 1), target, self.ignore_index, class_weight)
 
     def fast_weighted_mean(self, output: Tensor | LinearLogits, target: Tensor, weight: Tensor) -> Tensor | None:
         if isinstance(output, LinearLogits):

@@ -20,7 +20,6 @@ from losses.core.device import on_cpu
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_any_autocast = getattr(torch._C, "_is_any_autocast_enabled", None)
 _transforms_are_active = getattr(torch._C, "_are_functorch_transforms_active", None)
 _keep_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
 _is_batched = getattr(getattr(torch._C, "_functorch", None), "is_legacy_batchedtensor", None)
@@ -31,11 +30,8 @@ _set_execution = getattr(_frames, "set_code_exec_strategy", None)
 _execution = getattr(_frames, "_FrameExecStrategy", None)
 _action = getattr(_frames, "_FrameAction", None)
 _reset_code = getattr(_frames, "reset_code", None)
-
-
-def any_autocast() -> bool:
-    """Return whether autocast may be on for some device; where torch does not tell, each device has to be asked."""
-    return _any_autocast is None or bool(_any_autocast())
+any_autocast: Callable[[], bool] = getattr(torch._C, "_is_any_autocast_enabled", lambda: True)
+"""Returns whether autocast may be on for some device; where torch does not tell, each device has to be asked."""
 
 
 def transforms_are_active() -> bool:

@@ -73,7 +73,8 @@ for name in losses.available():
                     numbers = [value, under_autocast, *gradients]
                     seen[key] = [number for tensor in numbers for number in tensor.detach().flatten().tolist()]
 there = [torch_private._set_execution, torch_private._reset_code]
-there += [torch_private._any_autocast, torch_private._transforms_are_active, torch_private._modes]
+there += [getattr(torch._C, "_is_any_autocast_enabled", None)]
+there += [torch_private._transforms_are_active, torch_private._modes]
 there += [torch_private.operation("nll_loss_forward"), torch_private.dispatch_mode()]
 there += [torch_private.function_of_elements("mse_loss")]
 print(json.dumps([[part is not None for part in there], seen]))

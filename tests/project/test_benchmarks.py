@@ -318,8 +318,9 @@ def test_both_sides_are_timed_compiled_where_that_is_asked_for(monkeypatch: pyte
     monkeypatch.setattr(torch, "compile", lambda value, **_: value)  # it takes seconds; the contract tries the real one
     row = measure.measured(named("mse-weighted-1e3"), dataclasses.replace(QUICK, compiled=True))
     assert row.error is None
-    assert {"compiled ours", "compiled peer"} <= set(row.milliseconds)
+    assert {"compiled ours", "compiled peer", "compiled module"} <= set(row.milliseconds)
     assert row.compiled_peer_over_ours is not None
+    assert row.compiled_module_over_compiled_ours is not None
     assert tables.compiled_table([row]).row_count == 1
     plain = measure.measured(named("triplet-all-128"), dataclasses.replace(QUICK, compiled=True))
     assert plain.compiled_peer_over_ours is None, "PML is no formula"
@@ -340,7 +341,7 @@ def test_the_page_tells_of_compiled_formulas_where_they_were_measured(some_resul
     numbers = performance_page.results("regression")
     numbers["rows"][0]["compiled_peer_over_ours"] = {"median": 1.5, "lower": 1.25, "upper": 1.75}
     (some_results / "regression.json").write_text(json.dumps(numbers), encoding="utf-8")
-    assert "| mse-1e3 | 1.5 (1.25-1.75) |  |" in performance_page.performance()
+    assert "| mse-1e3 | 1.5 (1.25-1.75) |  |  |" in performance_page.performance()
 
 
 @pytest.mark.usefixtures("quiet_sources", "some_results")

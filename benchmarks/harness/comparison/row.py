@@ -53,6 +53,7 @@ class Row:
     ours_over_products: Quartiles | None = None
     compiled_peer_over_ours: Quartiles | None = None
     compiled_peer_over_compiled_ours: Quartiles | None = None
+    compiled_module_over_compiled_ours: Quartiles | None = None
     memory: dict[str, int] = field(default_factory=dict)
     memory_method: str | None = None
     notes: dict[str, str] = field(default_factory=dict)
