@@ -26,6 +26,7 @@ from losses.extend import (
     has_both,
     register,
 )
+from losses.ops.dense.arrays import log_sums
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.log_sums import dense_circle
 from losses.ops.indexed.rows import NamedRows
@@ -128,7 +129,10 @@ class CircleLoss(AnchorLoss):
         return has_both(is_positive, is_negative)
 
     def dense(self, batch: LabelledBatch) -> Dense:
-        return Dense(partial(dense_circle, margin=self.margin, scale=self.scale))
+        return Dense(
+            partial(dense_circle, margin=self.margin, scale=self.scale),
+            in_arrays=partial(log_sums.circle, margin=self.margin, scale=self.scale),
+        )
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         return Tiling(partial(tiled_circle, margin=self.margin, scale=self.scale))

@@ -28,6 +28,7 @@ from losses.extend import (
     register,
     total_of,
 )
+from losses.ops.dense.arrays import distances
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.contrastive import dense_contrastive
 from losses.ops.eager import may_read
@@ -167,7 +168,11 @@ class ContrastiveLoss(EmbeddingLoss):
         return Total(torch.stack(sums), torch.stack(denominators))
 
     def dense(self, batch: LabelledBatch) -> Dense:
-        return Dense(partial(dense_contrastive, **self._settings()), of_pairs=True)
+        return Dense(
+            partial(dense_contrastive, **self._settings()),
+            of_pairs=True,
+            in_arrays=partial(distances.contrastive, **self._settings()),
+        )
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         # of classes that stand far apart among the others; where nothing may be read, nobody knows how many positives

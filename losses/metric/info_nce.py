@@ -27,11 +27,14 @@ from losses.extend import (
     total_of,
     views_of,
 )
+from losses.ops.dense.arrays import log_sums
+from losses.ops.dense.arrays.means import matches_mean
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.differentiable import differentiable
 from losses.ops.dense.log_sums import dense_info_nce, dense_matches, dense_views
 from losses.ops.dense.matrix import DenseMatrix, is_small
 from losses.ops.distances import cosine_similarity
+from losses.ops.eager import on_cpu
 from losses.ops.indexed.rows import IndexRows, named, sum_of_named_rows
 from losses.ops.numerics.log_space import softplus
 from losses.ops.pairs.info_nce import info_nce_of_named, tiled_info_nce, tiled_matches, tiled_views
@@ -199,7 +202,10 @@ class InfoNCELoss(EmbeddingLoss):
         return total_of(values.masked_fill(positive == 0, 0) * positive, weight, positive)
 
     def dense(self, batch: LabelledBatch) -> Dense:
-        return Dense(partial(dense_info_nce, temperature=self.temperature))
+        return Dense(
+            partial(dense_info_nce, temperature=self.temperature),
+            in_arrays=partial(log_sums.info_nce, temperature=self.temperature),
+        )
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         return Tiling(tiled_info_nce, scale=1 / self.temperature)
@@ -254,6 +260,11 @@ class InfoNCELoss(EmbeddingLoss):
             total = self.definition_total(Pairs(*points), None, weight)
             return total.mean() if mean else total.sum
 
+        if mean and self.direction == "both" and on_cpu(first):
+            formula = partial(log_sums.views if stacked else log_sums.matches, temperature=self.temperature)
+            found = matches_mean(formula, definition, *pairs, stacked=stacked)
+            if found is not None:
+                return found
         wanted = [torch.is_grad_enabled() and side.requires_grad for side in pairs]
         follows = (any(wanted), False) if stacked else wanted
         matrix, dense = (

@@ -21,6 +21,7 @@ from losses.extend import (
     checked,
     register,
 )
+from losses.ops.dense.arrays import log_sums
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.log_sums import dense_multi_similarity
 from losses.ops.numerics.log_one_plus_sum import log_one_plus_sum
@@ -145,7 +146,8 @@ class MultiSimilarityLoss(AnchorLoss):
             base=self.base,
             mining_epsilon=self.mining_epsilon,
         )
-        return Dense(function)
+        in_arrays = partial(log_sums.multi_similarity, alpha=self.alpha, beta=self.beta, base=self.base)
+        return Dense(function, in_arrays=in_arrays if self.mining_epsilon is None else None)
 
     def tiling(self, batch: LabelledBatch) -> Tiling | None:
         if batch.has_reference or not self._is_modest:

@@ -20,6 +20,7 @@ from losses.extend import (
     checked,
     register,
 )
+from losses.ops.dense.arrays import log_sums
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.log_sums import dense_supervised_contrastive
 from losses.ops.indexed.rows import NamedRows
@@ -118,7 +119,10 @@ class SupervisedContrastiveLoss(AnchorLoss):
         return distinguishing(is_positive, is_negative)
 
     def dense(self, batch: LabelledBatch) -> Dense:
-        return Dense(partial(dense_supervised_contrastive, temperature=self.temperature))
+        return Dense(
+            partial(dense_supervised_contrastive, temperature=self.temperature),
+            in_arrays=partial(log_sums.supervised_contrastive, temperature=self.temperature),
+        )
 
     def tiling(self, batch: LabelledBatch) -> Tiling:
         scale = 1 / self.temperature

@@ -27,6 +27,7 @@ from losses.extend import (
     register,
     weighted,
 )
+from losses.ops.dense.arrays import distances
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.triplets import dense_mined, dense_triplets
 from losses.ops.dense.unlisted_triplets import dense_unlisted
@@ -198,7 +199,8 @@ class TripletLoss(EmbeddingLoss):
             if not on_cpu(batch.anchors):
                 return Dense(partial(dense_unlisted, margin=margin, average=average, swap=swap))
             function = partial(dense_triplets, margin=margin, average=average, swap=swap)
-            return Dense(function, difference=1.0 if margin is None else margin, of_triplets=True)
+            hinge = None if margin is None or swap else partial(distances.triplets, margin=margin, average=average)
+            return Dense(function, difference=1.0 if margin is None else margin, of_triplets=True, in_arrays=hinge)
         mined = partial(dense_mined, margin=margin, average=average, swap=swap)
         chosen_by_pair = self.mining == "semi_hard"
         if chosen_by_pair and not on_cpu(batch.anchors):

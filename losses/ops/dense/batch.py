@@ -13,6 +13,7 @@ from losses.core.device import on_cpu
 from losses.core.labelled import LabelledBatch
 from losses.core.precision import matched
 from losses.core.reduction import Total
+from losses.ops.dense.arrays.means import ArrayMean, batch_mean
 from losses.ops.dense.compared import Compared
 from losses.ops.dense.differentiable import DenseSums, differentiable
 from losses.ops.dense.matrix import DenseMatrix, is_small
@@ -34,6 +35,7 @@ class Dense(NamedTuple):
         difference: of two distances that still counts; none if they are not subtracted from each other.
         of_triplets: every positive pair is looked at beside all others of its anchor, which is done for few of them;
             the function is given the ``pairs``.
+        in_arrays: the same plain mean in NumPy, for batches on a CPU; see :mod:`losses.ops.dense.arrays.means`.
     """
 
     function: Callable[..., DenseSums]
@@ -41,6 +43,7 @@ class Dense(NamedTuple):
     of_pairs: bool = False
     difference: float | None = None
     of_triplets: bool = False
+    in_arrays: ArrayMean | None = None
 
 
 def dense_mean(
@@ -54,13 +57,21 @@ def dense_mean(
         batch: embeddings and labels.
         measure: see :class:`losses.ops.dense.matrix.DenseMatrix`.
     """
-    made = compared_and_summed(dense, batch, measure)
-    if made is None:
+    if not is_small(batch.anchors, batch.others, measure):
         return None
 
     def of_points(*points: Tensor) -> Tensor:
         return definition(moved(batch, *points)).mean()
 
+    if dense.in_arrays is not None and measure in ("similarity", "euclidean") and on_cpu(batch.anchors):
+        mean = batch_mean(
+            dense.in_arrays, of_points, batch, measure, of_pairs=dense.of_pairs, difference=dense.difference
+        )
+        if mean is not None:
+            return mean
+    made = compared_and_summed(dense, batch, measure)
+    if made is None:
+        return None
     return differentiable(*made, of_points, batch.anchors, batch.others if batch.has_reference else None, mean=True)
 
 
@@ -72,6 +83,8 @@ def dense_total(
     weight: Tensor | None,
 ) -> Total | None:
     """Return the total of a batch likewise, with a weight of every anchor ``(N,)`` or none."""
+    if not is_small(batch.anchors, batch.others, measure):
+        return None
     relative, greatest = normalised(weight)
     made = compared_and_summed(dense, batch, measure, relative)
     if made is None:
@@ -95,8 +108,6 @@ def compared_and_summed(
     dense: Dense, batch: LabelledBatch, measure: str, weight: Tensor | None = None
 ) -> tuple[Compared, DenseSums] | None:
     """Return a small batch, whose points can be told apart, as it is compared, and what is summed over it."""
-    if not is_small(batch.anchors, batch.others, measure):
-        return None
     pairs = None
     looks_at_all = dense.of_pairs or (dense.of_triplets and not dense.precise)  # a choice could be one of rounding
     if looks_at_all and measure == "euclidean" and not batch.has_reference and on_cpu(batch.anchors):
