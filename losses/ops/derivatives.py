@@ -37,10 +37,15 @@ def plain_gradients(
 def chained(gradient: Tensor, part: Tensor) -> Tensor:
     """Return a gradient that was written in forward, times what comes from above; in the same memory where nobody will
     ask for it again, and nobody was given it before."""
+    return all_chained(gradient, part)[0]
+
+
+def all_chained(gradient: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
+    """Return several likewise."""
     if graph_is_kept() or transforms_are_active() or is_batched_gradient(gradient) or not may_read(gradient):
-        return part * gradient
+        return tuple(part * gradient for part in parts)
     factor = gradient.item()
-    return part if factor == 1 else part.mul_(factor)
+    return parts if factor == 1 else tuple(part.mul_(factor) for part in parts)
 
 
 class Written(torch.autograd.Function):
@@ -61,5 +66,7 @@ class Written(torch.autograd.Function):
             return None, None, None, *plain_gradients(ctx.definition, gradient, *leaves)
         if not graph_is_kept():
             ctx.slopes = None  # what nobody else holds is taken for the gradient as it is, and not copied
+        if all(ctx.needs_input_grad[3:]):
+            return None, None, None, *all_chained(gradient, *slopes)
         needed = zip(slopes, ctx.needs_input_grad[3:], strict=True)
         return None, None, None, *(chained(gradient, part) if wanted else None for part, wanted in needed)

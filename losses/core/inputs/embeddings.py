@@ -23,7 +23,7 @@ from losses.core.inputs.kind import (
 )
 from losses.core.labelled import LabelledBatch, labelled_batch
 from losses.core.outputs import Pairs, Triplets
-from losses.core.precision import matched, widened
+from losses.core.precision import COMPUTED_IN, matched, widened
 from losses.core.reduction import hides_nothing, require_weight_fits
 
 
@@ -164,6 +164,8 @@ class MatchInput(Kind):
 
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         pairs = Pairs(*output)
+        if target is None and are_alike(*pairs):
+            return Batch(pairs, None)
         check.require_tensor(**pairs._asdict())
         check.require_rank(2, "(N, D)", first=pairs.first)
         check.require_same_shape(**pairs._asdict())
@@ -208,6 +210,13 @@ class MatchInput(Kind):
         return in_plain_tuple(batch)
 
 
+def are_alike(first: object, *others: object) -> bool:
+    """Return whether sets of embeddings are as all losses take them: nothing needs to be asked one by one then."""
+    if not isinstance(first, Tensor) or first.ndim != 2 or first.dtype not in COMPUTED_IN:
+        return False
+    return all(isinstance(each, Tensor) and each.shape == first.shape and each.dtype is first.dtype for each in others)
+
+
 class TripletInput(Kind):
     """Anchors, each with one embedding of its own class and one of another."""
 
@@ -216,6 +225,8 @@ class TripletInput(Kind):
 
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         triplets = Triplets(*output)
+        if target is None and are_alike(*triplets):
+            return Batch(triplets, None)
         check.require_tensor(**triplets._asdict())
         check.require_rank(2, "(N, D)", anchor=triplets.anchor)
         check.require_same_shape(**triplets._asdict())

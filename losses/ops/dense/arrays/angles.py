@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from losses.ops.dense.log_sums import LOWEST
 from losses.ops.elementwise.arrays import Array, array
+from losses.ops.pairs.log_sums import MODEST
 
 
 class Angles:
-    """The matrix of cosines ``(N, M)`` of two small sets, or of a set with itself ``(N, N)``.
+    """The matrix of cosines of a small set with itself ``(N, N)``, or of two sets ``(N, M)``.
 
     Args:
-        first: points at length 1 ``(N, D)``.
-        second: likewise ``(M, D)``; ``None`` compares the first with itself.
+        units: points at length 1 ``(P, D)``, those of two sets on top of each other.
+        lengths: that they had ``(P, 1)``.
+        size: of the first set.
+        itself: whether all are compared with all, and not the first set with the second.
     """
 
-    def __init__(self, first: Units, second: Units | None) -> None:
-        self._first, self._second = first, second
-        self.itself = second is None
-        columns = first if second is None else second
-        self.values: Array = torch.mm(torch.from_numpy(first.points), torch.from_numpy(columns.points).t()).numpy()
+    def __init__(self, units: Array, lengths: Array, size: int, *, itself: bool) -> None:
+        self.itself, self._units, self._lengths, self._size = itself, units, lengths, size
+        self._first, self._second = (torch.from_numpy(part) for part in self._sets(units))
+        self.values: Array = torch.mm(self._first, self._second.t()).numpy()
 
     @classmethod
-    def of(cls, first: Tensor, second: Tensor | None = None) -> Angles | None:
-        """Return those of points; ``None`` if a length, or its square, leaves the range of the dtype, as 0 does."""
-        rows = Units.of(first)
-        columns = None if second is None else Units.of(second)
-        return None if rows is None or (second is not None and columns is None) else cls(rows, columns)
+    def of(cls, *sets: Tensor, stacked: bool = False) -> Angles | None:
+        """Return those of a set with itself, of two with each other, or, ``stacked``, of all points of both; ``None``
+        if a length, or its square, leaves the range of the dtype, as 0 does."""
+        points = array(sets[0]) if len(sets) == 1 else np.concatenate([array(points) for points in sets])
+        squares = np.einsum("nd,nd->n", points, points)
+        range_ = torch.finfo(sets[0].dtype)
+        if not range_.tiny**0.5 < np.minimum.reduce(squares) <= np.maximum.reduce(squares) < range_.max**0.5:
+            return None
+        lengths = np.sqrt(squares, out=squares)[:, np.newaxis]
+        return cls(points / lengths, lengths, len(sets[0]), itself=stacked or len(sets) == 1)
 
     @staticmethod
     def positive(labels: Array) -> Array:
@@ -37,9 +46,17 @@ class Angles:
         return same_class(labels)
 
     def logits(self, scale: float) -> Array:
-        """Return the values times a scale, in their memory; a point is nothing to itself."""
-        self.values *= scale
-        return self.without_itself(self.values, LOWEST)
+        """Return the values times a scale, in their memory, less a number of each row or of all: so that none is above
+        0 but by rounding, and no sum of exponentials over a row is 0."""
+        logits = self.values
+        if 2 * scale <= MODEST:
+            logits -= 1
+            logits *= scale
+            return logits
+        logits *= scale
+        self.without_itself(logits, LOWEST)
+        logits -= np.maximum.reduce(logits, 1, keepdims=True)
+        return logits
 
     def without_itself(self, values: Array, value: float) -> Array:
         """Set the entries where a point of a set meets itself."""
@@ -47,38 +64,31 @@ class Angles:
             diagonal(values)[:] = value
         return values
 
-    def gradients(self, slopes: Array) -> tuple[Tensor, ...]:
+    def exponentials(self, logits: Array) -> Array:
+        """Return exponentials in the place of logits; a point is nothing to itself."""
+        return self.without_itself(np.exp(logits, out=logits), 0)
+
+    def gradients(self, slopes: Array) -> Sequence[Tensor]:
         """Return the gradient of each set from a derivative by the values, which is 0 where a point meets itself."""
-        if self._second is None:
-            return (self._first.gradient(slopes + slopes.T, self._first),)
-        return self._first.gradient(slopes, self._second), self._second.gradient(slopes.T, self._first)
-
-
-class Units:
-    """Points at length 1, and the lengths ``(N, 1)`` that they had."""
-
-    def __init__(self, points: Array, lengths: Array) -> None:
-        self.points, self.lengths = points, lengths
-
-    @classmethod
-    def of(cls, points: Tensor) -> Units | None:
-        given = array(points)
-        squares = np.einsum("nd,nd->n", given, given)
-        range_ = np.finfo(given.dtype)
-        if not range_.tiny**0.5 < squares.min() <= squares.max() < range_.max**0.5:
-            return None
-        lengths = np.sqrt(squares)[:, np.newaxis]
-        return cls(given / lengths, lengths)
-
-    def gradient(self, slopes: Array, others: Units) -> Tensor:
-        """Return the gradient of these points from a derivative by their cosines with others."""
-        gradient = torch.mm(torch.from_numpy(slopes), torch.from_numpy(others.points))
-        of_points = gradient.numpy()
+        gradient, size = np.empty_like(self._units), self._size
+        of_first, of_second = (torch.from_numpy(part) for part in self._sets(gradient))
+        if self.itself:
+            torch.mm(torch.from_numpy(slopes + slopes.T), self._second, out=of_first)
+        else:
+            matrix = torch.from_numpy(slopes)
+            torch.mm(matrix, self._second, out=of_first)
+            torch.mm(matrix.t(), self._first, out=of_second)
         # turning a point changes its angles, moving it outwards does not
-        outwards = np.einsum("nd,nd->n", of_points, self.points)[:, np.newaxis]
-        of_points -= outwards * self.points
-        of_points /= self.lengths
-        return gradient
+        outwards = np.einsum("nd,nd->n", gradient, self._units)[:, np.newaxis]
+        gradient -= outwards * self._units
+        gradient /= self._lengths
+        if size == len(gradient):
+            return (of_first,)
+        return [torch.from_numpy(part) for part in (gradient[:size], gradient[size:])]
+
+    def _sets(self, points: Array) -> tuple[Array, Array]:
+        """Return those that are compared with the others, and these."""
+        return (points, points) if self.itself else (points[: self._size], points[self._size :])
 
 
 def same_class(labels: Array) -> Array:

@@ -43,7 +43,8 @@ class Distances:
         """Return who is whose positive, in the shape of the values."""
         if not self._listed:
             return same_class(labels)
-        return labels[self._places.first.numpy()] == labels[self._places.second.numpy()]
+        same: Array = labels[self._places.first.numpy()] == labels[self._places.second.numpy()]
+        return same
 
     def gradients(self, slopes: Array) -> tuple[Tensor]:
         """Return the gradient of the points from a derivative by the values, 0 where a point meets itself."""

@@ -27,10 +27,9 @@ def supervised_contrastive(angles: Angles, positive: Array, *, temperature: floa
     number = np.count_nonzero(counted)
     if not number or logits.shape[1] - angles.itself < 2:
         return None
-    logits -= np.maximum.reduce(logits, 1, keepdims=True)
     share = counted / (np.maximum(positives, 1) * number)
     cost = -float(np.dot(np.einsum("nm,nm->n", members, logits), share))
-    terms = np.exp(logits, out=logits)
+    terms = angles.exponentials(logits)
     sums = np.add.reduce(terms, 1)
     cost += float(np.dot(np.log(sums), counted)) / number
     terms *= column(counted / (sums * (number * temperature)), terms)
@@ -39,6 +38,7 @@ def supervised_contrastive(angles: Angles, positive: Array, *, temperature: floa
     return cost, terms
 
 
+@IGNORING_OVERFLOW
 def info_nce(angles: Angles, positive: Array, *, temperature: float) -> Found | None:
     logits = angles.logits(1 / temperature)
     place = np.flatnonzero(positive)
@@ -46,15 +46,13 @@ def info_nce(angles: Angles, positive: Array, *, temperature: float) -> Found | 
     if not number:
         return None
     near = logits.reshape(-1)[place]
-    logits[positive] = LOWEST
-    top = np.maximum.reduce(logits, 1, keepdims=True)
-    logits -= top
-    terms = np.exp(logits, out=logits)
+    terms = angles.exponentials(logits)
+    terms.reshape(-1)[place] = 0
     sums = np.add.reduce(terms, 1)
-    items, slopes = softplus((np.log(sums) + top[:, 0])[row] - near)
+    items, slopes = softplus(np.log(sums)[row] - near)
     slopes /= number * temperature
-    terms *= column(np.bincount(row, slopes, len(sums)) / sums, terms)
-    terms.reshape(-1)[place] -= slopes
+    terms *= column(np.bincount(row, slopes, len(sums)) / np.maximum(sums, np.finfo(sums.dtype).tiny), terms)
+    terms.reshape(-1)[place] = -slopes
     return whole(items) / number, terms
 
 
@@ -76,15 +74,21 @@ def circle(angles: Angles, positive: Array, *, margin: float, scale: float) -> F
     return whole(np.logaddexp(exponent, 0)) / number, terms
 
 
-@IGNORING_OVERFLOW
 def multi_similarity(angles: Angles, positive: Array, *, alpha: float, beta: float, base: float) -> Found:
+    """Of exponentials that stay in the range of float32."""
     logits = angles.values
     logits -= base
-    logits *= np.where(positive, -alpha, beta).astype(logits.dtype)
-    sides = log_sums(angles, logits, positive)
-    near, far = sides.of_positives, sides.of_negatives
-    cost = whole(np.logaddexp(near, 0)) / alpha + whole(np.logaddexp(far, 0)) / beta
-    return cost / len(near), sides.times(sigmoid(near) / len(near), sigmoid(far) / len(far))
+    members, size = positive.astype(logits.dtype), len(logits)
+    others = 1 - members
+    logits *= others * beta - members * alpha
+    terms = angles.exponentials(logits)
+    near, far = np.einsum("nm,nm->n", terms, members), np.einsum("nm,nm->n", terms, others)
+    cost = whole(np.log1p(near)) / alpha + whole(np.log1p(far)) / beta
+    near, far = (1 / (size + size * total) for total in (near, far))
+    members *= -near[:, np.newaxis]
+    others *= far[:, np.newaxis]
+    terms *= np.add(members, others, out=members)
+    return cost / size, terms
 
 
 class TwoLogSums(NamedTuple):
@@ -122,15 +126,13 @@ def log_sums(angles: Angles, logits: Array, positive: Array) -> TwoLogSums:
 
 def matches(angles: Angles, *, temperature: float) -> Found | None:
     """Return the mean over the rows of two sets that match, and over the columns."""
+    if MODEST * temperature < 2:  # rows and columns then take exponentials of their own
+        return None
     logits, size = angles.logits(1 / temperature), len(angles.values)
     cost = -2 * whole(diagonal(logits))
-    top = float(logits.max())
-    if top - float(logits.min()) > MODEST:
-        return None
-    logits -= top
     terms = np.exp(logits, out=logits)
     rows, columns = np.add.reduce(terms, 1, keepdims=True), np.add.reduce(terms, 0, keepdims=True)
-    cost += whole(np.log(rows)) + whole(np.log(columns)) + 2 * size * top
+    cost += whole(np.log(rows)) + whole(np.log(columns))
     terms *= 1 / rows + 1 / columns
     diagonal(terms)[:] -= 2
     terms *= 1 / (2 * size * temperature)
@@ -140,11 +142,10 @@ def matches(angles: Angles, *, temperature: float) -> Found | None:
 def views(angles: Angles, *, temperature: float) -> Found:
     """Return the mean over all rows of two views on top of each other."""
     logits, size = angles.logits(1 / temperature), len(angles.values) // 2
-    logits -= np.maximum.reduce(logits, 1, keepdims=True)
     # of the upper right and the lower left quarter
     quarters = [diagonal(logits, size)[:size], diagonal(logits, 2 * size * size)]
     cost = -sum(map(whole, quarters))
-    terms = np.exp(logits, out=logits)
+    terms = angles.exponentials(logits)
     sums = np.add.reduce(terms, 1, keepdims=True)
     terms /= sums
     for quarter in quarters:  # which looks at the terms by now

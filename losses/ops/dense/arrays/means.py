@@ -86,13 +86,8 @@ def matches_mean(
     each other with all; or ``None``."""
     if not suits_dense_arrays(first, second):
         return None
-    angles = Angles.of(torch.cat([first.detach(), second.detach()])) if stacked else Angles.of(first, second)
+    angles = Angles.of(first, second, stacked=stacked)
     found = None if angles is None else function(angles)
     if angles is None or found is None:
         return None
-
-    def gradients(slopes: Array) -> Sequence[Tensor]:
-        of_points = angles.gradients(slopes)
-        return of_points[0].chunk(2) if stacked else of_points
-
-    return written(found, gradients, definition, first, second)
+    return written(found, angles.gradients, definition, first, second)
