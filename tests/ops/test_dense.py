@@ -1,5 +1,6 @@
-"""Small batches in one piece: equal to the definition, in few operations."""
+"""Small batches in one piece, in NumPy and in torch: equal to the definition, in few operations."""
 
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,28 +12,39 @@ from torch import Tensor
 
 import losses
 from losses.ops.dense import differentiable
-from losses.ops.dense.compared import Compared
+from losses.ops.dense.arrays import means
 from losses.ops.dense.matrix import DenseMatrix
 from losses.ops.dense.triplets import ListedPositives
+from losses.ops.tiles.sizes import block_sizes
 from tests.operations import operations
 from tests.ops.tile_cases import CASES, TileCase, function, one_of_each, plainly, small, tile_batch
 
 FEW, FEW_OF_SEMI_HARD = 60, 80  # operations, forward and backward
 
 
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[Compared]:
-    """Collect what a result was made from."""
-    matrices: list[Compared] = []
-    original = differentiable.differentiable
+@pytest.fixture(params=["arrays", "tensors"], autouse=True, scope="module")
+def route(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Have plain means made in NumPy where they can be, or none."""
+    with nullcontext() if request.param == "arrays" else block_sizes(dense_in_arrays=0):
+        yield request.param
 
-    def noted(compared: Compared, *rest: Any, **options: Any) -> Tensor:
-        matrices.append(compared)
-        return original(compared, *rest, **options)
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Collect what results were made from: a comparison in torch, or a mean in NumPy."""
+    found: list[object] = []
+
+    def noting(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def noted(first: object, *rest: Any, **options: Any) -> Tensor:
+            found.append(first)
+            return original(first, *rest, **options)
+
+        return noted
 
     for module in (losses.ops.dense.batch, losses.metric.info_nce):
-        monkeypatch.setattr(module, "differentiable", noted)
-    return matrices
+        monkeypatch.setattr(module, "differentiable", noting(differentiable.differentiable))
+    monkeypatch.setattr(means, "written", noting(means.written))
+    return found
 
 
 def mean_and_gradient(of_embeddings: Any, embeddings: Tensor, above: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -63,7 +75,7 @@ def test_the_mean_in_one_piece_equals_the_definition(
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("size", [2, 32, 64, 128])
 def test_small_batches_take_the_dense_path_and_equal_their_definition(
-    case: TileCase, size: int, made: list[Compared]
+    case: TileCase, size: int, made: list[object]
 ) -> None:
     batch = tile_batch(size, dimension=16)._replace(labels=torch.arange(size) % max(1, size // 4))
     of_embeddings = function(case, batch)
@@ -143,7 +155,7 @@ def test_only_a_set_that_asks_for_a_gradient_gets_one(case: TileCase) -> None:
 
 @pytest.mark.parametrize("distance", ["euclidean", "squared_euclidean", "cosine"])
 @pytest.mark.parametrize("apart", [0.0, 1e-9, 1e-5])
-def test_near_points_are_told_apart(distance: str, apart: float, made: list[Compared]) -> None:
+def test_near_points_are_told_apart(distance: str, apart: float, made: list[object]) -> None:
     loss = losses.create("contrastive", distance=distance, power=1, average="balanced")
     embeddings = torch.randn(8, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     embeddings[4] = embeddings[0] + apart * embeddings[1]
@@ -160,7 +172,7 @@ def test_near_points_are_told_apart(distance: str, apart: float, made: list[Comp
 
 @pytest.mark.parametrize("case", [case for case in CASES if "mining" not in case.parameters], ids=str)
 @pytest.mark.parametrize("size", [12, 40])
-def test_equal_points_stand_at_distance_zero_in_one_piece(case: TileCase, size: int, made: list[Compared]) -> None:
+def test_equal_points_stand_at_distance_zero_in_one_piece(case: TileCase, size: int, made: list[object]) -> None:
     batch = tile_batch(size, dimension=5)
     embeddings = batch.embeddings.detach().clone()
     embeddings[1::3] = embeddings[0]  # of one class and of others
@@ -176,8 +188,10 @@ def test_equal_points_stand_at_distance_zero_in_one_piece(case: TileCase, size: 
 @pytest.mark.parametrize("margin", [0.0, 0.3, "soft"])
 @pytest.mark.parametrize("per_class", [2, 4, 5])
 def test_anchors_with_as_many_positives_each_cost_what_they_do_one_by_one(
-    per_class: int, margin: Any, average: Any, weighted: bool, monkeypatch: pytest.MonkeyPatch
+    route: str, per_class: int, margin: Any, average: Any, weighted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if route == "arrays":
+        return
     loss = losses.create("triplet", margin=margin, average=average)
     labels = torch.randperm(20, generator=torch.Generator().manual_seed(per_class)) // per_class
     embeddings = torch.randn(20, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -190,3 +204,51 @@ def test_anchors_with_as_many_positives_each_cost_what_they_do_one_by_one(
     monkeypatch.setattr(ListedPositives, "of_each", lambda *_: 0)
     expected = mean_and_gradient(lambda leaf: loss(leaf, labels, weight=weight), embeddings)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+IN_ARRAYS = [
+    ("triplet", {}),
+    ("triplet", {"average": "all"}),
+    ("contrastive", {}),
+    ("contrastive", {"power": 1, "average": "balanced"}),
+    ("contrastive", {"positive_margin": 0.2, "average": "active"}),
+    ("supervised_contrastive", {}),
+    ("supervised_contrastive", {"temperature": 0.01}),
+    ("info_nce", {}),
+    ("info_nce", {"temperature": 0.01}),
+    ("circle", {}),
+    ("multi_similarity", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "parameters"), IN_ARRAYS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_plain_means_of_few_points_are_made_in_arrays(
+    route: str, name: str, parameters: dict[str, Any], dtype: torch.dtype, made: list[object]
+) -> None:
+    batch, loss = tile_batch(32, dimension=16), losses.create(name, **parameters)
+    leaf = batch.embeddings.to(dtype).requires_grad_()
+    loss(leaf, batch.labels)
+    assert [type(each) is tuple for each in made] == [route == "arrays"]
+    made.clear()
+    loss(leaf, batch.labels, weight=torch.ones(32))
+    loss(leaf, batch.labels, reference=(leaf.detach(), batch.labels))
+    assert not any(type(each) is tuple for each in made)
+
+
+@pytest.mark.parametrize("negatives", ["second", "both"])
+@pytest.mark.parametrize("temperature", [0.01, 0.07, 1.0])
+@pytest.mark.parametrize("asking", [(True, True), (True, False), (False, True)])
+def test_means_of_matching_rows_are_those_of_the_definition(
+    route: str, negatives: Any, temperature: float, asking: tuple[bool, bool], made: list[object]
+) -> None:
+    loss, generator = losses.InfoNCELoss(negatives=negatives, temperature=temperature), torch.Generator().manual_seed(2)
+    points = [torch.randn(20, 6, generator=generator, dtype=torch.float64).requires_grad_(wants) for wants in asking]
+    found = []
+    for way in (nullcontext(), plainly()):
+        with way:
+            value = loss(losses.Pairs(*points))
+            found.append([value, *torch.autograd.grad(value, [each for each in points if each.requires_grad])])
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+    in_arrays = route == "arrays" and all(asking) and (temperature > 0.01 or negatives == "both")
+    assert [type(each) is tuple for each in made] == [in_arrays]

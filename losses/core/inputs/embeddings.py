@@ -45,6 +45,8 @@ class Embeddings(Kind):
         place: int | None = None,
     ) -> Batch:
         embeddings, labels = output, target
+        if is_labelled(embeddings, labels):
+            return Batch(labelled_batch(embeddings, labels, indices, reference, place), labels)
         check.require_tensor(embeddings=embeddings)
         if embeddings.ndim == 3:
             refuse_views(embeddings, labels)
@@ -208,6 +210,15 @@ class MatchInput(Kind):
 
     def encodings(self, loss: Any, batch: Batch) -> dict[str, list[Form]]:
         return in_plain_tuple(batch)
+
+
+def is_labelled(embeddings: object, labels: object) -> bool:
+    """Return whether embeddings and labels are as all losses take them."""
+    if not (isinstance(embeddings, Tensor) and isinstance(labels, Tensor) and are_alike(embeddings)):
+        return False
+    if labels.dtype is not torch.long or labels.ndim != 1:
+        return False
+    return labels.shape[0] == embeddings.shape[0] and labels.device == embeddings.device
 
 
 def are_alike(first: object, *others: object) -> bool:

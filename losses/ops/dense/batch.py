@@ -64,9 +64,7 @@ def dense_mean(
         return definition(moved(batch, *points)).mean()
 
     if dense.in_arrays is not None and measure in ("similarity", "euclidean") and on_cpu(batch.anchors):
-        mean = batch_mean(
-            dense.in_arrays, of_points, batch, measure, of_pairs=dense.of_pairs, difference=dense.difference
-        )
+        mean = batch_mean(dense.in_arrays, of_points, batch, measure, dense.difference)
         if mean is not None:
             return mean
     made = compared_and_summed(dense, batch, measure)

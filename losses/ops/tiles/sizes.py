@@ -32,6 +32,8 @@ class BlockSizes:
     """Differences of coordinates up to which distances are best measured from them, and not by a product."""
     dense: int = 1 << 14
     """Pairs up to which a batch is best looked at in one piece, as the number of operations decides."""
+    dense_in_arrays: int = 1 << 14
+    """Likewise, in NumPy, whose operations cost less to call."""
     dense_on_accelerator: int = 1 << 24
     """Likewise, where no CPU computes."""
     rounded_on_accelerator: int = 1 << 20

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from losses.ops.dense.arrays.positives import diagonal
 from losses.ops.dense.log_sums import LOWEST
 from losses.ops.elementwise.arrays import Array, array
 from losses.ops.pairs.log_sums import MODEST
@@ -39,11 +40,6 @@ class Angles:
             return None
         lengths = np.sqrt(squares, out=squares)[:, np.newaxis]
         return cls(points / lengths, lengths, len(sets[0]), itself=stacked or len(sets) == 1)
-
-    @staticmethod
-    def positive(labels: Array) -> Array:
-        """Return who is whose positive ``(N, N)``."""
-        return same_class(labels)
 
     def logits(self, scale: float) -> Array:
         """Return the values times a scale, in their memory, less a number of each row or of all: so that none is above
@@ -89,16 +85,3 @@ class Angles:
     def _sets(self, points: Array) -> tuple[Array, Array]:
         """Return those that are compared with the others, and these."""
         return (points, points) if self.itself else (points[: self._size], points[self._size :])
-
-
-def same_class(labels: Array) -> Array:
-    """Return who is of one class with whom ``(N, N)``, nobody with itself."""
-    same: Array = labels[:, np.newaxis] == labels
-    diagonal(same)[:] = False
-    return same
-
-
-def diagonal(matrix: Array, offset: int = 0) -> Array:
-    """Return the entries where the row and the column have one number, of a square matrix in one piece, as its own
-    memory; or those that follow an offset in that memory."""
-    return matrix.reshape(-1)[offset :: matrix.shape[1] + 1]

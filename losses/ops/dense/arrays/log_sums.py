@@ -6,122 +6,96 @@ similarities; ``None`` where there is nothing to average, or digits would be los
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from losses.ops.dense.arrays.angles import Angles, diagonal
+from losses.ops.dense.arrays.angles import Angles
+from losses.ops.dense.arrays.positives import Positives, diagonal
 from losses.ops.dense.log_sums import LOWEST
 from losses.ops.elementwise.arrays import IGNORING_OVERFLOW, Array, log1p, whole
 from losses.ops.pairs.log_sums import MODEST
+
+EXPONENT = 80.0
+"""Of which exponentials, and sums of many, stay in the range of float32."""
 
 Found = tuple[float, Array]
 """A mean, and its derivative by what was compared."""
 
 
-def supervised_contrastive(angles: Angles, positive: Array, *, temperature: float) -> Found | None:
-    logits = angles.logits(1 / temperature)
-    members = positive.astype(logits.dtype)
-    positives = np.add.reduce(members, 1)
-    counted = positives > 0
-    number = np.count_nonzero(counted)
-    if not number or logits.shape[1] - angles.itself < 2:
+def supervised_contrastive(angles: Angles, positives: Positives, *, temperature: float) -> Found | None:
+    counted = positives.counts > 0
+    number = int(np.count_nonzero(counted))
+    if not number or positives.size < 3:
         return None
-    share = counted / (np.maximum(positives, 1) * number)
-    cost = -float(np.dot(np.einsum("nm,nm->n", members, logits), share))
+    logits = angles.logits(1 / temperature)
+    share = 1 / (positives.counts[positives.row] * number)
+    cost = -float(np.dot(positives.of(logits), share))
     terms = angles.exponentials(logits)
     sums = np.add.reduce(terms, 1)
     cost += float(np.dot(np.log(sums), counted)) / number
     terms *= column(counted / (sums * (number * temperature)), terms)
-    members *= column(share / temperature, terms)
-    terms -= members
+    positives.put(terms, positives.of(terms) - share / temperature)
     return cost, terms
 
 
 @IGNORING_OVERFLOW
-def info_nce(angles: Angles, positive: Array, *, temperature: float) -> Found | None:
-    logits = angles.logits(1 / temperature)
-    place = np.flatnonzero(positive)
-    number, row = len(place), place // logits.shape[1]
+def info_nce(angles: Angles, positives: Positives, *, temperature: float) -> Found | None:
+    number = len(positives)
     if not number:
         return None
-    near = logits.reshape(-1)[place]
+    logits = angles.logits(1 / temperature)
+    near = positives.of(logits)
     terms = angles.exponentials(logits)
-    terms.reshape(-1)[place] = 0
+    positives.put(terms, 0)
     sums = np.add.reduce(terms, 1)
-    items, slopes = softplus(np.log(sums)[row] - near)
+    items, slopes = softplus(np.log(sums)[positives.row] - near)
     slopes /= number * temperature
-    terms *= column(np.bincount(row, slopes, len(sums)) / np.maximum(sums, np.finfo(sums.dtype).tiny), terms)
-    terms.reshape(-1)[place] = -slopes
+    terms *= column(positives.sums(slopes) / np.maximum(sums, np.finfo(sums.dtype).tiny), terms)
+    positives.put(terms, -slopes)
     return whole(items) / number, terms
 
 
 @IGNORING_OVERFLOW
-def circle(angles: Angles, positive: Array, *, margin: float, scale: float) -> Found | None:
-    astray = np.where(positive, 1 - angles.values, angles.values)  # how far from the best similarity, 1 or 0
+def circle(angles: Angles, positives: Positives, *, margin: float, scale: float) -> Found | None:
+    astray = 1 - positives.of(angles.values)  # how far from the best similarity, 1 or 0
+    pace_of_near = np.maximum(astray + margin, 0)
+    near = (astray - margin) * pace_of_near * scale
+    astray = angles.values
     pace = np.maximum(astray + margin, 0)
-    astray -= margin
-    astray *= pace
-    astray *= scale
-    sides = log_sums(angles, astray, positive)
-    exponent = sides.of_positives + sides.of_negatives
-    number = np.count_nonzero(exponent > -np.inf)
+    logits = np.subtract(astray, margin, out=astray)
+    logits *= pace
+    logits *= scale
+    positives.put(logits, LOWEST)
+    angles.without_itself(logits, LOWEST)
+    tops, top_of_near = np.maximum.reduce(logits, 1), positives.greatest(near)
+    logits -= tops[:, np.newaxis]
+    terms, terms_of_near = np.exp(logits, out=logits), np.exp(near - top_of_near[positives.row])
+    sums, sums_of_near = np.add.reduce(terms, 1), positives.sums(terms_of_near)
+    exponent = np.log(sums_of_near) + top_of_near + np.log(sums) + tops
+    exponent[tops < LOWEST / 2] = -np.inf  # without negatives
+    number = int(np.count_nonzero(exponent > -np.inf))
     if not number:
         return None
-    slopes = sigmoid(exponent) * (scale / number)
-    terms = sides.times(slopes, slopes)
+    slopes = scale / number / (1 + np.exp(-exponent))
+    terms *= column(slopes / sums, terms)
     terms *= pace
+    positives.put(terms, -(slopes / sums_of_near)[positives.row] * terms_of_near * pace_of_near)
     return whole(np.logaddexp(exponent, 0)) / number, terms
 
 
-def multi_similarity(angles: Angles, positive: Array, *, alpha: float, beta: float, base: float) -> Found:
-    """Of exponentials that stay in the range of float32."""
-    logits = angles.values
+def multi_similarity(angles: Angles, positives: Positives, *, alpha: float, beta: float, base: float) -> Found | None:
+    if max(alpha, beta) * (1 + abs(base)) > EXPONENT:
+        return None
+    logits, size = angles.values, positives.size
     logits -= base
-    members, size = positive.astype(logits.dtype), len(logits)
-    others = 1 - members
-    logits *= others * beta - members * alpha
+    terms_of_near = np.exp(-alpha * positives.of(logits))
+    logits *= beta
     terms = angles.exponentials(logits)
-    near, far = np.einsum("nm,nm->n", terms, members), np.einsum("nm,nm->n", terms, others)
+    positives.put(terms, 0)
+    near, far = positives.sums(terms_of_near), np.add.reduce(terms, 1)
     cost = whole(np.log1p(near)) / alpha + whole(np.log1p(far)) / beta
-    near, far = (1 / (size + size * total) for total in (near, far))
-    members *= -near[:, np.newaxis]
-    others *= far[:, np.newaxis]
-    terms *= np.add(members, others, out=members)
+    terms *= column(1 / (size + size * far), terms)
+    positives.put(terms, -terms_of_near / (size + size * near)[positives.row])
     return cost / size, terms
-
-
-class TwoLogSums(NamedTuple):
-    """Logarithms of sums of exponentials over the positives of every row, and over all others, -inf where there are
-    none, each ``(N,)``."""
-
-    of_positives: Array
-    of_negatives: Array
-    terms: Array
-    """What is added up ``(N, M)``, in the place of the logits."""
-    sums: tuple[Array, Array]
-    """Of the terms."""
-    positive: Array
-
-    def times(self, of_positives: Array, of_negatives: Array) -> Array:
-        """Return the derivative by the logits of negatives and minus that by those of positives, from one by the
-        logarithms; the terms are overwritten."""
-        tiny = np.finfo(self.terms.dtype).tiny
-        near, far = (np.maximum(total, tiny) for total in self.sums)
-        factors = np.where(self.positive, column(-of_positives / near, near), column(of_negatives / far, far))
-        terms = self.terms
-        terms *= factors
-        return terms
-
-
-def log_sums(angles: Angles, logits: Array, positive: Array) -> TwoLogSums:
-    angles.without_itself(logits, LOWEST)
-    tops = [np.maximum.reduce(np.where(positive, *pair), 1) for pair in ((logits, LOWEST), (LOWEST, logits))]
-    logits -= np.where(positive, *(top[:, np.newaxis] for top in tops))
-    terms = angles.without_itself(np.exp(logits, out=logits), 0)
-    members = positive.astype(terms.dtype)
-    near, far = np.einsum("nm,nm->n", terms, members), np.einsum("nm,nm->n", terms, 1 - members)
-    return TwoLogSums(np.log(near) + tops[0], np.log(far) + tops[1], terms, (near, far), positive)
 
 
 def matches(angles: Angles, *, temperature: float) -> Found | None:
@@ -157,10 +131,6 @@ def views(angles: Angles, *, temperature: float) -> Found:
 def column(values: Array, like: Array) -> Array:
     """Return values ``(N,)`` as a column ``(N, 1)`` in the dtype of others."""
     return values.astype(like.dtype, copy=False)[:, np.newaxis]
-
-
-def sigmoid(values: Array) -> Array:
-    return 1 / (1 + np.exp(-values))
 
 
 def softplus(values: Array) -> tuple[Array, Array]:

@@ -13,8 +13,10 @@ from losses.core.precision import COMPUTED_IN
 from losses.ops.dense.arrays.angles import Angles
 from losses.ops.dense.arrays.distances import Distances
 from losses.ops.dense.arrays.log_sums import Found
+from losses.ops.dense.arrays.positives import Positives
 from losses.ops.eager import on_cpu, tangents_may_exist
 from losses.ops.elementwise.arrays import WITHOUT_LOGIC, Array, apply_written, array
+from losses.ops.tiles.sizes import sizes
 
 ArrayMean = Callable[..., Found | None]
 """From what is compared, and who is whose positive, to the mean and its derivative by what is compared; ``None`` where
@@ -22,9 +24,11 @@ it has to be made otherwise."""
 
 
 def suits_dense_arrays(*points: Tensor) -> bool:
-    """Return whether NumPy may compute a mean of points that are small, and nothing else is known of: on a CPU, with a
-    gradient by all of them."""
+    """Return whether NumPy may compute a mean of points that are few, and on a CPU, where nobody looks: with a gradient
+    by all of them."""
     if tangents_may_exist() or not torch.is_grad_enabled():
+        return False
+    if len(points[0]) * len(points[-1]) > sizes().dense_in_arrays:
         return False
     dtype = points[0].dtype
     if dtype not in COMPUTED_IN:
@@ -37,9 +41,7 @@ def batch_mean(
     definition: Callable[..., Tensor],
     batch: LabelledBatch,
     measure: str,
-    *,
-    of_pairs: bool,
-    difference: float | None,
+    difference: float | None = None,
 ) -> Tensor | None:
     """Return the mean of a small labelled batch, or ``None``.
 
@@ -48,7 +50,6 @@ def batch_mean(
         definition: the same of embeddings as a plain composition.
         batch: embeddings and labels.
         measure: ``"similarity"`` or ``"euclidean"``.
-        of_pairs: the function takes listed pairs, and not all in a square.
         difference: of two distances that still counts; none if they are not subtracted from each other.
     """
     points = batch.anchors
@@ -56,10 +57,10 @@ def batch_mean(
         return None
     if not on_cpu(batch.labels):
         return None
-    compared = Angles.of(points) if measure == "similarity" else Distances.of(points, difference, listed=of_pairs)
+    compared = Angles.of(points) if measure == "similarity" else Distances.of(points, difference)
     if compared is None:
         return None
-    found = function(compared, compared.positive(array(batch.labels)))
+    found = function(compared, Positives(array(batch.labels)))
     return found and written(found, compared.gradients, definition, points)
 
 
