@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 
 from losses.ops.dense.arrays.positives import diagonal
-from losses.ops.dense.log_sums import LOWEST
 from losses.ops.elementwise.arrays import Array, array
 from losses.ops.pairs.log_sums import MODEST
+
+RANGES = {
+    np.dtype(dtype): (float(limits.tiny) ** 0.5, float(limits.max) ** 0.5)
+    for dtype, limits in ((dtype, np.finfo(dtype)) for dtype in (np.float32, np.float64))
+}
+"""Squared lengths of each dtype that have all their digits, and whose own squares do not overflow."""
 
 
 class Angles:
@@ -32,26 +37,25 @@ class Angles:
     @classmethod
     def of(cls, *sets: Tensor, stacked: bool = False) -> Angles | None:
         """Return those of a set with itself, of two with each other, or, ``stacked``, of all points of both; ``None``
-        if a length, or its square, leaves the range of the dtype, as 0 does."""
+        if a point has no direction, or its square leaves the range of float64."""
         points = array(sets[0]) if len(sets) == 1 else np.concatenate([array(points) for points in sets])
-        squares = np.einsum("nd,nd->n", points, points)
-        range_ = torch.finfo(sets[0].dtype)
-        if not range_.tiny**0.5 < np.minimum.reduce(squares) <= np.maximum.reduce(squares) < range_.max**0.5:
+        squares = squares_of(points)
+        if squares is None and points.dtype == np.float32:
+            squares = squares_of(points.astype(np.float64))
+        if squares is None:
             return None
         lengths = np.sqrt(squares, out=squares)[:, np.newaxis]
-        return cls(points / lengths, lengths, len(sets[0]), itself=stacked or len(sets) == 1)
+        units = (points / lengths).astype(points.dtype, copy=False)
+        return cls(units, lengths, len(sets[0]), itself=stacked or len(sets) == 1)
 
-    def logits(self, scale: float) -> Array:
-        """Return the values times a scale, in their memory, less a number of each row or of all: so that none is above
-        0 but by rounding, and no sum of exponentials over a row is 0."""
+    def logits(self, temperature: float) -> Array | None:
+        """Return the values less 1 over a temperature, in their memory, whose exponentials all have their digits; else
+        ``None``."""
+        if MODEST * temperature < 2:
+            return None
         logits = self.values
-        if 2 * scale <= MODEST:
-            logits -= 1
-            logits *= scale
-            return logits
-        logits *= scale
-        self.without_itself(logits, LOWEST)
-        logits -= np.maximum.reduce(logits, 1, keepdims=True)
+        logits -= 1
+        logits *= 1 / temperature
         return logits
 
     def without_itself(self, values: Array, value: float) -> Array:
@@ -85,3 +89,10 @@ class Angles:
     def _sets(self, points: Array) -> tuple[Array, Array]:
         """Return those that are compared with the others, and these."""
         return (points, points) if self.itself else (points[: self._size], points[self._size :])
+
+
+def squares_of(points: Array) -> Array | None:
+    """Return the squared lengths of points ``(N,)``; ``None`` unless all stay amid the range of their dtype."""
+    squares: Array = np.einsum("nd,nd->n", points, points)
+    least, most = RANGES[points.dtype]
+    return squares if least < np.minimum.reduce(squares) <= np.maximum.reduce(squares) < most else None

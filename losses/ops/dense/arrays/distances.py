@@ -69,8 +69,9 @@ def contrastive(
     if average == "balanced":
         active = int(np.count_nonzero(signed[near]))
         counts = active or 1, (int(np.count_nonzero(signed)) - active) or 1
-        of_near = items[near]
-        cost = whole(of_near) / counts[0] + (whole(items) - whole(of_near)) / counts[1]
+        cost = whole(items[near]) / counts[0]
+        items[near] = 0
+        cost += whole(items) / counts[1]
         slopes_of_near = slopes[near] / counts[0]
         slopes = slopes / counts[1]
         slopes[near] = slopes_of_near

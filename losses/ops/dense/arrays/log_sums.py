@@ -12,7 +12,6 @@ from losses.ops.dense.arrays.angles import Angles
 from losses.ops.dense.arrays.positives import Positives, diagonal
 from losses.ops.dense.log_sums import LOWEST
 from losses.ops.elementwise.arrays import IGNORING_OVERFLOW, Array, log1p, whole
-from losses.ops.pairs.log_sums import MODEST
 
 EXPONENT = 80.0
 """Of which exponentials, and sums of many, stay in the range of float32."""
@@ -24,9 +23,9 @@ Found = tuple[float, Array]
 def supervised_contrastive(angles: Angles, positives: Positives, *, temperature: float) -> Found | None:
     counted = positives.counts > 0
     number = int(np.count_nonzero(counted))
-    if not number or positives.size < 3:
+    logits = angles.logits(temperature)
+    if logits is None or not number or positives.size < 3:
         return None
-    logits = angles.logits(1 / temperature)
     share = 1 / (positives.counts[positives.row] * number)
     cost = -float(np.dot(positives.of(logits), share))
     terms = angles.exponentials(logits)
@@ -39,10 +38,9 @@ def supervised_contrastive(angles: Angles, positives: Positives, *, temperature:
 
 @IGNORING_OVERFLOW
 def info_nce(angles: Angles, positives: Positives, *, temperature: float) -> Found | None:
-    number = len(positives)
-    if not number:
+    number, logits = len(positives), angles.logits(temperature)
+    if logits is None or not number:
         return None
-    logits = angles.logits(1 / temperature)
     near = positives.of(logits)
     terms = angles.exponentials(logits)
     positives.put(terms, 0)
@@ -100,32 +98,34 @@ def multi_similarity(angles: Angles, positives: Positives, *, alpha: float, beta
 
 def matches(angles: Angles, *, temperature: float) -> Found | None:
     """Return the mean over the rows of two sets that match, and over the columns."""
-    if MODEST * temperature < 2:  # rows and columns then take exponentials of their own
+    logits, size = angles.logits(temperature), len(angles.values)
+    if logits is None:
         return None
-    logits, size = angles.logits(1 / temperature), len(angles.values)
-    cost = -2 * whole(diagonal(logits))
     terms = np.exp(logits, out=logits)
-    rows, columns = np.add.reduce(terms, 1, keepdims=True), np.add.reduce(terms, 0, keepdims=True)
-    cost += whole(np.log(rows)) + whole(np.log(columns))
-    terms *= 1 / rows + 1 / columns
-    diagonal(terms)[:] -= 2
+    matching, rows, columns = diagonal(terms), np.add.reduce(terms, 1), np.add.reduce(terms, 0)
+    cost = whole(np.log(rows / matching)) + whole(np.log(columns / matching))
+    of_columns = terms / columns
+    terms /= rows[:, np.newaxis]
+    terms += of_columns
+    matching -= 2  # which looks at the terms
     terms *= 1 / (2 * size * temperature)
     return cost / (2 * size), terms
 
 
-def views(angles: Angles, *, temperature: float) -> Found:
+def views(angles: Angles, *, temperature: float) -> Found | None:
     """Return the mean over all rows of two views on top of each other."""
-    logits, size = angles.logits(1 / temperature), len(angles.values) // 2
-    # of the upper right and the lower left quarter
-    quarters = [diagonal(logits, size)[:size], diagonal(logits, 2 * size * size)]
-    cost = -sum(map(whole, quarters))
+    logits, size = angles.logits(temperature), len(angles.values) // 2
+    if logits is None:
+        return None
     terms = angles.exponentials(logits)
-    sums = np.add.reduce(terms, 1, keepdims=True)
-    terms /= sums
-    for quarter in quarters:  # which looks at the terms by now
+    terms /= np.add.reduce(terms, 1, keepdims=True)
+    # of the upper right and the lower left quarter
+    quarters = diagonal(terms, size)[:size], diagonal(terms, 2 * size * size)
+    cost = -sum(whole(np.log(quarter)) for quarter in quarters)
+    for quarter in quarters:  # which looks at the terms
         quarter -= 1
     terms *= 1 / (2 * size * temperature)
-    return (cost + whole(np.log(sums))) / (2 * size), terms
+    return cost / (2 * size), terms
 
 
 def column(values: Array, like: Array) -> Array:

@@ -28,7 +28,7 @@ def suits_dense_arrays(*points: Tensor) -> bool:
     by all of them."""
     if tangents_may_exist() or not torch.is_grad_enabled():
         return False
-    if len(points[0]) * len(points[-1]) > sizes().dense_in_arrays:
+    if points[0].shape[0] * points[-1].shape[0] > sizes().dense_in_arrays:
         return False
     dtype = points[0].dtype
     if dtype not in COMPUTED_IN:
