@@ -106,7 +106,7 @@ class ElementwiseLoss(Loss):
             mean = self._mean_of_few(output, target, None)
             if mean is not None:
                 return mean
-            formula = self._formula_for(output, target, None)
+            formula = self._formula_for(output, target, None) if number >= sizes().fewest_in_blocks else None
             if formula is not None:
                 return mean_in_blocks(formula, self.items, output, target)
             launched = None if on_cpu(output) else self._launched(output, target, None)

@@ -120,7 +120,7 @@ def pinball_slopes(output: Tensor, target: Tensor, into: Tensor, spare: Tensor, 
 
 def shortfall(scores: Tensor, target: Tensor, into: Tensor, spare: Tensor, margin: float) -> Tensor:
     """Write how far scores fall short of the margin, and into the spare tensor on which side of 0 they belong."""
-    side = torch.clamp(target, 0, 1, out=spare).ceil_().mul_(2).sub_(1)
+    side = torch.threshold(target, 0, -1, out=spare)
     return torch.mul(scores, side, out=into).neg_().add_(margin)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ class BlockSizes:
     """Likewise where that function takes many operations itself."""
     in_blocks_fused_weighted: int = 1 << 18
     """Likewise of a weighted sum, of which torch has the items."""
+
+    @cached_property
+    def fewest_in_blocks(self) -> int:
+        """Elements up to which no sum over them is made in blocks."""
+        return min(self.in_blocks, self.in_blocks_long, self.in_blocks_fused, self.in_blocks_fused_long)
+
     group: int = 32
     """Columns of which only the best takes part in a search."""
     temporary: int = 1 << 22
