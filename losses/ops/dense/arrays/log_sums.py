@@ -26,13 +26,13 @@ def supervised_contrastive(angles: Angles, positives: Positives, *, temperature:
     logits = angles.logits(temperature)
     if logits is None or not number or positives.size < 3:
         return None
-    share = 1 / (positives.counts[positives.row] * number)
-    cost = -float(np.dot(positives.of(logits), share))
+    weights = 1 / (positives.counts[positives.row] * number)
+    cost = -float(np.dot(positives.of(logits), weights))
     terms = angles.exponentials(logits)
     sums = np.add.reduce(terms, 1)
     cost += float(np.dot(np.log(sums), counted)) / number
     terms *= column(counted / (sums * (number * temperature)), terms)
-    positives.put(terms, positives.of(terms) - share / temperature)
+    positives.put(terms, positives.of(terms) - weights / temperature)
     return cost, terms
 
 
