@@ -67,11 +67,6 @@ class BlockSizes:
     in_blocks_fused_weighted: int = 1 << 18
     """Likewise of a weighted sum, of which torch has the items."""
 
-    @cached_property
-    def fewest_in_blocks(self) -> int:
-        """Elements up to which no sum over them is made in blocks."""
-        return min(self.in_blocks, self.in_blocks_long, self.in_blocks_fused, self.in_blocks_fused_long)
-
     group: int = 32
     """Columns of which only the best takes part in a search."""
     temporary: int = 1 << 22
@@ -101,6 +96,11 @@ class BlockSizes:
     """Rows of them at least."""
     linear_in_chunks_on_accelerator: int = 1 << 24
     """Logits from which they are made in chunks there."""
+
+    @cached_property
+    def fewest_in_blocks(self) -> int:
+        """Elements up to which no sum over them is made in blocks."""
+        return min(self.in_blocks, self.in_blocks_long, self.in_blocks_fused, self.in_blocks_fused_long)
 
 
 _sizes = BlockSizes()

@@ -89,8 +89,8 @@ def triplets(compared: Distances, positives: Positives, *, margin: float, averag
     distances = compared.in_square()
     near = positives.of(distances) + margin
     positives.put(distances, np.inf)
-    each = int(positives.counts[0])
-    alike = bool((positives.counts == each).all())
+    counts = positives.counts.tolist()
+    each, alike = counts[0], counts.count(counts[0]) == size
     # every anchor has as many: no row is copied
     costs = near.reshape(size, each, 1) - distances[:, np.newaxis] if alike else near[:, np.newaxis] - distances[row]
     np.maximum(costs, 0, out=costs)

@@ -19,7 +19,7 @@ class Positives:
         same = labels[:, np.newaxis] == labels
         diagonal(same)[:] = False
         self.size = len(labels)
-        self.place = np.flatnonzero(same)
+        self.place: Array = same.reshape(-1).nonzero()[0]
         """In the flattened matrix ``(P,)``."""
         self.row = self.place // self.size
         """Anchor of each ``(P,)``."""
@@ -57,7 +57,8 @@ class Positives:
         """Return where the positive pairs stand in a list of every pair of points once."""
         other = self.place - self.row * self.size
         row, other = (part[self.row < other] for part in (self.row, other))
-        return row * (2 * self.size - 3 - row) // 2 + other - 1
+        place: Array = row * (2 * self.size - 3 - row) // 2 + other - 1
+        return place
 
 
 def diagonal(matrix: Array, offset: int = 0) -> Array:
