@@ -120,7 +120,7 @@ def pinball_slopes(output: Tensor, target: Tensor, into: Tensor, spare: Tensor, 
 
 def shortfall(scores: Tensor, target: Tensor, into: Tensor, spare: Tensor, margin: float) -> Tensor:
     """Write how far scores fall short of the margin, and into the spare tensor on which side of 0 they belong."""
-    side = torch.threshold(target, 0, -1, out=spare)
+    side = torch.threshold(target, 0, -1, out=spare).clamp_(max=1)
     return torch.mul(scores, side, out=into).neg_().add_(margin)
 
 
