@@ -24,8 +24,6 @@ from losses.extend import (
     widened,
 )
 from losses.ops.eager import on_cpu
-from losses.ops.elementwise import distribution_arrays
-from losses.ops.elementwise.distribution_arrays import mean_of_few_divergences
 from losses.ops.elementwise.divergence import ForwardKL, ReverseKL, total_over_distributions
 from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.elementwise.small_divergence import small_batch, small_forward_kl
@@ -148,9 +146,6 @@ class KLDivergenceLoss(Loss):
         stacked = self._stacked(output, target, None)
         if stacked is not None:
             return stacked.mean()
-        few = self._mean_of_few(output, target, None)
-        if few is not None:
-            return few
         total = self._fast_total(output, target, None, mean=True)
         return None if total is None else total.sum
 
@@ -164,9 +159,6 @@ class KLDivergenceLoss(Loss):
             output, target, weight
         ):
             return None
-        few = self._mean_of_few(output, target, weight)
-        if few is not None:
-            return few
         total = self._total_of_few(output, target, weight, mean=True)
         return None if total is None else total.sum
 
@@ -204,17 +196,6 @@ class KLDivergenceLoss(Loss):
 
     def _goes_in_blocks(self, output: Tensor, target: Tensor, weight: Tensor | None) -> bool:
         return self.output_form == "logits" and has_fast_rows(output, target, weight)
-
-    def _mean_of_few(
-        self, output: Tensor | Distribution, target: Tensor | Distribution, weight: Tensor | None
-    ) -> Tensor | None:
-        """Return the mean over few distributions in NumPy."""
-        if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
-            return None
-        if self.direction != "forward" or self.temperature != 1:
-            return None
-        forms = (self.output_form, self.target_form)
-        return mean_of_few_divergences(distribution_arrays.forward_kl, self.items, output, target, weight, forms)
 
     def _total_of_few(self, output: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool) -> Total | None:
         if self.direction != "forward" or self.temperature != 1:

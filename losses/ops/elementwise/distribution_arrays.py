@@ -41,22 +41,6 @@ Formula = Callable[..., tuple[float, Array]]
 derivatives by the output."""
 
 
-def forward_kl(output: Array, form: DistributionForm, factors: Array | float, target: Target) -> tuple[float, Array]:
-    r"""With logits z it is :math:`\sum_c t_c (\log t_c - z_c + \log \sum_k e^{z_k})`."""
-    if form == "log_probs":
-        items = target.log_probs - output
-        slopes = -target.probs
-    else:
-        scores, slopes, total = softmax(output)
-        items = target.log_probs - scores
-        items += np.log(total)
-        slopes *= np.add.reduce(target.probs, axis=-1, keepdims=True) / total
-        slopes -= target.probs
-    items *= target.probs
-    slopes *= factors
-    return sum_of(items, factors), slopes
-
-
 def jensen_shannon(
     output: Array, form: DistributionForm, factors: Array | float, target: Target, *, mixture: float
 ) -> tuple[float, Array]:
