@@ -252,3 +252,14 @@ def test_means_of_matching_rows_are_those_of_the_definition(
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
     in_arrays = route == "arrays" and all(asking) and temperature > 0.01
     assert [type(each) is tuple for each in made] == [in_arrays]
+
+
+@pytest.mark.parametrize(
+    ("size", "temperature", "taken"), [(128, 1 / 30, True), (129, 1 / 30, False), (128, 1 / 31, False)]
+)
+def test_arrays_end_at_128_points_and_a_temperature_of_a_thirtieth(
+    route: str, size: int, temperature: float, taken: bool, made: list[object]
+) -> None:
+    leaf = torch.randn(size, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    losses.create("supervised_contrastive", temperature=temperature)(leaf, torch.arange(size) // 4)
+    assert any(type(each) is tuple for each in made) == (taken and route == "arrays")
