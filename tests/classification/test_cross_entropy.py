@@ -212,3 +212,18 @@ def test_an_impossible_class_of_weight_zero_changes_nothing(
     value.sum().backward()
     assert value.isfinite().all()
     assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("ignored", ["none", "some", "all"])
+@pytest.mark.parametrize("size", [0, 1, 12])
+def test_compiled_the_plain_mean_is_the_same_whatever_is_ignored(size: int, ignored: str) -> None:
+    target = torch.arange(size) % 3
+    if ignored != "none":
+        target[: size if ignored == "all" else size // 2] = -100
+    loss, results = losses.CrossEntropyLoss(), []
+    for called in (loss, torch.compile(loss, backend="eager")):
+        logits = torch.randn(size, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        value = called(logits, target)
+        results.append((value.detach(), torch.autograd.grad(value, logits)[0]))
+    torch.testing.assert_close(*results)
+    assert results[1][0].isfinite()

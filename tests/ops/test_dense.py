@@ -254,12 +254,32 @@ def test_means_of_matching_rows_are_those_of_the_definition(
     assert [type(each) is tuple for each in made] == [in_arrays]
 
 
-@pytest.mark.parametrize(
-    ("size", "temperature", "taken"), [(128, 1 / 30, True), (129, 1 / 30, False), (128, 1 / 31, False)]
-)
-def test_arrays_end_at_128_points_and_a_temperature_of_a_thirtieth(
-    route: str, size: int, temperature: float, taken: bool, made: list[object]
+ENDS = [
+    (128, "supervised_contrastive", {"temperature": 1 / 30}, True),
+    (129, "supervised_contrastive", {}, False),
+    (128, "supervised_contrastive", {"temperature": 1 / 31}, False),
+    (32, "info_nce", {"temperature": 1 / 31}, False),
+    (32, "multi_similarity", {"beta": 40.0, "base": 1.0}, True),
+    (32, "multi_similarity", {"beta": 40.5, "base": 1.0}, False),
+    (32, "multi_similarity", {"mining_epsilon": 0.1}, False),
+    (128, "circle", {}, True),
+    (32, "triplet", {"margin": "soft"}, False),
+    (32, "triplet", {"swap": True}, False),
+    (32, "triplet", {"mining": "hard"}, False),
+    (32, "contrastive", {"distance": "cosine"}, False),
+]
+
+
+@pytest.mark.parametrize(("size", "name", "parameters", "taken"), ENDS, ids=str)
+def test_arrays_are_taken_up_to_where_the_change_log_says(
+    route: str, size: int, name: str, parameters: dict[str, Any], taken: bool, made: list[object]
 ) -> None:
     leaf = torch.randn(size, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    losses.create("supervised_contrastive", temperature=temperature)(leaf, torch.arange(size) // 4)
+    labels, loss = torch.arange(size) // 4, losses.create(name, **parameters)
+    loss(leaf, labels)
     assert any(type(each) is tuple for each in made) == (taken and route == "arrays")
+    made.clear()
+    indices = torch.tensor([0, 1]), torch.tensor([1, 2]), torch.tensor([4, 8])
+    loss(leaf, labels, indices)
+    loss(leaf.detach(), labels)
+    assert not any(type(each) is tuple for each in made)

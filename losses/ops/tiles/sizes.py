@@ -66,7 +66,6 @@ class BlockSizes:
     """Likewise where that function takes many operations itself."""
     in_blocks_fused_weighted: int = 1 << 18
     """Likewise of a weighted sum, of which torch has the items."""
-
     group: int = 32
     """Columns of which only the best takes part in a search."""
     temporary: int = 1 << 22
