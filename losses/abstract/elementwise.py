@@ -12,6 +12,7 @@ from torch.compiler import is_compiling
 
 from losses.core.device import on_cpu
 from losses.core.inputs.kind import Kind, masked
+from losses.core.inputs.predictions import Pointwise, Scores
 from losses.core.loss import Loss
 from losses.core.precision import COMPUTED_IN
 from losses.core.reduction import Total, expanded, hides_nothing, require_weight_fits, total_of
@@ -51,6 +52,9 @@ class ElementwiseLoss(Loss):
         self._has_arrays = cls.array_formula is not ElementwiseLoss.array_formula
         # a weight is of an element, and an element counts as 1 in the mean
         self._counts_elements = cls.item_weights is Loss.item_weights and cls.denominators is Loss.denominators
+        is_usual = cls.fast_mean is ElementwiseLoss.fast_mean and cls.inputs is Loss.inputs and self._counts_elements
+        takes_as_is = all(type(kind).accept in (Pointwise.accept, Scores.accept) for kind in self.spec.inputs)
+        self._is_traced_fused = self._has_fused and is_usual and takes_as_is
         # 0 stands for what has weight 0; a kind of input may have other numbers for it
         self._hides_with_zeros = all(type(kind).mask is Kind.mask for kind in self.spec.inputs)
 
@@ -117,6 +121,14 @@ class ElementwiseLoss(Loss):
             formula = self.block_formula()
             fused = None if formula is None else mean_of_few(formula, self.items, output, target)
         return self.items(output, target).mean() if fused is None else fused
+
+    def traced_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
+        dtype = output.dtype
+        if not self._is_traced_fused or not output.numel():
+            return None
+        if output.shape != target.shape or dtype is not target.dtype:
+            return None
+        return self.fused(output, target, "mean") if dtype.is_floating_point and dtype.itemsize >= 4 else None
 
     def fast_weighted_mean(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
         if not (self._has_formula and self._counts_elements and self._hides_with_zeros):

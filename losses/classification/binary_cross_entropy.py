@@ -18,8 +18,9 @@ from losses.extend import (
     register_values,
     require_same_shape,
 )
-from losses.ops.elementwise import formulas, fused
+from losses.ops.elementwise import formulas
 from losses.ops.elementwise.formulas import Formula
+from losses.ops.elementwise.fused import fused_binary_cross_entropy
 
 
 def binary_cross_entropy(
@@ -120,4 +121,4 @@ class BinaryCrossEntropyLoss(ElementwiseLoss):
     def fused(self, logits: Tensor, target: Tensor, reduction: str) -> Tensor | None:
         if self.positive_weight is not None:
             return None
-        return fused.binary_cross_entropy(logits, smoothed(target, self.label_smoothing), reduction)
+        return fused_binary_cross_entropy(logits, smoothed(target, self.label_smoothing), reduction)

@@ -217,8 +217,7 @@ class CrossEntropyLoss(Loss):
             return self._total_of_chunks(linear, rows, None, mean=True).sum if may_read(rows) else None
         soft, changed = target.dtype.is_floating_point, bool(self.label_smoothing or self.z_loss)
         if is_compiling() and not (soft or changed or self.class_weight is not None):
-            total = F.cross_entropy(output, target, ignore_index=self.ignore_index, reduction="sum")
-            return total / (target != self.ignore_index).sum().clamp(min=1)
+            return self._plain_mean(output, target)
         launched = self._launched(output, target, None) if soft else None
         if launched is not None:
             return launched.mean()
@@ -235,6 +234,20 @@ class CrossEntropyLoss(Loss):
         if is_compiling():
             return None
         return nll_mean(log_softmax(output, 1), target, self.ignore_index, class_weight)
+
+    def traced_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
+        dtype = output.dtype
+        if output.ndim < 2 or not output.numel() or not dtype.is_floating_point or dtype.itemsize < 4:
+            return None
+        if target.dtype is not torch.int64 or target.shape != (output.shape[0], *output.shape[2:]):
+            return None
+        if self.label_smoothing or self.z_loss or self.class_weight is not None:
+            return None
+        return self._plain_mean(output, target)
+
+    def _plain_mean(self, logits: Tensor, target: Tensor) -> Tensor:
+        total = F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="sum")
+        return total / (target != self.ignore_index).sum().clamp(min=1)
 
     def fast_weighted_mean(self, output: Tensor | LinearLogits, target: Tensor, weight: Tensor) -> Tensor | None:
         if isinstance(output, LinearLogits):

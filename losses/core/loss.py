@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import SymInt, Tensor, nn
 from torch.compiler import is_compiling
 
 from losses.core.checks import (
@@ -52,6 +52,7 @@ class Loss(nn.Module, ABC):
     a faster way to the sum of all items                  :meth:`fast_total`
     a still faster way to the plain mean                  :meth:`fast_mean`
     likewise to a mean with weights                       :meth:`fast_weighted_mean`
+    a short way to the plain mean for torch.compile       :meth:`traced_mean`
     a total that hides what has weight 0 without a copy   :meth:`hides_by_itself`
     something that a batch tells beside its loss          :meth:`batch_readings`
     a parameter that decides which kind of input it is    :attr:`inputs`
@@ -115,6 +116,11 @@ class Loss(nn.Module, ABC):
 
     def fast_weighted_mean(self, output: Any, target: Any, weight: Tensor) -> Tensor | None:
         """Return the mean of a batch with weights by a faster way than its total; ``None`` where there is none."""
+        return None
+
+    def traced_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
+        """Return the mean of a batch of known size that nobody looked at yet, while torch.compile traces; ``None`` if
+        there is no short way, or the batch is not one to be taken as it is."""
         return None
 
     def hides_by_itself(self, output: Any, target: Any, weight: Tensor) -> bool:
@@ -241,6 +247,13 @@ class Loss(nn.Module, ABC):
         context: Mapping[str, Any] | None = None,
     ) -> Tensor:
         """Return the loss of a batch: what :meth:`forward` calls, and torch.compile compiles."""
+        alone = is_compiling() and weight is None and normalizer is None and not any_autocast()
+        if alone and self.reduction == "mean" and output.__class__ is Tensor and target.__class__ is Tensor:
+            # short of everything else: whatever is asked while tracing is asked again before every call
+            unknown = output.numel().__class__ is SymInt  # type: ignore[comparison-overlap]  # where sizes are traced
+            mean = None if unknown else self.traced_mean(output, target)
+            if mean is not None:
+                return mean
         if normalizer is not None:
             normalizer = self._accepted_normalizer(normalizer)
             return self._on_accepted(self._total, output, target, weight, context).mean(normalizer)

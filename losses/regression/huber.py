@@ -16,8 +16,9 @@ from losses.extend import (
     require_same_shape,
     scales,
 )
-from losses.ops.elementwise import formulas, fused
+from losses.ops.elementwise import formulas
 from losses.ops.elementwise.formulas import Formula
+from losses.ops.elementwise.fused import fused_huber
 
 
 def huber(prediction: Tensor, target: Tensor, *, delta: float = 1.0) -> Tensor:
@@ -82,4 +83,4 @@ class HuberLoss(ElementwiseLoss):
         return formulas.huber(self.delta)
 
     def fused(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
-        return fused.huber(prediction, target, reduction, self.delta)
+        return fused_huber(prediction, target, reduction, self.delta)

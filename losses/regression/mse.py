@@ -16,8 +16,8 @@ from losses.extend import (
     require_same_shape,
     scales,
 )
-from losses.ops.elementwise import fused
 from losses.ops.elementwise.formulas import SQUARED, Formula
+from losses.ops.elementwise.fused import fused_mse
 
 
 def mse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -73,4 +73,4 @@ class MSELoss(ElementwiseLoss):
         return SQUARED
 
     def fused(self, prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
-        return fused.mse(prediction, target, reduction)
+        return fused_mse(prediction, target, reduction)

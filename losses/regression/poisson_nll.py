@@ -14,8 +14,9 @@ from losses.extend import (
     widened,
 )
 from losses.ops.eager import may_read
-from losses.ops.elementwise import formulas, fused
+from losses.ops.elementwise import formulas
 from losses.ops.elementwise.formulas import Formula
+from losses.ops.elementwise.fused import fused_poisson_nll
 from losses.ops.numerics.exponential import exp_and_tangent, largest_exponent, log_factorial
 
 
@@ -86,4 +87,4 @@ class PoissonNLLLoss(ElementwiseLoss):
             return None
         if not log_rates.detach().amax().item() <= largest_exponent(log_rates.dtype):
             return None
-        return fused.poisson_nll(log_rates, target, reduction)
+        return fused_poisson_nll(log_rates, target, reduction)

@@ -10,28 +10,29 @@ from torch import Tensor
 from losses.core.torch_private import function_of_elements
 
 MSE, HUBER = function_of_elements("mse_loss"), function_of_elements("huber_loss")
-REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
-"""What torch calls them inside."""
+REDUCTIONS = ("none", "mean", "sum")
+"""Torch calls them by number inside. Each function has them written out: what is read from a module is asked again
+before every compiled call."""
 
 
-def mse(prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
+def fused_mse(prediction: Tensor, target: Tensor, reduction: str) -> Tensor:
     if MSE is None:
         return F.mse_loss(prediction, target, reduction=reduction)
-    value: Tensor = MSE(prediction, target, REDUCTIONS[reduction])
+    value: Tensor = MSE(prediction, target, ("none", "mean", "sum").index(reduction))
     return value
 
 
-def huber(prediction: Tensor, target: Tensor, reduction: str, delta: float) -> Tensor:
+def fused_huber(prediction: Tensor, target: Tensor, reduction: str, delta: float) -> Tensor:
     if HUBER is None:
         return F.huber_loss(prediction, target, reduction=reduction, delta=delta)
-    value: Tensor = HUBER(prediction, target, REDUCTIONS[reduction], delta)
+    value: Tensor = HUBER(prediction, target, ("none", "mean", "sum").index(reduction), delta)
     return value
 
 
-def binary_cross_entropy(logits: Tensor, target: Tensor, reduction: str) -> Tensor:
-    return torch.binary_cross_entropy_with_logits(logits, target, None, None, REDUCTIONS[reduction])
+def fused_binary_cross_entropy(logits: Tensor, target: Tensor, reduction: str) -> Tensor:
+    return torch.binary_cross_entropy_with_logits(logits, target, None, None, ("none", "mean", "sum").index(reduction))
 
 
-def poisson_nll(log_rates: Tensor, counts: Tensor, reduction: str) -> Tensor:
+def fused_poisson_nll(log_rates: Tensor, counts: Tensor, reduction: str) -> Tensor:
     """Without the logarithm of y!, of which torch has an approximation."""
-    return torch.poisson_nll_loss(log_rates, counts, True, False, 0.0, REDUCTIONS[reduction])
+    return torch.poisson_nll_loss(log_rates, counts, True, False, 0.0, ("none", "mean", "sum").index(reduction))

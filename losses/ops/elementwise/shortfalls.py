@@ -111,5 +111,7 @@ class FewShortfalls(torch.autograd.Function):
             (found,) = plain_gradients(lambda scores: ctx.definition(scores, target).mean(), gradient, scores)
         else:
             assert BACKWARD is not None  # as it was in forward
-            found = BACKWARD(gradient * scores.shape[1], scores, target, *ctx.parameters, None, REDUCTIONS["mean"])
+            found = BACKWARD(
+                gradient * scores.shape[1], scores, target, *ctx.parameters, None, REDUCTIONS.index("mean")
+            )
         return None, found, None, None, None
