@@ -52,9 +52,9 @@ class ElementwiseLoss(Loss):
         self._has_arrays = cls.array_formula is not ElementwiseLoss.array_formula
         # a weight is of an element, and an element counts as 1 in the mean
         self._counts_elements = cls.item_weights is Loss.item_weights and cls.denominators is Loss.denominators
-        is_usual = cls.fast_mean is ElementwiseLoss.fast_mean and cls.inputs is Loss.inputs and self._counts_elements
-        takes_as_is = all(type(kind).accept in (Pointwise.accept, Scores.accept) for kind in self.spec.inputs)
-        self._is_traced_fused = self._has_fused and is_usual and takes_as_is
+        as_is = all(type(kind).accept in (Pointwise.accept, Scores.accept) for kind in self.spec.inputs)
+        self._takes_as_is = as_is and cls.inputs is Loss.inputs and self._counts_elements
+        self._is_traced_fused = self._takes_as_is and self._has_fused and cls.fast_mean is ElementwiseLoss.fast_mean
         # 0 stands for what has weight 0; a kind of input may have other numbers for it
         self._hides_with_zeros = all(type(kind).mask is Kind.mask for kind in self.spec.inputs)
 
@@ -122,13 +122,24 @@ class ElementwiseLoss(Loss):
             fused = None if formula is None else mean_of_few(formula, self.items, output, target)
         return self.items(output, target).mean() if fused is None else fused
 
+    def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
+        dtype = output.dtype
+        if not self._takes_as_is or dtype is not target.dtype or output.shape != target.shape:
+            return None
+        if dtype not in COMPUTED_IN:
+            return None
+        if weight is None:
+            return self.fast_mean(output, target)
+        as_is = isinstance(weight, Tensor) and weight.dtype is dtype
+        return self.fast_weighted_mean(output, target, weight) if as_is else None
+
     def traced_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
         dtype = output.dtype
-        if not self._is_traced_fused or not output.numel():
+        if not self._is_traced_fused or dtype is not target.dtype or output.shape != target.shape:
             return None
-        if output.shape != target.shape or dtype is not target.dtype:
+        if not dtype.is_floating_point or dtype.itemsize < 4 or not output.numel():
             return None
-        return self.fused(output, target, "mean") if dtype.is_floating_point and dtype.itemsize >= 4 else None
+        return self.fused(output, target, "mean")
 
     def fast_weighted_mean(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
         if not (self._has_formula and self._counts_elements and self._hides_with_zeros):

@@ -1,6 +1,7 @@
 """Cross-entropy of logits, or of the linear layer that makes them, against class indices or class probabilities."""
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,11 +40,12 @@ from losses.ops.elementwise.linear_rows import (
     values_of_linear_rows,
 )
 from losses.ops.elementwise.rows import RowFormula, RowLayout, sum_over_rows
-from losses.ops.elementwise.small_cross_entropy import is_differentiated, small_mean, small_total
+from losses.ops.elementwise.small_cross_entropy import is_differentiated, mean_of_few_indices, small_mean, small_total
 from losses.ops.elementwise.stacked import StackedBatch
 from losses.ops.elementwise.stacked_rows import soft_cross_entropy
 from losses.ops.numerics.nll import nll_mean
 from losses.ops.numerics.softmax import log_softmax
+from losses.ops.tiles.sizes import sizes
 
 
 def cross_entropy(
@@ -217,7 +219,7 @@ class CrossEntropyLoss(Loss):
             return self._total_of_chunks(linear, rows, None, mean=True).sum if may_read(rows) else None
         soft, changed = target.dtype.is_floating_point, bool(self.label_smoothing or self.z_loss)
         if is_compiling() and not (soft or changed or self.class_weight is not None):
-            return self._plain_mean(output, target)
+            return self._mean_of_indices(output, target)
         launched = self._launched(output, target, None) if soft else None
         if launched is not None:
             return launched.mean()
@@ -235,17 +237,19 @@ class CrossEntropyLoss(Loss):
             return None
         return nll_mean(log_softmax(output, 1), target, self.ignore_index, class_weight)
 
-    def traced_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
-        dtype = output.dtype
-        if output.ndim < 2 or not output.numel() or not dtype.is_floating_point or dtype.itemsize < 4:
+    def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
+        if not is_as_taken(output, target) or self.label_smoothing or self.z_loss:
             return None
-        if target.dtype is not torch.int64 or target.shape != (output.shape[0], *output.shape[2:]):
+        if output.numel() >= sizes().rows_in_blocks_of_classes or not may_read(output):
             return None
-        if self.label_smoothing or self.z_loss or self.class_weight is not None:
-            return None
-        return self._plain_mean(output, target)
+        return mean_of_few_indices(output, target, weight, self.ignore_index, self._weight_of_classes(output))
 
-    def _plain_mean(self, logits: Tensor, target: Tensor) -> Tensor:
+    def traced_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
+        if not is_as_taken(output, target) or self.label_smoothing or self.z_loss or self.class_weight is not None:
+            return None
+        return self._mean_of_indices(output, target)
+
+    def _mean_of_indices(self, logits: Tensor, target: Tensor) -> Tensor:
         total = F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="sum")
         return total / (target != self.ignore_index).sum().clamp(min=1)
 
@@ -368,6 +372,14 @@ class CrossEntropyLoss(Loss):
                 f"{classes_of(output)} classes; give one number per class"
             )
         return self.class_weight.to(dtype_of(output))
+
+
+def is_as_taken(logits: Tensor, target: Tensor) -> bool:
+    """Return whether logits and class indices are as accepted ones are, and at least one."""
+    dtype = logits.dtype
+    if logits.ndim < 2 or not logits.numel() or not dtype.is_floating_point or dtype.itemsize < 4:
+        return False
+    return target.dtype is torch.int64 and target.shape == (logits.shape[0], *logits.shape[2:])
 
 
 def classes_of(output: Tensor | LinearLogits) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar
 
 import torch
-from torch import SymInt, Tensor, nn
+from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 from losses.core.checks import (
@@ -52,7 +52,8 @@ class Loss(nn.Module, ABC):
     a faster way to the sum of all items                  :meth:`fast_total`
     a still faster way to the plain mean                  :meth:`fast_mean`
     likewise to a mean with weights                       :meth:`fast_weighted_mean`
-    a short way to the plain mean for torch.compile       :meth:`traced_mean`
+    a shorter way still, before a batch is looked at      :meth:`direct_mean`
+    the same for torch.compile, where questions cost      :meth:`traced_mean`
     a total that hides what has weight 0 without a copy   :meth:`hides_by_itself`
     something that a batch tells beside its loss          :meth:`batch_readings`
     a parameter that decides which kind of input it is    :attr:`inputs`
@@ -118,9 +119,14 @@ class Loss(nn.Module, ABC):
         """Return the mean of a batch with weights by a faster way than its total; ``None`` where there is none."""
         return None
 
+    def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
+        """Return the mean of two plain tensors, or with the caller's weights, if one look tells that they can be taken
+        as they are, else ``None``: of a batch that was not accepted, nor masked where its weight is 0."""
+        return None
+
     def traced_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
-        """Return the mean of a batch of known size that nobody looked at yet, while torch.compile traces; ``None`` if
-        there is no short way, or the batch is not one to be taken as it is."""
+        """Return the mean likewise of a batch of known size while torch.compile traces: whatever is asked on the way it
+        asks again before every call."""
         return None
 
     def hides_by_itself(self, output: Any, target: Any, weight: Tensor) -> bool:
@@ -247,11 +253,13 @@ class Loss(nn.Module, ABC):
         context: Mapping[str, Any] | None = None,
     ) -> Tensor:
         """Return the loss of a batch: what :meth:`forward` calls, and torch.compile compiles."""
-        alone = is_compiling() and weight is None and normalizer is None and not any_autocast()
-        if alone and self.reduction == "mean" and output.__class__ is Tensor and target.__class__ is Tensor:
-            # short of everything else: whatever is asked while tracing is asked again before every call
-            unknown = output.numel().__class__ is SymInt  # type: ignore[comparison-overlap]  # where sizes are traced
-            mean = None if unknown else self.traced_mean(output, target)
+        two_tensors = output.__class__ is Tensor and target.__class__ is Tensor and normalizer is None
+        if two_tensors and self.reduction == "mean" and not any_autocast():
+            mean = None
+            if not is_compiling():
+                mean = None if values_are_due(self._inspected) else self.direct_mean(output, target, weight)
+            elif weight is None and output.numel().__class__ is int:  # and not any size that is asked later
+                mean = self.traced_mean(output, target)
             if mean is not None:
                 return mean
         if normalizer is not None:

@@ -14,9 +14,50 @@ from torch import Tensor
 
 from losses.core.reduction import Total, expanded
 from losses.core.torch_private import may_read
+from losses.ops.elementwise.arrays import HUGE, TINY, array, is_array, whole
 from losses.ops.elementwise.cross_entropy import Options
-from losses.ops.numerics.nll import can_divide, nll_mean_and_count
-from losses.ops.numerics.softmax import inner_product, log_softmax, log_softmax_product
+from losses.ops.numerics.nll import can_divide, nll, nll_mean, nll_mean_and_count
+from losses.ops.numerics.softmax import are_narrow, inner_product, log_softmax, log_softmax_product
+
+
+def mean_of_few_indices(
+    logits: Tensor, target: Tensor, weight: object, ignore_index: int, class_weight: Tensor | None
+) -> Tensor | None:
+    """Return the mean cross-entropy of a few logits ``(N, C, ...)`` that may be read; ``None`` where it is of nothing,
+    not finite, or one with weights of positions and of classes.
+
+    Args:
+        logits: at least one.
+        target: class indices ``(N, ...)``.
+        weight: of every position, in any shape; only that of the target is known here.
+        ignore_index: target of positions that do not count.
+        class_weight: of every class.
+    """
+    relative = None
+    if weight is not None:
+        relative = relative_positions(weight, target, logits.dtype, ignore_index) if class_weight is None else None
+        if relative is None:
+            return None
+    narrow = logits.ndim == 2 and are_narrow(logits)
+    log_probs = logits.t().log_softmax(0).t() if narrow else logits.log_softmax(1)
+    if relative is not None:
+        mean = inner_product(nll(log_probs, target, None, "none", ignore_index), relative)
+    elif class_weight is None:
+        mean = nll(log_probs, target, None, "mean", ignore_index)
+    else:
+        return nll_mean(log_probs, target, ignore_index, class_weight)
+    return mean if math.isfinite(mean.item()) else None
+
+
+def relative_positions(weight: object, target: Tensor, dtype: torch.dtype, ignore_index: int) -> Tensor | None:
+    """Return weights of all positions over the sum of those that are not ignored."""
+    if weight.__class__ is not Tensor or weight.shape != target.shape:
+        return None
+    if not (is_array(weight, dtype) and is_array(target, torch.int64)):
+        return None
+    weights = array(weight)
+    total = whole(weights * (array(target) != ignore_index))
+    return torch.from_numpy(weights / total) if TINY <= total <= HUGE else None
 
 
 def small_mean(logits: Tensor, target: Tensor, ignore_index: int, options: Options) -> Tensor | None:

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.compiler import is_exporting
 
 from losses.core.device import on_cpu
-from losses.core.torch_private import may_read, operation, transforms_are_active
+from losses.core.torch_private import function_of_elements, may_read, operation, transforms_are_active
 
 FORWARD, FORWARD_OF_IMAGES = operation("nll_loss_forward"), operation("nll_loss2d_forward")
+NLL = function_of_elements("nll_loss_nd")
 MEAN = 1  # torch's number for reduction="mean"
 
 
@@ -47,6 +48,14 @@ def nll_mean(log_probs: Tensor, target: Tensor, ignore_index: int, class_weight:
     # With nothing counted the gradient is 0 already and only the value is 0/0: set it where autograd need not look.
     mean.detach().masked_fill_(count.logical_not(), 0)
     return mean
+
+
+def nll(log_probs: Tensor, target: Tensor, class_weight: Tensor | None, reduction: str, ignore_index: int) -> Tensor:
+    """Return ``F.nll_loss`` without what that asks before."""
+    if NLL is None:
+        return F.nll_loss(log_probs, target, class_weight, ignore_index=ignore_index, reduction=reduction)
+    value: Tensor = NLL(log_probs, target, class_weight, ("none", "mean", "sum").index(reduction), ignore_index)
+    return value
 
 
 def nll_mean_and_count(

@@ -26,11 +26,16 @@ def log_softmax_product(scores: Tensor, dim: int, factors: Tensor) -> Tensor:
 
 def inner_product(one: Tensor, other: Tensor) -> Tensor:
     """Return the sum of all products of two tensors of one shape, in one operation."""
+    if one.ndim == 1 == other.ndim:
+        return torch.dot(one, other)
     return torch.dot(one.reshape(-1), other.reshape(-1))
 
 
 def is_narrow(scores: Tensor, dim: int) -> bool:
     """Return whether scores are rows ``(N, C)``, many and narrow."""
-    if scores.ndim != 2 or dim == 0 or not may_read(scores):
-        return False
-    return scores.shape[1] < WIDE and scores.numel() >= sizes().narrow_rows
+    return scores.ndim == 2 and dim != 0 and may_read(scores) and are_narrow(scores)
+
+
+def are_narrow(rows: Tensor) -> bool:
+    """Return whether rows ``(N, C)`` are many and narrow."""
+    return rows.shape[1] < WIDE and rows.numel() >= sizes().narrow_rows
