@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from losses.extend import (
 from losses.ops.eager import on_cpu
 from losses.ops.elementwise.divergence import ForwardKL, ReverseKL, total_over_distributions
 from losses.ops.elementwise.rows import has_fast_rows
-from losses.ops.elementwise.small_divergence import small_batch, small_forward_kl
+from losses.ops.elementwise.small_divergence import are_few_distributions, small_batch, small_forward_kl
 from losses.ops.elementwise.stacked import StackedBatch
 from losses.ops.elementwise.stacked_rows import forward_kl, stacked_distributions
 from losses.ops.numerics.log_space import floored_beside, log_probabilities, relative_entropy
@@ -141,6 +141,12 @@ class KLDivergenceLoss(Loss):
     ) -> Total | None:
         stacked = self._stacked(output, target, weight)
         return self._fast_total(output, target, weight) if stacked is None else stacked.total()
+
+    def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
+        if not are_few_distributions(output, target, weight):
+            return None
+        total = self._total_of_few(output, target, weight, mean=True)
+        return None if total is None else total.sum
 
     def fast_mean(self, output: Tensor | Distribution, target: Tensor | Distribution) -> Tensor | None:
         stacked = self._stacked(output, target, None)

@@ -177,13 +177,13 @@ class ELBOLoss(Loss):
     def _mean_at_once(self, output: VAEOutput, target: Tensor, weight: Tensor | None) -> Tensor | None:
         """Return the mean made together with its gradients, where it is just the sum over all elements and dimensions
         on a CPU."""
-        if not may_read(output.mean) or output.reconstruction.numel() < sizes().in_blocks_fused_long:
-            return None
-        if self.free_bits or self.capacity is not None:
+        if not may_read(output.mean) or self.free_bits or self.capacity is not None:
             return None
         beta, nested = self.beta, self.reconstruction
         if not isinstance(beta, float) or (self.training and self.warmup_steps):
             return None
+        if output.reconstruction.numel() < sizes().in_blocks_fused_long:
+            return self._mean_of_few(output, target, beta) if weight is None and len(output.mean) else None
         formula = nested.block_formula() if isinstance(nested, ElementwiseLoss) and nested.sums_elements else None
         if formula is None:
             return None
@@ -193,6 +193,12 @@ class ELBOLoss(Loss):
 
         reconstruction, mean, log_variance = output
         return elbo_mean(formula, definition, reconstruction, target, mean, log_variance, weight, beta=beta)
+
+    def _mean_of_few(self, output: VAEOutput, target: Tensor, beta: float) -> Tensor | None:
+        """Return the mean where torch sums up what is reconstructed wrongly, with the gradient of the rest by hand."""
+        missed = self.reconstruction._total(output.reconstruction, target, None).sum
+        number = float(len(output.mean))
+        return gaussian_kl_sum(gaussian_kl, output.mean, output.log_variance, beside=missed, beta=beta, divisor=number)
 
     def _plain_divergence(self, output: VAEOutput, weight: Tensor | None) -> Total | None:
         """Return the divergence of a batch, before beta, where it is just the sum over all dimensions."""

@@ -45,6 +45,38 @@ def test_it_can_be_differentiated_again_and_several_times_at_once() -> None:
         torch.testing.assert_close(got, -2 * expected)
 
 
+def beside_others(missed: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    total = gaussian_kl_sum(gaussian_kl, mean, log_variance, beside=missed.sum(), beta=0.3, divisor=7.0)
+    assert total is not None
+    return total
+
+
+@settings(deadline=None)
+@given(rows=st.integers(1, 9), columns=st.integers(1, 40), seed=st.integers(0, 1000))
+def test_something_beside_it_is_summed_with_it(rows: int, columns: int, seed: int) -> None:
+    batch = (drawn(2, 3, seed + 1)[0], *drawn(rows, columns, seed))
+    value = beside_others(*batch)
+    right = (batch[0].sum() + 0.3 * gaussian_kl(*batch[1:]).sum()) / 7
+    torch.testing.assert_close(value, right, rtol=1e-12, atol=1e-12)
+    of_value, of_right = (torch.autograd.grad(-2 * each, batch) for each in (value, right))
+    for got, expected in zip(of_value, of_right, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("asked", [(0,), (1,), (2,), (0, 2), (0, 1, 2)], ids=str)
+def test_with_something_beside_it_each_gradient_may_be_asked_alone_and_again(asked: tuple[int, ...]) -> None:
+    batch = (drawn(2, 3, 5)[0], *drawn(3, 2))
+    leaves = [part if place in asked else part.detach() for place, part in enumerate(batch)]
+    assert torch.autograd.gradcheck(beside_others, leaves, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(beside_others, leaves)
+
+
+def test_something_beside_it_that_is_not_finite_or_of_another_dtype_is_left_to_the_definition() -> None:
+    mean, log_variance = drawn(3, 2)
+    for beside in (torch.tensor(torch.inf).double(), torch.tensor(torch.nan).double(), torch.tensor(1.0)):
+        assert gaussian_kl_sum(gaussian_kl, mean, log_variance, beside=beside) is None
+
+
 def test_mean_and_log_variance_may_be_one_tensor() -> None:
     both = drawn(3, 2)[0]
     (got,) = torch.autograd.grad(summed(both, both), both, create_graph=True)

@@ -27,45 +27,74 @@ LEAST = -40.0
 """Log-variance above which no precision is near the end of the range of float32."""
 
 
-def gaussian_kl_sum(definition: Divergences, mean: Tensor, log_variance: Tensor) -> Tensor | None:
-    """Return the sum of KL(N(mean, exp(log_variance)) ‖ N(0, 1)) in few operations; ``None`` where only the definition
-    may answer.
+def gaussian_kl_sum(
+    definition: Divergences,
+    mean: Tensor,
+    log_variance: Tensor,
+    *,
+    beside: Tensor | None = None,
+    beta: float = 1.0,
+    divisor: float = 1.0,
+) -> Tensor | None:
+    """Return (b + beta * sum of KL(N(mean, exp(log_variance)) ‖ N(0, 1))) / divisor in few operations; ``None`` where
+    only the definition may answer.
 
     Args:
         definition: the divergence of every dimension, as a plain composition.
         mean, log_variance: of one shape.
+        beside: b, a number; 0 if there is none.
+        beta: weight of the divergence.
+        divisor: of both.
     """
     if not (may_read(mean) and mean.dtype is log_variance.dtype and mean.dtype in COMPUTED_IN):
         return None
-    if not is_eager(mean, log_variance):
+    if not is_eager(mean, log_variance, beside) or (beside is not None and beside.dtype is not mean.dtype):
         return None
-    total: Tensor = GaussianSum.apply(definition, mean, log_variance)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
-    return total if total.item() < LARGEST else None  # no part is below 0; NaN is no less
+    total: Tensor = GaussianSum.apply(definition, beta, divisor, beside, mean, log_variance)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    return total if math.isfinite(total.item()) else None
 
 
 class GaussianSum(torch.autograd.Function):
-    """The sum as one operation of autograd: of (exp(v) - 1 - v + m²) / 2, with slopes m and (exp(v) - 1) / 2."""
+    """The sum as one operation of autograd: of (exp(v) - 1 - v + m²) / 2, with slopes m and (exp(v) - 1) / 2. It is NaN
+    where a variance is near the end of the range of its dtype."""
 
     @staticmethod
-    def forward(ctx: Any, definition: Divergences, mean: Tensor, log_variance: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        definition: Divergences,
+        beta: float,
+        divisor: float,
+        beside: Tensor | None,
+        mean: Tensor,
+        log_variance: Tensor,
+    ) -> Tensor:
         beyond = log_variance.expm1()  # of the variance over 1, to all its digits
-        ctx.definition = definition
-        ctx.save_for_backward(mean, log_variance, beyond)
-        return (beyond - log_variance).addcmul_(mean, mean).sum().div_(2)
+        divergence = (beyond - log_variance).addcmul_(mean, mean).sum().item() / 2
+        ctx.definition, ctx.beta, ctx.divisor = definition, beta, divisor
+        ctx.save_for_backward(beside, mean, log_variance, beyond)
+        value = beta * divergence + (0.0 if beside is None else beside.item())
+        within = divergence < LARGEST  # no part is below 0; NaN is no less
+        return torch.scalar_tensor(value / divisor if within else math.nan, dtype=mean.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        mean, log_variance, beyond = ctx.saved_tensors
+        beside, mean, log_variance, beyond = ctx.saved_tensors
+        nothing, beta, divisor = (None, None, None), ctx.beta, ctx.divisor
         if is_asked_again(gradient):
 
-            def total(mean: Tensor, log_variance: Tensor) -> Tensor:
-                value: Tensor = ctx.definition(mean, log_variance).sum()
-                return value
+            def total(*parts: Tensor) -> Tensor:
+                value: Tensor = beta * ctx.definition(*parts[-2:]).sum() / divisor
+                return value if beside is None else parts[0] / divisor + value
 
-            return None, *plain_gradients(total, gradient, mean, log_variance)
-        _, needs_mean, needs_variance = ctx.needs_input_grad
-        of_mean = mean * gradient if needs_mean else None
-        return None, of_mean, beyond * (gradient / 2) if needs_variance else None
+            return *nothing, *plain_gradients(total, gradient, beside, mean, log_variance)
+        factor = gradient.item() if may_read(gradient) else gradient
+        *_, needs_beside, needs_mean, needs_variance = ctx.needs_input_grad
+        return (
+            *nothing,
+            gradient / divisor if needs_beside else None,
+            mean * (factor * (beta / divisor)) if needs_mean else None,
+            beyond * (factor * (beta / divisor / 2)) if needs_variance else None,
+        )
 
 
 def elbo_mean(

@@ -12,15 +12,19 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from losses.core.parameters import DistributionForm
+from losses.core.precision import COMPUTED_IN
 from losses.core.reduction import Total, expanded
 from losses.ops.derivatives import is_asked_again, plain_gradients
 from losses.ops.eager import is_dual, may_read
 from losses.ops.numerics.nll import can_divide
 from losses.ops.numerics.softmax import inner_product, log_softmax
+from losses.ops.tiles.sizes import sizes
+
+NONE, SUM = 0, 2
+"""Reductions, as torch calls them inside."""
 
 
 class SmallBatch(NamedTuple):
@@ -36,6 +40,19 @@ class SmallBatch(NamedTuple):
     def total(self, value: Tensor) -> Total | None:
         """Return the total with that sum, if it is finite."""
         return Total(value, self.denominator) if math.isfinite(value.item()) else None
+
+
+def are_few_distributions(output: Tensor, target: Tensor | None, weight: object) -> bool:
+    """Return whether distributions that were not accepted yet are as accepted ones, too few for blocks, and there is a
+    weight for each of them or for none. What has weight 0 may be anything then, if the sum is looked at."""
+    dtype = output.dtype
+    if dtype not in COMPUTED_IN or not output.ndim or not 0 < output.numel() < sizes().rows_in_blocks:
+        return False
+    if target is not None and (target.dtype is not dtype or target.shape != output.shape):
+        return False
+    if weight is None:
+        return True
+    return isinstance(weight, Tensor) and weight.dtype is dtype and weight.shape == output.shape[:-1]
 
 
 def small_batch(
@@ -111,8 +128,8 @@ def small_forward_kl(batch: SmallBatch) -> Total | None:
     """Return the total of KL of the target from the output."""
     log_probs, target, factors, _ = batch
     if isinstance(factors, Tensor):
-        return batch.total(inner_product(F.kl_div(log_probs, target, reduction="none"), factors))
-    return batch.total(F.kl_div(log_probs, target, reduction="sum") * factors)
+        return batch.total(inner_product(torch.kl_div(log_probs, target, NONE), factors))
+    return batch.total(torch.kl_div(log_probs, target, SUM) * factors)
 
 
 def small_jensen_shannon(batch: SmallBatch, definition: Callable[[Tensor], Tensor], *, mixture: float) -> Total | None:
