@@ -43,7 +43,7 @@ from losses.ops.elementwise.rows import RowFormula, RowLayout, sum_over_rows
 from losses.ops.elementwise.small_cross_entropy import is_differentiated, mean_of_few_indices, small_mean, small_total
 from losses.ops.elementwise.stacked import StackedBatch
 from losses.ops.elementwise.stacked_rows import soft_cross_entropy
-from losses.ops.numerics.nll import nll_mean
+from losses.ops.numerics.nll import has_slopes, nll_mean, surprises_and_slopes
 from losses.ops.numerics.softmax import log_softmax
 from losses.ops.tiles.sizes import sizes
 
@@ -238,11 +238,16 @@ class CrossEntropyLoss(Loss):
         return nll_mean(log_softmax(output, 1), target, self.ignore_index, class_weight)
 
     def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
-        if not is_as_taken(output, target) or self.label_smoothing or self.z_loss:
+        if not is_as_taken(output, target):
             return None
-        if output.numel() >= sizes().rows_in_blocks_of_classes or not may_read(output):
-            return None
-        return mean_of_few_indices(output, target, weight, self.ignore_index, self._weight_of_classes(output))
+        few = output.numel() < sizes().rows_in_blocks_of_classes and not (self.label_smoothing or self.z_loss)
+        if few and may_read(output):
+            return mean_of_few_indices(output, target, weight, self.ignore_index, self._weight_of_classes(output))
+        if weight is None:
+            return self.fast_mean(output, target)
+        as_is = isinstance(weight, Tensor) and weight.dtype is output.dtype
+        hides = as_is and self.hides_by_itself(output, target, weight)
+        return self.fast_weighted_mean(output, target, weight) if hides else None
 
     def traced_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
         if not is_as_taken(output, target) or self.label_smoothing or self.z_loss or self.class_weight is not None:
@@ -293,8 +298,11 @@ class CrossEntropyLoss(Loss):
         if soft:
             return items_at_once(self._of_logits, output, target, weight, dim=1)
         batch = rows_at_once(self._of_logits, output, target, weight, self.ignore_index)
-        if batch is None or self.class_weight is None:
-            return batch
+        if batch is None:
+            return None
+        if self.class_weight is None:
+            others = self.label_smoothing or self.z_loss or not has_slopes(output)
+            return batch if others else batch._replace(by_hand=surprises_and_slopes)
         return batch._replace(counts=self.denominators(output, output, batch.target))
 
     def _mean_of_few(

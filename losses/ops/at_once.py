@@ -32,6 +32,9 @@ class ItemsAtOnce(NamedTuple):
     """Dimension of the output that one item spans, and of the target if it has as many."""
     counts: Tensor | None = None
     """What an item of weight 1 adds to the denominator; none is 1 for each."""
+    by_hand: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    """From output, target and what the items are multiplied by to the items, before that, and the derivative of their
+    sum by the output; where there is none, autograd finds it."""
 
     def mean(self) -> Tensor:
         """Return sum(w l) / sum(w c), differentiable by the output; 0 where nothing has any weight."""
@@ -92,7 +95,11 @@ class SumAtOnce(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, batch: ItemsAtOnce, wanted: bool, factors: Tensor, output: Tensor) -> Tensor:
         definition, target, absent = batch.definition, batch.target, batch.absent
-        items, gradients = by_autograd(lambda output: definition(output, target), [output], factors, wanted=wanted)
+        if batch.by_hand is None or not wanted:
+            items, gradients = by_autograd(lambda output: definition(output, target), [output], factors, wanted=wanted)
+        else:
+            items, slopes = batch.by_hand(output, target, factors)
+            gradients = (slopes,)
         ctx.definition, ctx.dim = definition, batch.dim
         ctx.save_for_backward(output, target, factors, absent, *gradients)
         return (items * factors).masked_fill_(absent, 0).sum()

@@ -13,6 +13,7 @@ from losses.core.device import on_cpu
 from losses.core.torch_private import function_of_elements, may_read, operation, transforms_are_active
 
 FORWARD, FORWARD_OF_IMAGES = operation("nll_loss_forward"), operation("nll_loss2d_forward")
+NLL_BACKWARD, LOG_SOFTMAX_BACKWARD = operation("nll_loss_backward"), operation("_log_softmax_backward_data")
 NLL = function_of_elements("nll_loss_nd")
 MEAN = 1  # torch's number for reduction="mean"
 
@@ -74,3 +75,18 @@ def nll_mean_and_count(
 def can_divide(denominator: Tensor) -> bool:
     """Return whether a denominator is large enough to divide by."""
     return float(denominator) >= torch.finfo(denominator.dtype).tiny
+
+
+def surprises_and_slopes(logits: Tensor, target: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
+    """Return -log p at the target ``(N,)`` and the derivative of the sum of it times factors by the logits ``(N, C)``,
+    where :func:`has_slopes`."""
+    assert NLL_BACKWARD is not None and LOG_SOFTMAX_BACKWARD is not None
+    log_probs, none = logits.log_softmax(1), factors.new_empty(())
+    slopes: Tensor = NLL_BACKWARD(factors, log_probs, target, None, 0, -100, none)
+    slopes = LOG_SOFTMAX_BACKWARD(slopes, log_probs, 1, log_probs.dtype)
+    return nll(log_probs, target, None, "none", -100), slopes
+
+
+def has_slopes(logits: Tensor) -> bool:
+    """Return whether torch has the operations that differentiate so."""
+    return logits.ndim == 2 and NLL_BACKWARD is not None and LOG_SOFTMAX_BACKWARD is not None
