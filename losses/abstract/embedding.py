@@ -312,9 +312,13 @@ class EmbeddingLoss(Loss):
     def fast_mean(self, output: Any, target: Any) -> Tensor | None:
         if not isinstance(output, LabelledBatch):
             rows = self.row_costs(output, target)
-            if rows is None or not can_be_summed(rows, output):
+            if rows is None:
                 return None
-            return mean_of_rows(rows, self._of_points(output, target, None), output)
+            plain_rows = self._of_points(output, target, None)
+            few = rows.mean_of_few(plain_rows, output, None)
+            if few is not None:
+                return few
+            return mean_of_rows(rows, plain_rows, output) if can_be_summed(rows, output) else None
 
         def plain_total(batch: LabelledBatch) -> Total:
             return self.plain_total(batch, target, None)
@@ -324,6 +328,10 @@ class EmbeddingLoss(Loss):
             return mean_over_indices(indexed, plain_total, output, self.measure)
         dense = self._dense(output) if tileable(output) else None
         return None if dense is None else dense_mean(dense, plain_total, output, self.measure)
+
+    def fast_weighted_mean(self, output: Any, target: Any, weight: Tensor) -> Tensor | None:
+        rows = None if isinstance(output, LabelledBatch) else self.row_costs(output, target)
+        return rows and rows.mean_of_few(self._of_points(output, target, weight), output, weight)
 
     def batch_readings(self, output: LabelledBatch | Pairs | Triplets, target: Any) -> Readings:
         active = fraction(*self.active_items(output, target))

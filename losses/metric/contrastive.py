@@ -33,7 +33,13 @@ from losses.ops.dense.batch import Dense
 from losses.ops.dense.contrastive import dense_contrastive
 from losses.ops.eager import may_read
 from losses.ops.indexed.lists import IndexLists, Listed, are_many, strips_of
-from losses.ops.pairs.contrastive import far_costs, near_costs, pair_costs, tiled_contrastive, tiled_contrastive_between
+from losses.ops.pairs.contrastive import (
+    costs_of_pairs,
+    far_costs,
+    near_costs,
+    tiled_contrastive,
+    tiled_contrastive_between,
+)
 from losses.ops.rowwise import RowCosts
 from losses.ops.tiles.sizes import sizes
 
@@ -194,14 +200,14 @@ class ContrastiveLoss(EmbeddingLoss):
     def row_costs(self, output: Pairs, target: Tensor) -> RowCosts | None:
         if self.average == "balanced":
             return None
-        cost = partial(
-            pair_costs,
-            same=target > 0,
+        return costs_of_pairs(
+            target,
+            self.distance,
             margin=self.margin,
             positive_margin=self.positive_margin,
             power=self.power,
+            counts_free=self.average == "all",
         )
-        return RowCosts(((0, 1),), self.distance, cost, counts_free=self.average == "all")
 
     def _settings(self) -> dict[str, Any]:
         """Return what decides on the sums over a batch."""

@@ -28,7 +28,7 @@ from losses.extend import (
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.contrastive import dense_contrastive
 from losses.ops.indexed.lists import IndexLists, Listed, are_many, strips_of
-from losses.ops.pairs.contrastive import far_costs, near_costs, pair_costs, tiled_contrastive
+from losses.ops.pairs.contrastive import costs_of_pairs, far_costs, near_costs, tiled_contrastive
 from losses.ops.rowwise import RowCosts
 
 
@@ -129,8 +129,9 @@ class CosineEmbeddingLoss(EmbeddingLoss):
         return IndexLists([[of_same, of_different]])
 
     def row_costs(self, output: Pairs, target: Tensor) -> RowCosts:
-        cost = partial(pair_costs, same=target > 0, margin=self.gap, positive_margin=0.0, power=1)
-        return RowCosts(((0, 1),), self.measure, cost, counts_free=self.average == "all")
+        return costs_of_pairs(
+            target, self.measure, margin=self.gap, positive_margin=0.0, power=1, counts_free=self.average == "all"
+        )
 
     def _settings(self) -> dict[str, Any]:
         """Return what decides on the sums over a batch: those of ``contrastive`` on cosine distances."""

@@ -48,7 +48,7 @@ from losses.ops.triplets.definitions import (
     sums_of_mined,
 )
 from losses.ops.triplets.hardest import tiled_hardest
-from losses.ops.triplets.hinge import hinge_costs, row_hinges, tiled_hinge
+from losses.ops.triplets.hinge import array_hinges, hinge_costs, row_hinges, tiled_hinge
 from losses.ops.triplets.semi_hard import tiled_semi_hard
 from losses.ops.triplets.soft import tiled_soft
 from losses.ops.triplets.swapped import tiled_swapped
@@ -235,12 +235,12 @@ class TripletLoss(EmbeddingLoss):
         return IndexLists([[Listed(strips, costs, counts_free=self.average == "all" or self._limit is None)]])
 
     def row_costs(self, output: Triplets, target: Tensor | None) -> RowCosts:
-        if self.swap or self._limit is None:
-            costs = listed_costs(self._of_distances)
-        else:
-            costs = partial(row_hinges, margin=self._limit)
         sides = ((1, 0), (2, 0), (1, 2)) if self.swap else ((1, 0), (2, 0))
-        return RowCosts(sides, self.distance, costs, counts_free=self.average == "all" or self._limit is None)
+        counts_free = self.average == "all" or self._limit is None
+        if self.swap or self._limit is None:
+            return RowCosts(sides, self.distance, listed_costs(self._of_distances), counts_free)
+        costs, array_cost = partial(row_hinges, margin=self._limit), partial(array_hinges, margin=self._limit)
+        return RowCosts(sides, self.distance, costs, counts_free, array_cost)
 
     @property
     def _limit(self) -> float | None:

@@ -19,6 +19,7 @@ from losses.ops.directions import FEW, Directions, directions_of, slopes_of
 from losses.ops.distances import measured_rowwise
 from losses.ops.eager import is_eager
 from losses.ops.numerics.constants import constant
+from losses.ops.rowwise_arrays import ArrayCost, mean_of_few_rows
 from losses.ops.tiles.rows import by_autograd
 from losses.ops.units import Units, slopes_of_units, units_of
 
@@ -31,12 +32,23 @@ class RowCosts(NamedTuple):
         measure: ``"euclidean"``, ``"squared_euclidean"`` or ``"cosine"``, a distance.
         cost: from distances ``(K, N)`` to the values of the items and their derivatives ``(K, N)``.
         counts_free: whether items that cost nothing count too.
+        array_cost: as the cost, of few rows in NumPy; or none.
     """
 
     sides: Sequence[tuple[int, int]]
     measure: str
     cost: Callable[[Tensor], tuple[Tensor, Tensor]]
     counts_free: bool
+    array_cost: ArrayCost | None = None
+
+    def mean_of_few(
+        self, definition: Callable[..., Total], points: Sequence[Tensor], weight: Tensor | None
+    ) -> Tensor | None:
+        """Return the mean in NumPy, if that is faster; see :func:`mean_of_rows`."""
+        if self.array_cost is None:
+            return None
+        given = (self.sides, self.measure, self.array_cost, definition, points, weight)
+        return mean_of_few_rows(*given, counts_free=self.counts_free)
 
 
 def listed_costs(formula: Callable[..., Tensor]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:

@@ -117,6 +117,8 @@ class PairInput(Kind):
 
     def accept(self, loss: Any, output: Any, target: Any) -> Batch:
         pairs = Pairs(*output)
+        if are_alike(*pairs) and is_same_or_different(target, pairs.first):
+            return Batch(pairs, target)
         check.require_tensor(first=pairs.first, second=pairs.second, target=target)
         check.require_rank(2, "(N, D)", first=pairs.first)
         check.require_same_shape(first=pairs.first, second=pairs.second)
@@ -226,6 +228,13 @@ def are_alike(first: object, *others: object) -> bool:
     if not isinstance(first, Tensor) or first.ndim != 2 or first.dtype not in COMPUTED_IN:
         return False
     return all(isinstance(each, Tensor) and each.shape == first.shape and each.dtype is first.dtype for each in others)
+
+
+def is_same_or_different(target: object, embeddings: Tensor) -> bool:
+    """Return whether a target says of every embedding, as losses take it, whether it belongs to its counterpart."""
+    if not isinstance(target, Tensor) or target.shape != embeddings.shape[:1]:
+        return False
+    return target.dtype is torch.bool or target.dtype is embeddings.dtype
 
 
 class TripletInput(Kind):

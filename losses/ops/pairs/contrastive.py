@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from losses.ops.elementwise.arrays import Array, array
 from losses.ops.numerics.constants import constant
+from losses.ops.rowwise import RowCosts
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
 from losses.ops.tiles.differentiable import TileSums
@@ -162,11 +167,31 @@ def far_costs(distances: Tensor, *, margin: float, power: int) -> tuple[Tensor, 
     return lack.square().mul_(constant(0.5, lack)), (lack,)
 
 
+def costs_of_pairs(
+    target: Tensor, measure: str, *, margin: float, positive_margin: float, power: int, counts_free: bool
+) -> RowCosts:
+    """Return what given pairs cost, positive where the target is above 0."""
+    settings: dict[str, Any] = {"target": target, "margin": margin, "positive_margin": positive_margin, "power": power}
+    costs, array_cost = partial(pair_costs, **settings), partial(array_costs, **settings)
+    return RowCosts(((0, 1),), measure, costs, counts_free, array_cost)
+
+
 def pair_costs(
-    distances: Tensor, *, same: Tensor, margin: float, positive_margin: float, power: int
+    distances: Tensor, *, target: Tensor, margin: float, positive_margin: float, power: int
 ) -> tuple[Tensor, Tensor]:
     """Return what pairs of one class and of two cost, and the derivatives."""
     excess = (distances - constant(positive_margin, distances)).relu_() if positive_margin else distances
     lack = (distances - constant(margin, distances)).clamp_(max=0)
-    signed = torch.where(same, excess, lack)
+    signed = torch.where(target > 0, excess, lack)
     return (signed.abs(), signed.sign()) if power == 1 else (signed.square().mul_(constant(0.5, signed)), signed)
+
+
+def array_costs(
+    distances: Array, *, target: Tensor, margin: float, positive_margin: float, power: int
+) -> tuple[Array, Array]:
+    """Return the same of few in NumPy."""
+    (distance,) = distances
+    excess = np.maximum(distance - positive_margin, 0) if positive_margin else distance
+    signed = np.where(array(target) > 0, excess, np.minimum(distance - margin, 0))
+    slopes = signed[np.newaxis]
+    return (np.abs(signed), np.sign(slopes)) if power == 1 else (signed * signed * 0.5, slopes)

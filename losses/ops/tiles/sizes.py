@@ -54,6 +54,8 @@ class BlockSizes:
     """Elements of a block that stay in a cache, with what is made of them, while several operations go over them."""
     in_arrays: int = 1 << 13
     """Elements up to which the number of operations decides, and NumPy, whose cost less to call, computes a loss."""
+    rows_in_arrays: int = 1 << 15
+    """Likewise, of the differences of matching rows."""
     block: int = 1 << 16
     """Elements of a block of a sum over elements."""
     in_blocks: int = 1 << 17

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from losses.core.parameters import Average
+from losses.ops.elementwise.arrays import Array
 from losses.ops.numerics.constants import constant
 from losses.ops.tiles.blocks import Tiles
 from losses.ops.tiles.classes import Classes
@@ -82,3 +84,14 @@ def row_hinges(distances: Tensor, *, margin: float) -> tuple[Tensor, Tensor]:
     costs = torch.sub(near, farthest_told(far)).add_(constant(margin, near)).relu_()
     active = costs.sign()
     return costs, torch.stack([active, -active])
+
+
+def array_hinges(distances: Array, *, margin: float) -> tuple[Array, Array]:
+    """Return the same of few in NumPy."""
+    near, far = distances
+    costs = near - far
+    costs += margin
+    np.maximum(costs, 0, out=costs)
+    np.sign(costs, out=near)
+    np.negative(near, out=far)
+    return costs, distances
