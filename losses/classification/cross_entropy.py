@@ -40,7 +40,13 @@ from losses.ops.elementwise.linear_rows import (
     values_of_linear_rows,
 )
 from losses.ops.elementwise.rows import RowFormula, RowLayout, sum_over_rows
-from losses.ops.elementwise.small_cross_entropy import is_differentiated, mean_of_few_indices, small_mean, small_total
+from losses.ops.elementwise.small_cross_entropy import (
+    are_logits_of_indices,
+    is_differentiated,
+    mean_of_few_indices,
+    small_mean,
+    small_total,
+)
 from losses.ops.elementwise.stacked import StackedBatch
 from losses.ops.elementwise.stacked_rows import soft_cross_entropy
 from losses.ops.numerics.nll import has_slopes, nll_mean, surprises_and_slopes
@@ -238,7 +244,7 @@ class CrossEntropyLoss(Loss):
         return nll_mean(log_softmax(output, 1), target, self.ignore_index, class_weight)
 
     def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
-        if not is_as_taken(output, target):
+        if not are_logits_of_indices(output, target):
             return None
         few = output.numel() < sizes().rows_in_blocks_of_classes and not (self.label_smoothing or self.z_loss)
         if few and may_read(output):
@@ -250,7 +256,12 @@ class CrossEntropyLoss(Loss):
         return self.fast_weighted_mean(output, target, weight) if hides else None
 
     def traced_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
-        if not is_as_taken(output, target) or self.label_smoothing or self.z_loss or self.class_weight is not None:
+        if (
+            not are_logits_of_indices(output, target)
+            or self.label_smoothing
+            or self.z_loss
+            or self.class_weight is not None
+        ):
             return None
         return self._mean_of_indices(output, target)
 
@@ -380,14 +391,6 @@ class CrossEntropyLoss(Loss):
                 f"{classes_of(output)} classes; give one number per class"
             )
         return self.class_weight.to(dtype_of(output))
-
-
-def is_as_taken(logits: Tensor, target: Tensor) -> bool:
-    """Return whether logits and class indices are as accepted ones are, and at least one."""
-    dtype = logits.dtype
-    if logits.ndim < 2 or not logits.numel() or not dtype.is_floating_point or dtype.itemsize < 4:
-        return False
-    return target.dtype is torch.int64 and target.shape == (logits.shape[0], *logits.shape[2:])
 
 
 def classes_of(output: Tensor | LinearLogits) -> int:

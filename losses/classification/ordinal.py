@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from losses.extend import NON_NEGATIVE, ORDERED_CLASSES, Fits, Loss, Reduction, Total, checked, register
 from losses.ops.at_once import items_at_once, suits_at_once
+from losses.ops.elementwise.arrays import array, is_array, suits_arrays
+from losses.ops.elementwise.small_cross_entropy import are_logits_of_indices, relative_positions
 from losses.ops.numerics.log_space import softplus
+from losses.ops.numerics.softmax import inner_product
 
 
 def ordinal(logits: Tensor, target: Tensor) -> Tensor:
@@ -20,6 +27,23 @@ def answers(logits: Tensor, target: Tensor) -> Tensor:
     between = torch.arange(0.5, logits.shape[1], dtype=logits.dtype, device=logits.device)  # class k and k + 1
     sides = (between.reshape(-1, *[1] * (logits.ndim - 2)) - target.unsqueeze(1)).sign_()  # -1 where it is above
     return softplus(logits * sides)  # log(1 + exp(-z)) of a yes, to all its digits
+
+
+def mean_of_few(logits: Tensor, target: Tensor, weight: object) -> Tensor | None:
+    """Return the mean of few positions ``(N, K - 1)``, whose sides NumPy finds; ``None`` where they are many, or it
+    is not finite with their weights."""
+    if logits.ndim != 2 or not suits_arrays(logits) or not is_array(target, torch.int64):
+        return None
+    relative = None if weight is None else relative_positions(weight, target, logits.dtype, None)
+    if weight is not None and relative is None:
+        return None
+    one = np.ones((), np.float32 if logits.dtype is torch.float32 else np.float64)
+    above = np.arange(logits.shape[1]) < array(target)[:, np.newaxis]
+    values = softplus(logits * torch.from_numpy(np.where(above, -one, one)))
+    if relative is None:
+        return values.sum() / len(target)
+    mean = inner_product(values.sum(1), relative)
+    return mean if math.isfinite(mean.item()) else None
 
 
 @register(
@@ -83,6 +107,12 @@ class OrdinalLoss(Loss):
     def items(self, logits: Tensor, target: Tensor) -> Tensor:
         return ordinal(logits, target)
 
+    def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
+        return mean_of_few(output, target, weight) if are_logits_of_indices(output, target) else None
+
+    def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
+        return mean_of_few(logits, target, None)
+
     def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
         if weight is None:
             return Total(answers(logits, target).sum(), target.numel())
@@ -90,6 +120,9 @@ class OrdinalLoss(Loss):
         return None if batch is None else batch.total()
 
     def fast_weighted_mean(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        few = mean_of_few(logits, target, weight)
+        if few is not None:
+            return few
         batch = items_at_once(self.items, logits, target, weight, dim=1)
         return None if batch is None else batch.mean()
 

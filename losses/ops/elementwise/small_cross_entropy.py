@@ -20,6 +20,14 @@ from losses.ops.numerics.nll import can_divide, nll, nll_mean, nll_mean_and_coun
 from losses.ops.numerics.softmax import are_narrow, inner_product, log_softmax, log_softmax_product
 
 
+def are_logits_of_indices(logits: Tensor, target: Tensor) -> bool:
+    """Return whether logits and class indices are as accepted ones are, and at least one."""
+    dtype = logits.dtype
+    if logits.ndim < 2 or not logits.numel() or not dtype.is_floating_point or dtype.itemsize < 4:
+        return False
+    return target.dtype is torch.int64 and target.shape == (logits.shape[0], *logits.shape[2:])
+
+
 def mean_of_few_indices(
     logits: Tensor, target: Tensor, weight: object, ignore_index: int, class_weight: Tensor | None
 ) -> Tensor | None:
@@ -49,14 +57,15 @@ def mean_of_few_indices(
     return mean if math.isfinite(mean.item()) else None
 
 
-def relative_positions(weight: object, target: Tensor, dtype: torch.dtype, ignore_index: int) -> Tensor | None:
-    """Return weights of all positions over the sum of those that are not ignored."""
+def relative_positions(weight: object, target: Tensor, dtype: torch.dtype, ignore_index: int | None) -> Tensor | None:
+    """Return weights of all positions over the sum of those that are not ignored; ``None`` where that cannot be divided
+    by, or they are of another shape."""
     if weight.__class__ is not Tensor or weight.shape != target.shape:
         return None
     if not (is_array(weight, dtype) and is_array(target, torch.int64)):
         return None
     weights = array(weight)
-    total = whole(weights * (array(target) != ignore_index))
+    total = whole(weights if ignore_index is None else weights * (array(target) != ignore_index))
     return torch.from_numpy(weights / total) if TINY <= total <= HUGE else None
 
 
