@@ -13,6 +13,7 @@ from torch.compiler import is_compiling
 from losses.core.device import on_cpu
 from losses.core.inputs.kind import Kind, masked
 from losses.core.inputs.predictions import Pointwise, Scores
+from losses.core.inputs.regression import Counts
 from losses.core.loss import Loss
 from losses.core.precision import COMPUTED_IN
 from losses.core.reduction import Total, expanded, hides_nothing, require_weight_fits, total_of
@@ -52,7 +53,7 @@ class ElementwiseLoss(Loss):
         self._has_arrays = cls.array_formula is not ElementwiseLoss.array_formula
         # a weight is of an element, and an element counts as 1 in the mean
         self._counts_elements = cls.item_weights is Loss.item_weights and cls.denominators is Loss.denominators
-        as_is = all(type(kind).accept in (Pointwise.accept, Scores.accept) for kind in self.spec.inputs)
+        as_is = all(type(kind).accept in (Pointwise.accept, Scores.accept, Counts.accept) for kind in self.spec.inputs)
         self._takes_as_is = as_is and cls.inputs is Loss.inputs and self._counts_elements
         self._is_traced_fused = self._takes_as_is and self._has_fused and cls.fast_mean is ElementwiseLoss.fast_mean
         # 0 stands for what has weight 0; a kind of input may have other numbers for it

@@ -1,6 +1,7 @@
 """Focal loss: cross-entropy that counts the less, the surer the model is of the right answer."""
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,8 +36,10 @@ from losses.ops.elementwise import focal as formulas_of_focal
 from losses.ops.elementwise.blocks import mean_in_blocks, mean_of_few, suits_blocks, sum_in_blocks
 from losses.ops.elementwise.formulas import Formula
 from losses.ops.elementwise.rows import has_fast_rows
+from losses.ops.elementwise.small_cross_entropy import are_logits_of_indices
 from losses.ops.elementwise.stacked import StackedBatch
 from losses.ops.elementwise.surprise import all_count, mean_of_launches, total_of_surprises
+from losses.ops.elementwise.surprise_arrays import mean_of_few_surprises
 from losses.ops.numerics.nll import surprises
 from losses.ops.numerics.softmax import log_softmax
 
@@ -190,7 +193,15 @@ class FocalLoss(Loss):
             return Total(total, logits.numel() if weight is None else weighted(torch.ones_like(logits), weight).sum())
         return None
 
+    def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
+        if self.form == "binary" or not are_logits_of_indices(output, target):
+            return None
+        return self._mean_of_few(output, target, weight)
+
     def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
+        few = self._mean_of_few(logits, target, None)
+        if few is not None:
+            return few
         launched = self._launched(logits, target, None)
         if launched is not None:
             return launched.mean()
@@ -212,12 +223,28 @@ class FocalLoss(Loss):
 
     def fast_weighted_mean(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
         launched = self._launched(logits, target, weight)
-        return None if launched is None else launched.mean()
+        return self._mean_of_few(logits, target, weight) if launched is None else launched.mean()
 
     def hides_by_itself(self, logits: Tensor, target: Tensor, weight: Tensor) -> bool:
         if self.reduction == "none" or (self.form == "multiclass" and target.dtype.is_floating_point):
             return False
         return suits_at_once(logits, target, weight)
+
+    def _mean_of_few(self, logits: Tensor, target: Tensor, weight: Any) -> Tensor | None:
+        """Return the mean of a few rows against class indices, in NumPy."""
+        if self.form == "binary" or not on_cpu(logits):
+            return None
+        alpha = self._weight_of_classes(logits)
+        assert not isinstance(alpha, float)  # as in the binary form
+        return mean_of_few_surprises(
+            self._of_surprise,
+            lambda logits: self.definition_total(logits, target, weight).mean(),
+            logits,
+            target,
+            weight,
+            self.ignore_index,
+            alpha,
+        )
 
     def _launched(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> StackedBatch | ItemsAtOnce | None:
         """Return what sums a batch up where every operation is a launch."""

@@ -1,6 +1,7 @@
 """Generalized cross-entropy: between cross-entropy and one minus the probability, for labels that may be wrong."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,9 @@ from losses.extend import (
 )
 from losses.ops.at_once import rows_at_once, suits_at_once
 from losses.ops.elementwise.rows import has_fast_rows
+from losses.ops.elementwise.small_cross_entropy import are_logits_of_indices
 from losses.ops.elementwise.surprise import all_count, mean_of_launches, total_of_surprises
+from losses.ops.elementwise.surprise_arrays import mean_of_few_surprises
 from losses.ops.numerics.nll import surprises
 from losses.ops.numerics.softmax import log_softmax
 
@@ -99,7 +102,13 @@ class GeneralizedCrossEntropyLoss(Loss):
         batch = rows_at_once(self.items, logits, target, weight, self.ignore_index)
         return self._by_rows(logits, target, weight) if batch is None else batch.total()
 
+    def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
+        return self._mean_of_few(output, target, weight) if are_logits_of_indices(output, target) else None
+
     def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
+        few = self._mean_of_few(logits, target, None)
+        if few is not None:
+            return few
         total = self._by_rows(logits, target, None, mean=True)
         if total is not None:
             return total.sum
@@ -109,10 +118,21 @@ class GeneralizedCrossEntropyLoss(Loss):
 
     def fast_weighted_mean(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
         batch = rows_at_once(self.items, logits, target, weight, self.ignore_index)
-        return None if batch is None else batch.mean()
+        return self._mean_of_few(logits, target, weight) if batch is None else batch.mean()
 
     def hides_by_itself(self, logits: Tensor, target: Tensor, weight: Tensor) -> bool:
         return self.reduction != "none" and suits_at_once(logits, target, weight)
+
+    def _mean_of_few(self, logits: Tensor, target: Tensor, weight: Any) -> Tensor | None:
+        """Return the mean of a few rows in NumPy."""
+        return mean_of_few_surprises(
+            self._of_surprise,
+            lambda logits: self.definition_total(logits, target, weight).mean(),
+            logits,
+            target,
+            weight,
+            self.ignore_index,
+        )
 
     def _by_rows(self, logits: Tensor, target: Tensor, weight: Tensor | None, *, mean: bool = False) -> Total | None:
         if not has_fast_rows(logits, target, weight):
