@@ -26,6 +26,7 @@ from losses.extend import (
 )
 from losses.ops.at_once import ItemsAtOnce, items_at_once
 from losses.ops.eager import is_launched, on_cpu
+from losses.ops.transport.few import mean_of_few_distances
 from losses.ops.transport.quantiles import moves, norm, power_mean
 
 
@@ -109,15 +110,31 @@ class WassersteinLoss(Loss):
         return None if batch is None else batch.total()
 
     def fast_mean(self, output: Samples, target: Samples) -> Tensor | None:
+        few = self._mean_of_few(output, target, None)
+        if few is not None:
+            return few
         items = self.items(output, target) if is_launched(output.points) else None
         return items.mean() if items is not None and items.numel() else None
 
     def fast_weighted_mean(self, output: Samples, target: Samples, weight: Tensor) -> Tensor | None:
+        few = self._mean_of_few(output, target, weight)
+        if few is not None:
+            return few
         batch = self._at_once(output, target, weight)
         return None if batch is None else batch.mean()
 
     def hides_by_itself(self, output: Samples, target: Samples, weight: Tensor) -> bool:
         return self.reduction != "none" and self._at_once(output, target, weight) is not None
+
+    def _mean_of_few(self, output: Samples, target: Samples, weight: Tensor | None) -> Tensor | None:
+        """Return the mean of the distances of few samples in NumPy."""
+        if self.p != 1 or self.form != "samples" or output.weights is not None or target.weights is not None:
+            return None
+
+        def definition(points: Tensor) -> Tensor:
+            return self.definition_total(Samples(points), target, weight).mean()
+
+        return mean_of_few_distances(definition, output.points, target.points, weight)
 
     def _at_once(self, output: Samples, target: Samples, weight: Tensor | None) -> ItemsAtOnce | None:
         """Return what sums a batch up where every operation is a launch."""
