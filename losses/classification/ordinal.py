@@ -34,7 +34,7 @@ def mean_of_few(logits: Tensor, target: Tensor, weight: object) -> Tensor | None
     is not finite with their weights."""
     if logits.ndim != 2 or not suits_arrays(logits) or not is_array(target, torch.int64):
         return None
-    relative = None if weight is None else relative_positions(weight, target, logits.dtype, None)
+    relative = None if weight is None else relative_positions(weight, target, logits.dtype, None, logits.shape[1] + 1)
     if weight is not None and relative is None:
         return None
     one = np.ones((), np.float32 if logits.dtype is torch.float32 else np.float64)

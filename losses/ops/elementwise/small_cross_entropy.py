@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -43,7 +44,11 @@ def mean_of_few_indices(
     """
     relative = None
     if weight is not None:
-        relative = relative_positions(weight, target, logits.dtype, ignore_index) if class_weight is None else None
+        relative = (
+            relative_positions(weight, target, logits.dtype, ignore_index, logits.shape[1])
+            if class_weight is None
+            else None
+        )
         if relative is None:
             return None
     narrow = logits.ndim == 2 and are_narrow(logits)
@@ -57,15 +62,23 @@ def mean_of_few_indices(
     return mean if math.isfinite(mean.item()) else None
 
 
-def relative_positions(weight: object, target: Tensor, dtype: torch.dtype, ignore_index: int | None) -> Tensor | None:
+def relative_positions(
+    weight: object, target: Tensor, dtype: torch.dtype, ignore_index: int | None, classes: int
+) -> Tensor | None:
     """Return weights of all positions over the sum of those that are not ignored; ``None`` where that cannot be divided
-    by, or they are of another shape."""
+    by, they are of another shape, or a target is no class: what has weight 0 may be none."""
     if weight.__class__ is not Tensor or weight.shape != target.shape:
         return None
     if not (is_array(weight, dtype) and is_array(target, torch.int64)):
         return None
-    weights = array(weight)
-    total = whole(weights if ignore_index is None else weights * (array(target) != ignore_index))
+    weights, index = array(weight), array(target)
+    counts = index != ignore_index if ignore_index is not None else None
+    if counts is None or counts.all():
+        total = whole(weights)
+    else:
+        index, total = index[counts], whole(weights[counts])
+    if not (index.size and np.maximum.reduce(index.view(np.uint64), axis=None) < classes):  # as which -1 is large
+        return None
     return torch.from_numpy(weights / total) if TINY <= total <= HUGE else None
 
 

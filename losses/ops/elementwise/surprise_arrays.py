@@ -53,7 +53,7 @@ def mean_of_few_surprises(
         return None
     factors: Array | float = 1 / len(index)
     if weight is not None:
-        relative = relative_positions(weight, target, logits.dtype, None)
+        relative = relative_positions(weight, target, logits.dtype, None, logits.shape[1])
         if relative is None:
             return None
         factors = array(relative)
