@@ -20,7 +20,7 @@ from losses.core.reduction import require_weight_fits, weighted
 from losses.core.torch_private import graph_is_kept, may_read
 from losses.ops.derivatives import chained, is_asked_again, plain_gradients
 from losses.ops.eager import is_eager
-from losses.ops.elementwise.buffers import buffers
+from losses.ops.elementwise.buffers import buffers, gradient_like
 from losses.ops.elementwise.formulas import Formula
 from losses.ops.tiles.sizes import sizes
 
@@ -120,7 +120,7 @@ class BlockSum(torch.autograd.Function):
         target: Tensor,
         weight: Tensor | None,
     ) -> Tensor:
-        gradient = torch.empty_like(output, memory_format=torch.contiguous_format) if wanted else None
+        gradient = gradient_like(output) if wanted else None
         total = total_in_blocks(formula, output, target, weight, gradient, divisor)
         if weight is not None and not math.isfinite(total):  # perhaps by what has weight 0
             total = total_in_blocks(formula, output, target, weight, gradient, divisor, hides=True)

@@ -16,6 +16,7 @@ from losses.core.torch_private import may_read
 from losses.ops.derivatives import Written, is_asked_again, plain_gradients
 from losses.ops.eager import is_eager
 from losses.ops.elementwise.blocks import total_in_blocks
+from losses.ops.elementwise.buffers import gradient_like
 from losses.ops.elementwise.formulas import Formula
 from losses.ops.elementwise.stacked import empty_stack
 
@@ -134,7 +135,7 @@ def elbo_mean(
         divisor = weight.sum().item()
         if not torch.finfo(dtype).tiny <= divisor < math.inf:
             return None
-    slopes: list[Tensor | None] = [torch.empty_like(reconstruction, memory_format=torch.contiguous_format)]
+    slopes: list[Tensor | None] = [gradient_like(reconstruction)]
     if not reconstruction.requires_grad:
         slopes = [None]
     missed = total_in_blocks(formula, reconstruction.detach(), target, weight, slopes[0], divisor)

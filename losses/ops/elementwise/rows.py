@@ -23,6 +23,7 @@ from losses.core.reduction import expanded, weighted
 from losses.core.torch_private import may_read
 from losses.ops.derivatives import chained, plain_gradients
 from losses.ops.eager import is_eager
+from losses.ops.elementwise.buffers import gradient_like
 from losses.ops.tiles.rows import by_autograd
 from losses.ops.tiles.sizes import sizes
 from losses.ops.tiles.whole_batch import normalised
@@ -164,7 +165,9 @@ class RowSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, formula: RowFormula, wanted: bool, scores: Tensor, slopes: Tensor | float) -> Tensor:
-        gradient = torch.empty_like(scores) if wanted else None
+        gradient = None
+        if wanted:
+            gradient = gradient_like(scores) if scores.is_contiguous() else torch.empty_like(scores)
         total = torch.zeros((), dtype=accumulation_dtype(scores), device=scores.device)
         for block in Rows(scores, gradient, formula.buffers):
             total += sum_of_block(formula, block, slopes)

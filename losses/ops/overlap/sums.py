@@ -15,7 +15,7 @@ from losses.core.reduction import Total, weighted
 from losses.core.torch_private import may_read
 from losses.ops.derivatives import chained, plain_gradients
 from losses.ops.eager import is_eager, is_launched
-from losses.ops.elementwise.buffers import buffers
+from losses.ops.elementwise.buffers import buffers, gradient_like
 from losses.ops.overlap.definitions import Errors
 from losses.ops.tiles.sizes import sizes
 
@@ -111,7 +111,7 @@ class OverlapSum(torch.autograd.Function):
         target: Tensor,
         factors: Tensor | float,
     ) -> Tensor:
-        gradient = torch.empty_like(logits, memory_format=torch.contiguous_format) if wanted else None
+        gradient = gradient_like(logits) if wanted else None
         masks = target.reshape(len(target), -1)
         step = max(1, 2 * sizes().block // masks.shape[1])
         parts = (torch.split(part, step) for part in (logits.reshape(masks.shape), masks))
