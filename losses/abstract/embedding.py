@@ -15,7 +15,8 @@ from losses.abstract.readings import Readings, at_one_point, fraction, separatio
 from losses.core.checks import require_nothing_more, shown
 from losses.core.collectives import in_a_group, warn_of_ranks_apart
 from losses.core.errors import InputError
-from losses.core.labelled import LabelledBatch, each_pair_once
+from losses.core.inputs.embeddings import Embeddings, is_labelled
+from losses.core.labelled import LabelledBatch, each_pair_once, labelled_batch
 from losses.core.loss import Loss
 from losses.core.outputs import Pairs, Triplets
 from losses.core.reduction import Total
@@ -74,6 +75,13 @@ class EmbeddingLoss(Loss):
     what its parts cost and what they cost against one another, so of several ranks one looks at each pair."""
     average: str
     """Of losses with this parameter: over which items the mean is, ``"active"`` or ``"all"`` among others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        cls = type(self)
+        of_tensors = [type(kind).accept for kind in self.spec.inputs if kind.container is None]
+        is_usual = cls.inputs is Loss.inputs and cls._reduced is Loss._reduced  # and not one that remembers
+        self._takes_labelled = is_usual and of_tensors == [Embeddings.accept]
 
     @property
     def measure(self) -> str:
@@ -308,6 +316,11 @@ class EmbeddingLoss(Loss):
             tiling, lambda batch: plain_total(batch).sum.reshape(-1), output, self.measure, weight
         )
         return Total(sums, denominators) if tiling.outputs > 1 else Total(sums[0], denominators[0])
+
+    def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
+        if weight is not None or not self._takes_labelled or not is_labelled(output, target):
+            return None
+        return self.fast_mean(labelled_batch(output, target, None, None, None), target)
 
     def fast_mean(self, output: Any, target: Any) -> Tensor | None:
         if not isinstance(output, LabelledBatch):

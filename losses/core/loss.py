@@ -257,7 +257,7 @@ class Loss(nn.Module, ABC):
         if two_tensors and self.reduction == "mean" and not any_autocast():
             mean = None
             if not is_compiling():
-                mean = None if values_are_due(self._inspected) else self.direct_mean(output, target, weight)
+                mean = None if context or values_are_due(self._inspected) else self.direct_mean(output, target, weight)
             elif weight is None and output.numel().__class__ is int:  # and not any size that is asked later
                 mean = self.traced_mean(output, target)
             if mean is not None:
