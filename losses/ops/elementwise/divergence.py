@@ -121,16 +121,16 @@ class JensenShannon(Divergence):
         target = self.probs_of_target(block, log_target)
         probs = torch.exp(log_probs, out=block.buffer(3))
         total = probs.sum(1, keepdim=True)
-        probs /= total
+        probs *= total.reciprocal()
         log_probs -= total.log_()
-        middle = torch.mul(target, self.mixture, out=block.buffer(4)).add_(probs, alpha=1 - self.mixture)
+        middle = torch.lerp(probs, target, self.mixture, out=block.buffer(4))
         middle.clamp_(min=torch.finfo(middle.dtype).tiny).log_()
         of_target = log_target.sub_(middle).mul_(target).sum(1, keepdim=True)
-        products = log_probs.sub_(middle).mul_(probs)
-        of_output = products.sum(1, keepdim=True)
+        ratio = log_probs.sub_(middle)
+        of_output = torch.mul(ratio, probs, out=middle).sum(1, keepdim=True)
         if block.gradient is not None:
-            products.sub_(probs.mul_(of_output))
-            products *= slopes * (1 - self.mixture)
+            probs *= slopes * (1 - self.mixture)
+            ratio.sub_(of_output).mul_(probs)
         return of_output.mul_(1 - self.mixture).add_(of_target, alpha=self.mixture)
 
 
