@@ -59,11 +59,13 @@ class Divergence(RowFormula):
             log_target -= torch.exp(log_target, out=block.buffer(2)).sum(1, keepdim=True).log_()
         return log_target if lowest is None else log_target.clamp_(min=lowest)
 
-    def probs_of_target(self, block: RowBlock, log_target: Tensor) -> Tensor:
-        """Return the target itself."""
+    def target_and_log(self, block: RowBlock) -> tuple[Tensor, Tensor]:
+        """Return the target, and its logarithm, no less than the lowest."""
         if self.form == "probs" and self.temperature == 1:
-            return torch.clamp(block.of(self.target), min=0, out=block.buffer(2))
-        return torch.exp(log_target, out=block.buffer(2))
+            target = torch.clamp(block.of(self.target), min=0, out=block.buffer(2))
+            return target, torch.log(target, out=block.buffer(1)).clamp_(min=LOWEST)
+        log_target = self.log_target(block)
+        return torch.exp(log_target, out=block.buffer(2)), log_target
 
 
 class ForwardKL(Divergence):
@@ -73,8 +75,7 @@ class ForwardKL(Divergence):
     buffers = 3
 
     def values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
-        logits, log_target = self.logits(block), self.log_target(block)
-        target = self.probs_of_target(block, log_target)
+        logits, (target, log_target) = self.logits(block), self.target_and_log(block)
         whole = target.sum(1, keepdim=True)
         values = log_target.sub_(logits).mul_(target).sum(1, keepdim=True)
         total = logits.exp_().sum(1, keepdim=True)
@@ -117,8 +118,7 @@ class JensenShannon(Divergence):
         self.mixture = mixture
 
     def values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
-        log_probs, log_target = self.logits(block).clamp_(min=LOWEST), self.log_target(block)
-        target = self.probs_of_target(block, log_target)
+        log_probs, (target, log_target) = self.logits(block).clamp_(min=LOWEST), self.target_and_log(block)
         probs = torch.exp(log_probs, out=block.buffer(3))
         total = probs.sum(1, keepdim=True)
         probs *= total.reciprocal()
