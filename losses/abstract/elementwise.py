@@ -54,8 +54,8 @@ class ElementwiseLoss(Loss):
         # a weight is of an element, and an element counts as 1 in the mean
         self._counts_elements = cls.item_weights is Loss.item_weights and cls.denominators is Loss.denominators
         as_is = all(type(kind).accept in (Pointwise.accept, Scores.accept, Counts.accept) for kind in self.spec.inputs)
-        self._takes_as_is = as_is and cls.inputs is Loss.inputs and self._counts_elements
-        self._is_traced_fused = self._takes_as_is and self._has_fused and cls.fast_mean is ElementwiseLoss.fast_mean
+        is_usual = cls.inputs is Loss.inputs and cls.fast_mean is ElementwiseLoss.fast_mean
+        self._goes_direct = as_is and is_usual and self._counts_elements
         # 0 stands for what has weight 0; a kind of input may have other numbers for it
         self._hides_with_zeros = all(type(kind).mask is Kind.mask for kind in self.spec.inputs)
 
@@ -125,9 +125,7 @@ class ElementwiseLoss(Loss):
 
     def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
         dtype = output.dtype
-        if not self._takes_as_is or dtype is not target.dtype or output.shape != target.shape:
-            return None
-        if dtype not in COMPUTED_IN:
+        if dtype is not target.dtype or output.shape != target.shape or dtype not in COMPUTED_IN:
             return None
         if weight is None:
             return self.fast_mean(output, target)
@@ -136,11 +134,10 @@ class ElementwiseLoss(Loss):
 
     def traced_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
         dtype = output.dtype
-        if not self._is_traced_fused or dtype is not target.dtype or output.shape != target.shape:
+        if dtype is not target.dtype or output.shape != target.shape or not output.numel():
             return None
-        if not dtype.is_floating_point or dtype.itemsize < 4 or not output.numel():
-            return None
-        return self.fused(output, target, "mean")
+        # written out: what is read from a module is asked again before every call
+        return self.fused(output, target, "mean") if dtype.is_floating_point and dtype.itemsize >= 4 else None
 
     def fast_weighted_mean(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
         if not (self._has_formula and self._counts_elements and self._hides_with_zeros):

@@ -81,7 +81,7 @@ class EmbeddingLoss(Loss):
         cls = type(self)
         of_tensors = [type(kind).accept for kind in self.spec.inputs if kind.container is None]
         is_usual = cls.inputs is Loss.inputs and cls._reduced is Loss._reduced  # and not one that remembers
-        self._takes_labelled = is_usual and of_tensors == [Embeddings.accept]
+        self._goes_direct = is_usual and of_tensors == [Embeddings.accept]
 
     @property
     def measure(self) -> str:
@@ -318,7 +318,7 @@ class EmbeddingLoss(Loss):
         return Total(sums, denominators) if tiling.outputs > 1 else Total(sums[0], denominators[0])
 
     def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
-        if weight is not None or not self._takes_labelled or not is_labelled(output, target):
+        if weight is not None or not is_labelled(output, target):
             return None
         return self.fast_mean(labelled_batch(output, target, None, None, None), target)
 

@@ -256,14 +256,12 @@ class CrossEntropyLoss(Loss):
         return self.fast_weighted_mean(output, target, weight) if hides else None
 
     def traced_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
-        if (
-            not are_logits_of_indices(output, target)
-            or self.label_smoothing
-            or self.z_loss
-            or self.class_weight is not None
-        ):
+        changed = self.label_smoothing or self.z_loss or self.class_weight is not None
+        if changed or not are_logits_of_indices(output, target):
             return None
-        return self._mean_of_indices(output, target)
+        ignore_index = self.ignore_index  # the same as below, written out: a method is one question more
+        total = F.cross_entropy(output, target, ignore_index=ignore_index, reduction="sum")
+        return total / (target != ignore_index).sum().clamp(min=1)
 
     def _mean_of_indices(self, logits: Tensor, target: Tensor) -> Tensor:
         total = F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="sum")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from inspect import isabstract
 from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar
 
 import torch
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from losses.core.registry import Spec
 
 HEAVIEST = 1e30  # weight that still adds up in float32
+WAYS = (
+    *("inputs", "items", "denominators", "item_weights"),
+    *("fast_total", "fast_mean", "fast_weighted_mean", "hides_by_itself"),
+)
+"""What decides on the value of a batch."""
 Result = TypeVar("Result")
 
 
@@ -74,12 +80,14 @@ class Loss(nn.Module, ABC):
     """Whether a call in training mode changes what later ones make, on purpose: then the contract is checked in
     evaluation mode."""
     reduction: str
+    _goes_direct: bool = False
 
     def __init__(self) -> None:
         super().__init__()
         if not hasattr(type(self), "spec"):
             raise ConfigError(f"{type(self).__name__} does not say what it takes; decorate it with @losses.register")
         self._inspected = False
+        self._goes_direct = says_it_all(type(self))
         self._own_code = OwnCode(type(self)._reduced)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -121,7 +129,10 @@ class Loss(nn.Module, ABC):
 
     def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
         """Return the mean of two plain tensors, or with the caller's weights, if one look tells that they can be taken
-        as they are, else ``None``: of a batch that was not accepted, nor masked where its weight is 0."""
+        as they are, else ``None``: of a batch that was not accepted, nor masked where its weight is 0.
+
+        A class that is derived from one with such a method, and changes what the loss is, does without it.
+        """
         return None
 
     def traced_mean(self, output: Tensor, target: Tensor) -> Tensor | None:
@@ -253,8 +264,8 @@ class Loss(nn.Module, ABC):
         context: Mapping[str, Any] | None = None,
     ) -> Tensor:
         """Return the loss of a batch: what :meth:`forward` calls, and torch.compile compiles."""
-        two_tensors = output.__class__ is Tensor and target.__class__ is Tensor and normalizer is None
-        if two_tensors and self.reduction == "mean" and not any_autocast():
+        two_tensors = output.__class__ is Tensor and target.__class__ is Tensor
+        if self._goes_direct and two_tensors and normalizer is None and self.reduction == "mean" and not any_autocast():
             mean = None
             if not is_compiling():
                 mean = None if context or values_are_due(self._inspected) else self.direct_mean(output, target, weight)
@@ -347,6 +358,13 @@ class Loss(nn.Module, ABC):
     def _inspection_is_due(self) -> bool:
         # asked first: what a compiled call looks at, it compiles again for when it changes
         return not is_compiling() and values_are_due(self._inspected)
+
+
+def says_it_all(cls: type[Loss]) -> bool:
+    """Return whether the short ways of a loss were written for the loss that it is, and not for one it is derived
+    from; those of an abstract class ask the loss itself."""
+    owner = next(base for base in cls.__mro__ if "direct_mean" in vars(base))
+    return owner is not Loss and (isabstract(owner) or all(getattr(cls, each) is getattr(owner, each) for each in WAYS))
 
 
 def beside_items(weight: Tensor, output: Any) -> Tensor:
