@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from losses.extend import NON_NEGATIVE, ORDERED_CLASSES, Fits, Loss, Reduction, Total, checked, register
 from losses.ops.at_once import items_at_once, suits_at_once
+from losses.ops.eager import may_read
 from losses.ops.elementwise.arrays import array, is_array, suits_arrays
 from losses.ops.elementwise.small_cross_entropy import are_logits_of_indices, relative_positions
 from losses.ops.numerics.log_space import softplus
@@ -24,25 +26,36 @@ def ordinal(logits: Tensor, target: Tensor) -> Tensor:
 
 def answers(logits: Tensor, target: Tensor) -> Tensor:
     """Return the binary cross-entropy of every threshold, in the shape of the logits."""
+    return softplus(logits * sides_of(logits, target))  # log(1 + exp(-z)) of a yes, to all its digits
+
+
+def sides_of(logits: Tensor, target: Tensor) -> Tensor:
+    """Return -1 for every threshold that the class is above, else 1."""
     between = torch.arange(0.5, logits.shape[1], dtype=logits.dtype, device=logits.device)  # class k and k + 1
-    sides = (between.reshape(-1, *[1] * (logits.ndim - 2)) - target.unsqueeze(1)).sign_()  # -1 where it is above
-    return softplus(logits * sides)  # log(1 + exp(-z)) of a yes, to all its digits
+    return (between.reshape(-1, *[1] * (logits.ndim - 2)) - target.unsqueeze(1)).sign_()
 
 
-def mean_of_few(logits: Tensor, target: Tensor, weight: object) -> Tensor | None:
-    """Return the mean of few positions ``(N, K - 1)``, whose sides NumPy finds; ``None`` where they are many, or it
-    is not finite with their weights."""
-    if logits.ndim != 2 or not suits_arrays(logits) or not is_array(target, torch.int64):
-        return None
-    relative = None if weight is None else relative_positions(weight, target, logits.dtype, None, logits.shape[1] + 1)
-    if weight is not None and relative is None:
-        return None
+def sides_of_few(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the same of few positions ``(N, K - 1)``."""
     one = np.ones((), np.float32 if logits.dtype is torch.float32 else np.float64)
     above = np.arange(logits.shape[1]) < array(target)[:, np.newaxis]
-    values = softplus(logits * torch.from_numpy(np.where(above, -one, one)))
+    return torch.from_numpy(np.where(above, -one, one))
+
+
+def short_mean(logits: Tensor, target: Tensor, weight: object) -> Tensor | None:
+    """Return the mean of few positions ``(N, K - 1)``, or of any number with weights; ``None`` where it is neither,
+    or not finite with them."""
+    if logits.ndim != 2 or not is_array(target, torch.int64) or not may_read(logits):
+        return None
+    few = suits_arrays(logits)
+    if weight is None:
+        return softplus(logits * sides_of_few(logits, target)).sum() / len(target) if few else None
+    relative = relative_positions(weight, target, logits.dtype, None, logits.shape[1] + 1)
     if relative is None:
-        return values.sum() / len(target)
-    mean = inner_product(values.sum(1), relative)
+        return None
+    sides = sides_of_few(logits, target) if few else sides_of(logits, target)
+    # the same as a softplus, whose derivative takes twice as long where each row has a weight
+    mean = inner_product(F.logsigmoid(logits * sides.neg_()).sum(1), relative.neg_())
     return mean if math.isfinite(mean.item()) else None
 
 
@@ -108,10 +121,10 @@ class OrdinalLoss(Loss):
         return ordinal(logits, target)
 
     def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
-        return mean_of_few(output, target, weight) if are_logits_of_indices(output, target) else None
+        return short_mean(output, target, weight) if are_logits_of_indices(output, target) else None
 
     def fast_mean(self, logits: Tensor, target: Tensor) -> Tensor | None:
-        return mean_of_few(logits, target, None)
+        return short_mean(logits, target, None)
 
     def fast_total(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Total | None:
         if weight is None:
@@ -120,9 +133,9 @@ class OrdinalLoss(Loss):
         return None if batch is None else batch.total()
 
     def fast_weighted_mean(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
-        few = mean_of_few(logits, target, weight)
-        if few is not None:
-            return few
+        mean = short_mean(logits, target, weight)
+        if mean is not None:
+            return mean
         batch = items_at_once(self.items, logits, target, weight, dim=1)
         return None if batch is None else batch.mean()
 

@@ -1,5 +1,6 @@
 """Means of a few rows that are taken as they are, in NumPy or in few operations, equal the definition."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.autograd import forward_ad
 
 import losses
 from losses import Loss
@@ -104,6 +106,27 @@ def test_they_can_be_differentiated_again(name: str) -> None:
     for weight in (None, torch.tensor([1.0, 0.5, 2.0]).double()):
         assert torch.autograd.gradcheck(lambda output: loss(output, target, weight=weight), output)  # noqa: B023
         assert torch.autograd.gradgradcheck(lambda output: loss(output, target, weight=weight), output)  # noqa: B023
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_forward_mode_differentiates_by_output_and_weight(name: str) -> None:
+    make, draw = CASES[name]
+    random, loss = torch.Generator().manual_seed(3), make(4)
+    output, target = draw(5, 4, random)
+    weight = torch.tensor([1.0, 0.5, 0.25, 2.0, 1.0]).double()
+    loss(output, target)
+    moves = torch.randn(5, 4, generator=random).double(), torch.randn(5, generator=random).double()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch, about what it does itself
+        with forward_ad.dual_level():
+            duals = [forward_ad.make_dual(*pair) for pair in zip((output.detach(), weight), moves, strict=True)]
+            tangent = forward_ad.unpack_dual(loss(duals[0], target, weight=duals[1])).tangent
+    (_, slope) = torch.func.jvp(lambda *both: loss(both[0], target, weight=both[1]), (output.detach(), weight), moves)
+    leaves = output, weight.clone().requires_grad_()
+    gradients = torch.autograd.grad(loss(leaves[0], target, weight=leaves[1]), leaves)
+    right = sum((gradient * move).sum() for gradient, move in zip(gradients, moves, strict=True))
+    torch.testing.assert_close(slope, right)
+    torch.testing.assert_close(tangent, right)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])

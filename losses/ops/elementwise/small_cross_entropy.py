@@ -15,6 +15,7 @@ from torch import Tensor
 
 from losses.core.reduction import Total, expanded
 from losses.core.torch_private import may_read
+from losses.ops.eager import tangents_may_exist
 from losses.ops.elementwise.arrays import HUGE, TINY, array, is_array, whole
 from losses.ops.elementwise.cross_entropy import Options
 from losses.ops.numerics.nll import can_divide, nll, nll_mean, nll_mean_and_count
@@ -67,7 +68,7 @@ def relative_positions(
 ) -> Tensor | None:
     """Return weights of all positions over the sum of those that are not ignored; ``None`` where that cannot be divided
     by, they are of another shape, or a target is no class: what has weight 0 may be none."""
-    if weight.__class__ is not Tensor or weight.shape != target.shape:
+    if weight.__class__ is not Tensor or weight.shape != target.shape or tangents_may_exist():
         return None
     if not (is_array(weight, dtype) and is_array(target, torch.int64)):
         return None
