@@ -55,7 +55,7 @@ class ElementwiseLoss(Loss):
         self._counts_elements = cls.item_weights is Loss.item_weights and cls.denominators is Loss.denominators
         as_is = all(type(kind).accept in (Pointwise.accept, Scores.accept, Counts.accept) for kind in self.spec.inputs)
         is_usual = cls.inputs is Loss.inputs and cls.fast_mean is ElementwiseLoss.fast_mean
-        self._goes_direct = as_is and is_usual and self._counts_elements
+        self._goes_direct = self._goes_direct and as_is and is_usual and self._counts_elements
         # 0 stands for what has weight 0; a kind of input may have other numbers for it
         self._hides_with_zeros = all(type(kind).mask is Kind.mask for kind in self.spec.inputs)
 

@@ -78,10 +78,9 @@ class EmbeddingLoss(Loss):
 
     def __init__(self) -> None:
         super().__init__()
-        cls = type(self)
         of_tensors = [type(kind).accept for kind in self.spec.inputs if kind.container is None]
-        is_usual = cls.inputs is Loss.inputs and cls._reduced is Loss._reduced  # and not one that remembers
-        self._goes_direct = is_usual and of_tensors == [Embeddings.accept]
+        as_is = of_tensors == [Embeddings.accept] and type(self).inputs is Loss.inputs
+        self._goes_direct = self._goes_direct and as_is
 
     @property
     def measure(self) -> str:

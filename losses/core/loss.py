@@ -41,6 +41,8 @@ WAYS = (
     *("fast_total", "fast_mean", "fast_weighted_mean", "hides_by_itself"),
 )
 """What decides on the value of a batch."""
+STEPS = ("_reduced", "_on_accepted", "_accepted", "_value", "_total")
+"""What every batch goes through that does not go a short way."""
 Result = TypeVar("Result")
 
 
@@ -364,7 +366,9 @@ def says_it_all(cls: type[Loss]) -> bool:
     """Return whether the short ways of a loss were written for the loss that it is, and not for one it is derived
     from; those of an abstract class ask the loss itself."""
     owner = next(base for base in cls.__mro__ if "direct_mean" in vars(base))
-    return owner is not Loss and (isabstract(owner) or all(getattr(cls, each) is getattr(owner, each) for each in WAYS))
+    if owner is Loss or any(getattr(cls, step) is not getattr(Loss, step) for step in STEPS):
+        return False
+    return isabstract(owner) or all(getattr(cls, way) is getattr(owner, way) for way in WAYS)
 
 
 def beside_items(weight: Tensor, output: Any) -> Tensor:
