@@ -26,8 +26,8 @@ from losses.extend import (
 )
 from losses.ops.at_once import ItemsAtOnce, items_at_once
 from losses.ops.eager import is_launched, on_cpu
-from losses.ops.transport.few import mean_of_few_distances
 from losses.ops.transport.quantiles import moves, norm, power_mean
+from losses.ops.transport.sample_arrays import mean_of_few_distances
 
 
 @register(

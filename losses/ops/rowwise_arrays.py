@@ -72,11 +72,9 @@ def suits_few_rows(points: Sequence[Tensor], times: int, weight: Tensor | None) 
     if not may_read(first) or not torch.is_grad_enabled() or tangents_may_exist():
         return False
     dtype = first.dtype
-    if (
-        not 0 < times * first.numel() <= sizes().rows_in_arrays
-        or dtype not in COMPUTED_IN
-        or not is_array(weight, dtype)
-    ):
+    if not 0 < times * first.numel() <= sizes().rows_in_arrays:
+        return False
+    if dtype not in COMPUTED_IN or not is_array(weight, dtype):
         return False
     if any(part.dtype is not dtype or type(part) not in WITHOUT_LOGIC for part in points):
         return False

@@ -97,6 +97,16 @@ def test_every_way_equals_the_definition(name: str, count: int, classes: int, we
         torch.testing.assert_close(torch.autograd.grad(-2.5 * value, output)[0], right, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", ["focal", "focal, alpha", "gce", "wasserstein"])
+def test_up_to_8192_numbers_are_computed_in_numpy(name: str, weighted: bool) -> None:
+    make, draw = CASES[name]
+    for count, few in ((1024, True), (1025, False)):
+        output, target = draw(count, 8, torch.Generator().manual_seed(0))
+        value = make(8)(output, target, weight=torch.ones(count).double() if weighted else None)
+        assert value.grad_fn is not None and ("Written" in value.grad_fn.name()) == few
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_they_can_be_differentiated_again(name: str) -> None:
     make, draw = CASES[name]

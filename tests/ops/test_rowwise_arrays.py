@@ -144,13 +144,26 @@ def test_what_has_weight_0_is_hidden(bad: float, dtype: torch.dtype) -> None:
             assert not other[2].any()
 
 
-@pytest.mark.parametrize(("rows", "few"), [(256, True), (257, False)])
-def test_more_rows_are_summed_in_torch(rows: int, few: bool) -> None:
-    loss = losses.ContrastiveLoss()
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("name", "rows", "few"),
+    [
+        *(("contrastive", 256, True), ("contrastive", 257, False)),
+        *(("cosine_embedding", 256, True), ("cosine_embedding", 257, False)),
+        *(("triplet", 128, True), ("triplet", 129, False)),
+    ],
+)
+def test_more_rows_are_summed_in_torch(name: str, rows: int, few: bool, weighted: bool) -> None:
+    loss = LOSSES[name]()
     output, target = drawn(loss, rows, 128)
-    assert is_in_arrays(loss(output, target)) == few
-    triplets = Triplets(*(torch.randn(rows // 2, 128, requires_grad=True) for _ in range(3)))
-    assert is_in_arrays(losses.TripletLoss()(triplets)) == (rows // 2 * 128 * 2 <= sizes().rows_in_arrays)
+    weight = torch.ones(rows).double() if weighted else None
+    assert is_in_arrays(loss(output, target, weight=weight)) == few
+
+
+@pytest.mark.parametrize("parameters", [{"margin": "soft"}, {"swap": True}], ids=str)
+def test_triplets_without_a_margin_or_with_a_swap_are_summed_in_torch(parameters: dict[str, Any]) -> None:
+    loss = losses.TripletLoss(**parameters)
+    assert not is_in_arrays(loss(*drawn(loss, 8, 3)))
 
 
 def test_a_weight_that_learns_and_half_precision_go_another_way() -> None:

@@ -45,11 +45,9 @@ def mean_of_few_indices(
     """
     relative = None
     if weight is not None:
-        relative = (
-            relative_positions(weight, target, logits.dtype, ignore_index, logits.shape[1])
-            if class_weight is None
-            else None
-        )
+        if class_weight is not None:
+            return None
+        relative = relative_positions(weight, target, logits.dtype, ignore_index, logits.shape[1])
         if relative is None:
             return None
     narrow = logits.ndim == 2 and are_narrow(logits)

@@ -19,12 +19,12 @@ from losses.core.precision import COMPUTED_IN
 from losses.core.reduction import Total, expanded
 from losses.ops.derivatives import is_asked_again, plain_gradients
 from losses.ops.eager import is_dual, may_read
+from losses.ops.elementwise.fused import REDUCTIONS
 from losses.ops.numerics.nll import can_divide
 from losses.ops.numerics.softmax import inner_product, log_softmax
 from losses.ops.tiles.sizes import sizes
 
-NONE, SUM = 0, 2
-"""Reductions, as torch calls them inside."""
+NONE, SUM = (REDUCTIONS.index(each) for each in ("none", "sum"))
 
 
 class SmallBatch(NamedTuple):
