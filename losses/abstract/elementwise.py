@@ -19,7 +19,7 @@ from losses.core.precision import COMPUTED_IN
 from losses.core.reduction import Total, expanded, hides_nothing, require_weight_fits, total_of
 from losses.core.torch_private import may_read
 from losses.ops.elementwise.arrays import suits_arrays
-from losses.ops.elementwise.blocks import mean_in_blocks, mean_of_few, suits_blocks, sum_in_blocks
+from losses.ops.elementwise.blocks import mean_in_blocks, mean_in_one_piece, suits_blocks, sum_in_blocks
 from losses.ops.elementwise.element_arrays import ArrayFormula, mean_of_few_elements
 from losses.ops.elementwise.formulas import Formula
 from losses.ops.elementwise.stacked import StackedBatch
@@ -120,7 +120,7 @@ class ElementwiseLoss(Loss):
         fused = self.fused(output, target, "mean") if self._has_fused else None
         if fused is None and self.many_operations and output.dtype in COMPUTED_IN:
             formula = self.block_formula()
-            fused = None if formula is None else mean_of_few(formula, self.items, output, target)
+            fused = None if formula is None else mean_in_one_piece(formula, self.items, output, target)
         return self.items(output, target).mean() if fused is None else fused
 
     def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
@@ -145,9 +145,11 @@ class ElementwiseLoss(Loss):
         if not may_read(output):
             launched = None if on_cpu(output) else self._launched(output, target, weight)
             return None if launched is None else launched.mean()
-        few = self._mean_of_few(output, target, weight)
-        if few is not None:
-            return few
+        mean = self._mean_in_one_piece(output, target, weight)
+        if mean is None:
+            mean = self._mean_of_few(output, target, weight)
+        if mean is not None:
+            return mean
         formula = self._formula_for(output, target, weight)
         if formula is not None:
             return mean_in_blocks(formula, self.items, output, target, weight)
@@ -178,6 +180,15 @@ class ElementwiseLoss(Loss):
             return None
         formula = self.array_formula()
         return None if formula is None else mean_of_few_elements(formula, self.items, output, target, weight)
+
+    def _mean_in_one_piece(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        """Return the weighted mean of too few elements for blocks, if the plain composition makes many temporaries."""
+        if not sizes().in_one_piece <= output.numel() < sizes().in_blocks or self.many_operations:
+            return None
+        if (self._has_fused and not self.long_fused) or output.dtype not in COMPUTED_IN:
+            return None
+        formula = self.block_formula()
+        return None if formula is None else mean_in_one_piece(formula, self.items, output, target, weight)
 
     def _launched(self, output: Tensor, target: Tensor, weight: Tensor | None) -> StackedBatch | None:
         """Return what sums a batch up where every operation is a launch, if it takes fewer of them so."""

@@ -33,7 +33,7 @@ from losses.extend import (
 from losses.ops.at_once import ItemsAtOnce, rows_at_once, suits_at_once
 from losses.ops.eager import may_read, on_cpu
 from losses.ops.elementwise import focal as formulas_of_focal
-from losses.ops.elementwise.blocks import mean_in_blocks, mean_of_few, suits_blocks, sum_in_blocks
+from losses.ops.elementwise.blocks import mean_in_blocks, mean_in_one_piece, suits_blocks, sum_in_blocks
 from losses.ops.elementwise.formulas import Formula
 from losses.ops.elementwise.rows import has_fast_rows
 from losses.ops.elementwise.small_cross_entropy import are_logits_of_indices
@@ -210,7 +210,7 @@ class FocalLoss(Loss):
         if self.form == "binary" and suits_blocks(logits, target, long=True):
             return mean_in_blocks(self._formula(), self.items, logits, target)
         if self.form == "binary" and logits.numel():
-            few = mean_of_few(self._formula(), self.items, logits, target)
+            few = mean_in_one_piece(self._formula(), self.items, logits, target)
             if few is not None:
                 return few
         if self.form == "multiclass" and self.alpha is None and not target.dtype.is_floating_point:

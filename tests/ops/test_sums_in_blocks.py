@@ -232,3 +232,59 @@ def test_weights_may_be_tiny_all_0_or_want_a_gradient(name: str, large: bool) ->
         weight = torch.arange(30).float().requires_grad_()
         means = loss(output, target, weight=weight), loss.definition_total(output, target, weight).mean()
         torch.testing.assert_close(*(torch.autograd.grad(mean, weight)[0] for mean in means))
+
+
+@pytest.mark.parametrize("shape", [(30,), (6, 5), (3, 5, 2)])
+@every_loss
+def test_a_weighted_mean_in_one_piece_equals_the_definition(
+    name: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_by_hand: list[Tensor] = []
+    apply_one_piece = blocks.apply_one_piece
+    monkeypatch.setattr(
+        blocks, "apply_one_piece", lambda *parts: made_by_hand.append(parts[-1]) or apply_one_piece(*parts)
+    )
+    output, target = drawn(*shape)
+    loss = made(name)
+    with block_sizes(in_blocks=1 << 40, in_blocks_fused=1 << 40, in_blocks_fused_weighted=1 << 40, in_one_piece=0):
+        loss(output, target)  # the first batch is inspected
+        weight = torch.rand_like(target) * (target > 0.3)
+        for batch in ((output, target, weight), tuple(part.transpose(0, -1) for part in (output, target, weight))):
+            mean, right = loss(*batch[:2], weight=batch[2]), loss.definition_total(*batch).mean()
+            torch.testing.assert_close(mean, right, rtol=1e-12, atol=1e-12)
+            (expected,) = torch.autograd.grad(right, output)
+            (gradient,) = torch.autograd.grad(mean, output, create_graph=True)
+            torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
+            again = torch.autograd.grad(loss(*batch[:2], weight=batch[2]), output)[0]
+            torch.testing.assert_close(again, expected, rtol=1e-12, atol=1e-12)
+        hidden = output.detach().masked_fill(weight == 0, torch.nan).requires_grad_()
+        mean = loss(hidden, target, weight=weight)
+        torch.testing.assert_close(mean, loss(output, target, weight=weight), rtol=1e-12, atol=1e-12)
+        assert torch.autograd.grad(mean, hidden)[0].isfinite().all()
+    by_hand = name == "mae" or name.endswith("binary_cross_entropy")  # others have few temporaries, or many operations
+    assert bool(made_by_hand) is by_hand
+
+
+@pytest.mark.parametrize(
+    ("size", "weighted"), [(1 << 14, True), (1 << 18, True), (1 << 18, False), (1_000_003, True), (1_000_003, False)]
+)
+def test_nearly_certain_logits_keep_their_digits(size: int, weighted: bool) -> None:
+    """Values of 1e-7 to 1e-3 beside a few wrong ones, whose weight is next to nothing."""
+    random = torch.Generator().manual_seed(0)
+    target = (torch.rand(size, generator=random) < 0.5).float()
+    logits = (target * 2 - 1) * (7 + 8 * torch.rand(size, generator=random))
+    weight = None
+    if weighted:
+        logits[::100] *= -1
+        weight = torch.ones(size)
+        weight[::100] = 1e-9
+    logits.requires_grad_()
+    loss = losses.create("binary_cross_entropy")
+    with block_sizes(block=1 << 16, in_blocks=1 << 17, in_blocks_fused=1 << 20, in_blocks_fused_weighted=1 << 18):
+        value = loss(logits, target, weight=weight)
+        (gradient,) = torch.autograd.grad(value, logits)
+        exact = logits.detach().double().requires_grad_()
+        right = loss.definition_total(exact, target.double(), weight if weight is None else weight.double()).mean()
+        (expected,) = torch.autograd.grad(right, exact)
+    assert value.item() == pytest.approx(right.item(), rel=2e-6)
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-3, atol=2e-7 / size)  # as torch has it

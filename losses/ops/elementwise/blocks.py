@@ -17,14 +17,18 @@ from torch import Tensor
 
 from losses.core.inputs.kind import masked
 from losses.core.reduction import require_weight_fits, weighted
-from losses.core.torch_private import graph_is_kept, may_read
-from losses.ops.derivatives import chained, is_asked_again, plain_gradients
+from losses.core.torch_private import applied_outside_transforms, may_read
+from losses.ops.derivatives import Written, chained, plain_gradients
 from losses.ops.eager import is_eager
 from losses.ops.elementwise.buffers import buffers, gradient_like
 from losses.ops.elementwise.formulas import Formula
 from losses.ops.tiles.sizes import sizes
 
 Definition = Callable[[Tensor, Tensor], Tensor]
+
+CERTAIN = 0.1
+"""Of a mean: from here on it is off by less than 1e-6 of itself where every value is off by half a unit in the last
+place of 1."""
 
 
 def suits_blocks(
@@ -80,14 +84,32 @@ def mean_in_blocks(
     return quotient(formula, definition, output, target, weight, whole)
 
 
-def mean_of_few(formula: Formula, definition: Definition, output: Tensor, target: Tensor) -> Tensor | None:
-    """Return the plain mean of too few elements for blocks, where a formula has value and derivative together; ``None``
-    where only the plain composition may answer, or nobody asks for its gradient."""
+def mean_in_one_piece(
+    formula: Formula, definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None = None
+) -> Tensor | None:
+    """Return sum(w l) / sum(w) of too few elements for blocks, where a formula has value and derivative together;
+    ``None`` where only the plain composition may answer, nobody asks for its gradient, elements have no weight each,
+    or it is not finite, perhaps by what has weight 0."""
     if formula.both is None or not (torch.is_grad_enabled() and output.requires_grad) or target.requires_grad:
         return None
-    if not may_read(output) or output.dtype is not target.dtype or not is_eager(output, target):
+    if not may_read(output) or output.dtype is not target.dtype or not is_eager(output, target, weight):
         return None
-    mean: Tensor = FewMean.apply(formula.both, definition, output, target)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    if weight is not None and (weight.requires_grad or weight.shape != output.shape):
+        return None
+    whole = float(output.numel()) if weight is None else weight.sum().item()
+    if not torch.finfo(output.dtype).tiny <= whole < math.inf:
+        return None
+    detached = output.detach()
+    values, slopes = formula.both(detached, target, torch.empty_like(detached), torch.empty_like(detached))
+    total = (values.sum() if weight is None else torch.dot(values.reshape(-1), weight.reshape(-1))).item()
+    if not math.isfinite(total):
+        return None
+    if weight is None:
+        slopes.mul_(1 / whole)
+    else:  # divided first: tiny weights have a tiny sum
+        slopes.mul_(torch.mul(weight, 1 / whole, out=values))
+    definition = partial(plain_quotient, definition, target, weight, whole)
+    mean: Tensor = apply_one_piece(total / whole, definition, (slopes,), output)
     return mean
 
 
@@ -139,24 +161,11 @@ class BlockSum(torch.autograd.Function):
         return None, None, None, None, of_output, None, None
 
 
-class FewMean(torch.autograd.Function):
-    """The mean of all elements in one piece."""
+class OnePiece(Written):
+    """The mean of all elements at once."""
 
-    @staticmethod
-    def forward(ctx: Any, both: Callable[..., Any], definition: Definition, output: Tensor, target: Tensor) -> Tensor:
-        values, slopes = both(output, target, torch.empty_like(output), torch.empty_like(output))
-        ctx.definition = definition
-        ctx.save_for_backward(output, target, slopes)
-        return values.mean()  # type: ignore[no-any-return]  # of a formula, which may be anything
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        output, target, slopes = ctx.saved_tensors
-        if is_asked_again(gradient):
-            definition = partial(plain_quotient, ctx.definition, target, None, float(output.numel()))
-            return None, None, *plain_gradients(definition, gradient, output), None
-        factor = gradient / output.numel()
-        return None, None, slopes * factor if graph_is_kept() else slopes.mul_(factor), None
+apply_one_piece = applied_outside_transforms(OnePiece)
 
 
 def total_in_blocks(
@@ -170,41 +179,40 @@ def total_in_blocks(
     hides: bool = False,
 ) -> float:
     """Return sum(w l), and write the derivative of sum(w l) / divisor where it is wanted."""
-    both = formula.both_for(weight)
-    if weight is None and both is not None and output.numel() <= sizes().block:
-        return total_of_one_block(formula, output, target, gradient, divisor)
-    total = 0.0
+    if weight is None and output.numel() <= sizes().block:
+        with buffers(output.dtype, output.numel(), 2) as vectors:
+            into, spare = (vector[: output.numel()].view(output.shape) for vector in vectors)
+            block = Block(output, target, None, None, into, spare)  # in which nothing has to be shared out
+            return total_of_block(formula, block, gradient, divisor)
     parts = repeat(None) if gradient is None else shared_out(gradient, weight)
-    for block, part in zip(blocks(output, target, weight, hides), parts, strict=False):
-        if part is not None and both is not None:
-            values, slopes = both(block.output, block.target, block.buffer, block.spare)
-        else:
-            values, slopes = formula.values(block.output, block.target, block.buffer, block.spare), None
-        total += block.total(values).item()
-        if part is not None:
-            if slopes is None:
-                slopes = formula.slopes(block.output, block.target, part, block.spare)
-            block.write(slopes, divisor, part)
+    shared = zip(blocks(output, target, weight, hides), parts, strict=False)
+    return sum(total_of_block(formula, block, part, divisor) for block, part in shared)
+
+
+def total_of_block(formula: Formula, block: Block, gradient: Tensor | None, divisor: float) -> float:
+    """Return the same of one block."""
+    batch = block.output, block.target
+    if gradient is None:
+        return block.total(formula.values(*batch, block.buffer, block.spare)).item()
+    if formula.nearly is not None:
+        values, slopes = formula.nearly(*batch, block.buffer, block.spare)
+        total = block.total(values).item()
+        if total >= CERTAIN * block.total_weight():
+            block.write(slopes, divisor, gradient)
+            return total
+    if formula.both is not None:
+        values, slopes = formula.both(*batch, block.buffer, block.spare)
+        total = block.total(values).item()
+    else:
+        total = block.total(formula.values(*batch, block.buffer, block.spare)).item()
+        slopes = formula.slopes(*batch, gradient, block.spare)
+    block.write(slopes, divisor, gradient)
     return total
 
 
-def total_of_one_block(
-    formula: Formula, output: Tensor, target: Tensor, gradient: Tensor | None, divisor: float
-) -> float:
-    """Return the same where one block holds everything, for which nothing has to be shared out."""
-    with buffers(output.dtype, output.numel(), 2) as vectors:
-        first, second = (vector[: output.numel()].view(output.shape) for vector in vectors)
-        if gradient is None:
-            return float(formula.values(output, target, first, second).sum())
-        both = formula.both_for(None)
-        assert both is not None  # one block is made of fewest operations so
-        values, slopes = both(output, target, first, gradient)
-        torch.mul(slopes, 1 / divisor, out=gradient)
-        return float(values.sum())
-
-
 class Block(NamedTuple):
-    """Some elements of a batch, a vector, or rows with one weight each; and two tensors of their shape to write to."""
+    """Some elements of a batch, a vector, or rows with one weight each; and two tensors of their shape to write to, of
+    which the first has the values until they were added up."""
 
     output: Tensor
     target: Tensor
@@ -212,8 +220,6 @@ class Block(NamedTuple):
     absent: Tensor | None
     buffer: Tensor
     spare: Tensor
-    factors: Tensor
-    """Likewise, of the weight's shape."""
 
     def total(self, values: Tensor) -> Tensor:
         """Return sum(w l)."""
@@ -223,14 +229,21 @@ class Block(NamedTuple):
             values.masked_fill_(self.absent, 0)
         return torch.dot(values if values.ndim == 1 else values.sum(1), self.weight)
 
+    def total_weight(self) -> float:
+        """Return sum(w)."""
+        if self.weight is None:
+            return self.output.numel()
+        return float(self.weight.sum()) * (self.output.numel() // self.weight.numel())
+
     def write(self, slopes: Tensor, divisor: float, into: Tensor) -> None:
         """Write derivatives times their weights, relative to a divisor; they may be there already."""
         if self.absent is not None:
             slopes.masked_fill_(self.absent, 0)
         if self.weight is not None:  # divided first: tiny weights have a tiny sum
-            factors = torch.div(self.weight, divisor, out=self.factors)
+            beside = self.buffer.view(-1)[: len(self.weight)]  # of which the values were added up already
+            factors = torch.mul(self.weight, 1 / divisor, out=beside)  # a quotient takes twice the time
             torch.mul(slopes, factors if slopes.ndim == 1 else factors.unsqueeze(1), out=into)
-        elif divisor != 1:  # a product takes half the time of a quotient
+        elif divisor != 1:
             torch.mul(slopes, 1 / divisor, out=into)
         elif slopes is not into:
             into.copy_(slopes)
@@ -241,25 +254,30 @@ def blocks(output: Tensor, target: Tensor, weight: Tensor | None, hides: bool) -
     outputs, targets = shared_out(output, weight), shared_out(target, weight)
     weights = repeat(None) if weight is None else torch.split(weight.reshape(-1), rows_of(output, weight))
     shape = outputs[0].shape
-    with buffers(output.dtype, shape.numel(), 5 if hides else 3) as vectors:
+    rows = shape[0]
+    with buffers(output.dtype, shape.numel(), 4 if hides else 2) as vectors:
         written = [vector[: shape.numel()].view(shape) for vector in vectors]
-        factors = vectors[2][: len(outputs[0])]
         for out, to, by in zip(outputs, targets, weights, strict=False):
-            if len(out) < len(factors):  # the last may be smaller
-                written, factors = [each[: len(out)] for each in written], factors[: len(out)]
+            if out.size(0) < rows:  # the last may be smaller; len() takes as long as an operation
+                written = [each[: len(out)] for each in written]
             absent = None
             if hides and by is not None:
                 absent = (by == 0).reshape(-1, *[1] * (out.ndim - 1))
-                out = written[3].copy_(out).masked_fill_(absent, 0)
-                to = written[4].copy_(to).masked_fill_(absent, 0)
-            yield Block(out, to, by, absent, written[0], written[1], factors)
+                out = written[2].copy_(out).masked_fill_(absent, 0)
+                to = written[3].copy_(to).masked_fill_(absent, 0)
+            yield Block(out, to, by, absent, written[0], written[1])
 
 
 def shared_out(tensor: Tensor, weight: Tensor | None) -> Sequence[Tensor]:
     """Return the blocks of a tensor."""
+    return torch.split(in_rows(tensor, weight), rows_of(tensor, weight))
+
+
+def in_rows(tensor: Tensor, weight: Tensor | None) -> Tensor:
+    """Return all elements as a vector, or the rows that have one weight each."""
     if weight is None or weight.numel() == tensor.numel():
-        return torch.split(tensor.reshape(-1), rows_of(tensor, weight))
-    return torch.split(tensor.reshape(weight.numel(), -1), rows_of(tensor, weight))
+        return tensor.reshape(-1)
+    return tensor.reshape(weight.numel(), -1)
 
 
 def rows_of(tensor: Tensor, weight: Tensor | None) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +17,6 @@ Written = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """Writes something of output and target into a third tensor, which it returns, with a fourth to keep things in
 meanwhile; all are of one shape and dtype."""
 
-CERTAIN = 0.1
-"""Mean of a binary cross-entropy below which most logits are right: from here on it is off by less than 1e-6 of itself
-where every value is off by half a unit in the last place of 1."""
 LINEAR_BEYOND = 20.0
 """Of a residual: from here on log cosh rises by 1 for each 1, to all the digits of float64."""
 
@@ -36,14 +32,9 @@ class Formula:
     """The values and their derivatives, where they have most in common; both tensors may be written to."""
     stacked: Stacked | None = None
     """The values and, below them, their derivatives, where every operation is a launch; no value is looked at."""
-    unweighted: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
-    """Values and derivatives at once for a sum of all, which misses none of the digits that a small one of them may
-    lack; a weight could pick that one."""
-
-    def both_for(self, weight: Tensor | None) -> Callable[[Tensor, Tensor, Tensor, Tensor], Any] | None:
-        """Return what makes values and derivatives at once for a sum with these weights, or none; ``None`` where each
-        is made by itself."""
-        return self.unweighted if weight is None and self.unweighted is not None else self.both
+    nearly: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    """Likewise in less time, where values may be off by half a unit in the last place of 1: for a sum in which that is
+    seen to be none of its digits."""
 
     def launched(
         self, definition: Definition, output: Tensor, target: Tensor, weight: Tensor | None
@@ -69,6 +60,11 @@ def squared_slopes(output: Tensor, target: Tensor, into: Tensor, spare: Tensor) 
     return torch.sub(output, target, out=into).mul_(2)
 
 
+def squared_values_and_slopes(output: Tensor, target: Tensor, into: Tensor, spare: Tensor) -> tuple[Tensor, Tensor]:
+    residual = torch.sub(output, target, out=spare)
+    return torch.mul(residual, residual, out=into), residual.mul_(2)
+
+
 def absolute_values(output: Tensor, target: Tensor, into: Tensor, spare: Tensor) -> Tensor:
     return torch.sub(output, target, out=into).abs_()
 
@@ -77,10 +73,23 @@ def absolute_slopes(output: Tensor, target: Tensor, into: Tensor, spare: Tensor)
     return torch.sub(output, target, out=into).sign_()
 
 
+def absolute_values_and_slopes(output: Tensor, target: Tensor, into: Tensor, spare: Tensor) -> tuple[Tensor, Tensor]:
+    residual = torch.sub(output, target, out=spare)
+    return torch.abs(residual, out=into), residual.sign_()
+
+
 def huber_values(output: Tensor, target: Tensor, into: Tensor, spare: Tensor, *, delta: float) -> Tensor:
     torch.sub(output, target, out=into)
     clipped = torch.clamp(into, -delta, delta, out=spare)
     return into.sub_(clipped, alpha=0.5).mul_(clipped)
+
+
+def huber_values_and_slopes(
+    output: Tensor, target: Tensor, into: Tensor, spare: Tensor, *, delta: float
+) -> tuple[Tensor, Tensor]:
+    torch.sub(output, target, out=into)
+    clipped = torch.clamp(into, -delta, delta, out=spare)
+    return into.sub_(clipped, alpha=0.5).mul_(clipped), clipped
 
 
 def huber_slopes(output: Tensor, target: Tensor, into: Tensor, spare: Tensor, *, delta: float) -> Tensor:
@@ -137,25 +146,33 @@ def hinge_slopes(scores: Tensor, target: Tensor, into: Tensor, spare: Tensor, *,
 
 def binary_values(logits: Tensor, target: Tensor, into: Tensor, spare: Tensor, *, smoothing: float) -> Tensor:
     """Write log(1 + exp(-|z|)) + z ([z > 0] - t): of the two parts none is below 0, so no digits are lost."""
-    torch.gt(logits, 0, out=spare).sub_(target, alpha=1 - smoothing).sub_(smoothing / 2).mul_(logits)
+    torch.gt(logits, 0, out=spare).sub_(target, alpha=1 - smoothing)
+    if smoothing:
+        spare.sub_(smoothing / 2)
+    spare.mul_(logits)
     return torch.abs(logits, out=into).neg_().exp_().log1p_().add_(spare)
 
 
 def binary_slopes(logits: Tensor, target: Tensor, into: Tensor, spare: Tensor, *, smoothing: float) -> Tensor:
-    return torch.sigmoid(logits, out=into).sub_(target, alpha=1 - smoothing).sub_(smoothing / 2)
+    slopes = torch.sigmoid(logits, out=into).sub_(target, alpha=1 - smoothing)
+    return slopes.sub_(smoothing / 2) if smoothing else slopes
 
 
 def binary_values_and_slopes(
     logits: Tensor, target: Tensor, into: Tensor, spare: Tensor, *, smoothing: float
 ) -> tuple[Tensor, Tensor]:
-    """With log(1 + exp(-|z|)) as written, in a third of the time of log1p; as :func:`binary_values` has it where the
-    mean tells that the digits which that loses are any of the sum's."""
+    values = binary_values(logits, target, into, spare, smoothing=smoothing)
+    return values, binary_slopes(logits, target, spare, into, smoothing=smoothing)
+
+
+def binary_nearly(
+    logits: Tensor, target: Tensor, into: Tensor, spare: Tensor, *, smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """With log(1 + exp(-|z|)) as written, in a third of the time of log1p."""
     values = torch.abs(logits, out=into).neg_().exp_().add_(1).log_()
     values += torch.clamp(logits, min=0, out=spare).addcmul_(logits, target, value=smoothing - 1)
     if smoothing:
         values.sub_(logits, alpha=smoothing / 2)
-    if not values.sum().item() >= CERTAIN * values.numel():
-        values = binary_values(logits, target, into, spare, smoothing=smoothing)
     return values, binary_slopes(logits, target, spare, into, smoothing=smoothing)
 
 
@@ -174,8 +191,8 @@ def poisson_values_and_slopes(
     return values.add_(target.add(1).lgamma_()) if full else values, slopes
 
 
-SQUARED = Formula(squared_values, squared_slopes, stacked=stacked.squared)
-ABSOLUTE = Formula(absolute_values, absolute_slopes, stacked=stacked.absolute)
+SQUARED = Formula(squared_values, squared_slopes, squared_values_and_slopes, stacked.squared)
+ABSOLUTE = Formula(absolute_values, absolute_slopes, absolute_values_and_slopes, stacked.absolute)
 LOG_COSH = Formula(
     log_cosh_values,
     log_cosh_slopes,
@@ -185,7 +202,7 @@ LOG_COSH = Formula(
 
 
 def huber(delta: float) -> Formula:
-    return formula_of(huber_values, huber_slopes, stacked.huber, delta=delta)
+    return formula_of(huber_values, huber_slopes, stacked.huber, huber_values_and_slopes, delta=delta)
 
 
 def pinball(quantile: float) -> Formula:
@@ -197,15 +214,26 @@ def hinge(margin: float, power: int) -> Formula:
 
 
 def binary_cross_entropy(smoothing: float) -> Formula:
-    formula = formula_of(binary_values, binary_slopes, stacked.binary_cross_entropy, smoothing=smoothing)
-    return replace(formula, unweighted=partial(binary_values_and_slopes, smoothing=smoothing))
+    made = binary_values, binary_slopes, stacked.binary_cross_entropy, binary_values_and_slopes, binary_nearly
+    return formula_of(*made, smoothing=smoothing)
 
 
 def formula_of(
-    values: Callable[..., Tensor], slopes: Callable[..., Tensor], both: Callable[..., Tensor], **parameters: float
+    values: Callable[..., Tensor],
+    slopes: Callable[..., Tensor],
+    launched: Callable[..., Tensor],
+    both: Callable[..., tuple[Tensor, Tensor]] | None = None,
+    nearly: Callable[..., tuple[Tensor, Tensor]] | None = None,
+    **parameters: float,
 ) -> Formula:
     """Return a formula whose parts all take the same parameters."""
-    return Formula(partial(values, **parameters), partial(slopes, **parameters), stacked=partial(both, **parameters))
+    return Formula(
+        partial(values, **parameters),
+        partial(slopes, **parameters),
+        both and partial(both, **parameters),
+        partial(launched, **parameters),
+        nearly and partial(nearly, **parameters),
+    )
 
 
 def poisson(full: bool) -> Formula:
