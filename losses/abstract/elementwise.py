@@ -108,7 +108,9 @@ class ElementwiseLoss(Loss):
         if not self._counts_elements:
             return None
         if not is_compiling():  # it would ask again, before every call, all that is asked here
-            mean = self._mean_of_few(output, target, None)
+            mean = self._mean_in_one_piece(output, target, None) if self.long_fused else None
+            if mean is None:
+                mean = self._mean_of_few(output, target, None)
             if mean is not None:
                 return mean
             formula = self._formula_for(output, target, None) if number >= sizes().fewest_in_blocks else None
@@ -181,8 +183,8 @@ class ElementwiseLoss(Loss):
         formula = self.array_formula()
         return None if formula is None else mean_of_few_elements(formula, self.items, output, target, weight)
 
-    def _mean_in_one_piece(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
-        """Return the weighted mean of too few elements for blocks, if the plain composition makes many temporaries."""
+    def _mean_in_one_piece(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor | None:
+        """Return the mean of too few elements for blocks, if the plain composition makes many temporaries."""
         if not sizes().in_one_piece <= output.numel() < sizes().in_blocks or self.many_operations:
             return None
         if (self._has_fused and not self.long_fused) or output.dtype not in COMPUTED_IN:

@@ -18,6 +18,12 @@ from losses.ops.elementwise.small_cross_entropy import are_logits_of_indices, re
 from losses.ops.numerics.log_space import softplus
 from losses.ops.numerics.softmax import inner_product
 
+SIDES: dict[torch.dtype, tuple[np.floating[Any], np.floating[Any]]] = {
+    torch.float32: (np.float32(-1), np.float32(1)),
+    torch.float64: (np.float64(-1), np.float64(1)),
+}
+"""What a threshold counts as that the class is above, and any other, as NumPy has numbers of a dtype."""
+
 
 def ordinal(logits: Tensor, target: Tensor) -> Tensor:
     """Return the loss of every position, unreduced; see :class:`OrdinalLoss`."""
@@ -37,9 +43,9 @@ def sides_of(logits: Tensor, target: Tensor) -> Tensor:
 
 def sides_of_few(logits: Tensor, target: Tensor) -> Tensor:
     """Return the same of few positions ``(N, K - 1)``."""
-    one = np.ones((), np.float32 if logits.dtype is torch.float32 else np.float64)
     above = np.arange(logits.shape[1]) < array(target)[:, np.newaxis]
-    return torch.from_numpy(np.where(above, -one, one))
+    crossed, other = SIDES[logits.dtype]
+    return torch.from_numpy(np.where(above, crossed, other))
 
 
 def short_mean(logits: Tensor, target: Tensor, weight: object) -> Tensor | None:
@@ -49,7 +55,10 @@ def short_mean(logits: Tensor, target: Tensor, weight: object) -> Tensor | None:
         return None
     few = suits_arrays(logits)
     if weight is None:
-        return softplus(logits * sides_of_few(logits, target)).sum() / len(target) if few else None
+        if not few:
+            return None
+        each = torch.full(logits.shape, 1 / target.numel(), dtype=logits.dtype)  # its product has a shorter derivative
+        return inner_product(softplus(logits * sides_of_few(logits, target)), each)
     relative = relative_positions(weight, target, logits.dtype, None, logits.shape[1] + 1)
     if relative is None:
         return None

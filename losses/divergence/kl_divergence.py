@@ -26,7 +26,12 @@ from losses.extend import (
 from losses.ops.eager import on_cpu
 from losses.ops.elementwise.divergence import ForwardKL, ReverseKL, total_over_distributions
 from losses.ops.elementwise.rows import has_fast_rows
-from losses.ops.elementwise.small_divergence import are_few_distributions, small_batch, small_forward_kl
+from losses.ops.elementwise.small_divergence import (
+    are_few_distributions,
+    mean_of_few_forward_kl,
+    small_batch,
+    small_forward_kl,
+)
 from losses.ops.elementwise.stacked import StackedBatch
 from losses.ops.elementwise.stacked_rows import forward_kl, stacked_distributions
 from losses.ops.numerics.log_space import floored_beside, log_probabilities, relative_entropy
@@ -145,6 +150,10 @@ class KLDivergenceLoss(Loss):
     def direct_mean(self, output: Tensor, target: Tensor, weight: Any) -> Tensor | None:
         if not are_few_distributions(output, target, weight):
             return None
+        if self.direction != "forward" or self.temperature != 1:
+            return None
+        if weight is None and self.output_form == "logits" and self.target_form == "probs":
+            return mean_of_few_forward_kl(output, target)
         total = self._total_of_few(output, target, weight, mean=True)
         return None if total is None else total.sum
 

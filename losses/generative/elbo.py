@@ -182,7 +182,7 @@ class ELBOLoss(Loss):
         beta, nested = self.beta, self.reconstruction
         if not isinstance(beta, float) or (self.training and self.warmup_steps):
             return None
-        if output.reconstruction.numel() < sizes().in_blocks_fused_long:
+        if output.reconstruction.numel() < min(sizes().in_one_piece, sizes().in_blocks_fused_long):
             return self._mean_of_few(output, target, beta) if weight is None and len(output.mean) else None
         formula = nested.block_formula() if isinstance(nested, ElementwiseLoss) and nested.sums_elements else None
         if formula is None:

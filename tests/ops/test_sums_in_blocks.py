@@ -236,7 +236,7 @@ def test_weights_may_be_tiny_all_0_or_want_a_gradient(name: str, large: bool) ->
 
 @pytest.mark.parametrize("shape", [(30,), (6, 5), (3, 5, 2)])
 @every_loss
-def test_a_weighted_mean_in_one_piece_equals_the_definition(
+def test_a_mean_in_one_piece_equals_the_definition(
     name: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made_by_hand: list[Tensor] = []
@@ -249,7 +249,8 @@ def test_a_weighted_mean_in_one_piece_equals_the_definition(
     with block_sizes(in_blocks=1 << 40, in_blocks_fused=1 << 40, in_blocks_fused_weighted=1 << 40, in_one_piece=0):
         loss(output, target)  # the first batch is inspected
         weight = torch.rand_like(target) * (target > 0.3)
-        for batch in ((output, target, weight), tuple(part.transpose(0, -1) for part in (output, target, weight))):
+        transposed = [part.transpose(0, -1) for part in (output, target, weight)]
+        for batch in ((output, target, weight), (output, target, None), transposed):
             mean, right = loss(*batch[:2], weight=batch[2]), loss.definition_total(*batch).mean()
             torch.testing.assert_close(mean, right, rtol=1e-12, atol=1e-12)
             (expected,) = torch.autograd.grad(right, output)
@@ -266,7 +267,8 @@ def test_a_weighted_mean_in_one_piece_equals_the_definition(
 
 
 @pytest.mark.parametrize(
-    ("size", "weighted"), [(1 << 14, True), (1 << 18, True), (1 << 18, False), (1_000_003, True), (1_000_003, False)]
+    ("size", "weighted"),
+    [(1 << 14, True), (1 << 14, False), (1 << 18, True), (1 << 18, False), (1_000_003, True), (1_000_003, False)],
 )
 def test_nearly_certain_logits_keep_their_digits(size: int, weighted: bool) -> None:
     """Values of 1e-7 to 1e-3 beside a few wrong ones, whose weight is next to nothing."""

@@ -99,18 +99,39 @@ def mean_in_one_piece(
     whole = float(output.numel()) if weight is None else weight.sum().item()
     if not torch.finfo(output.dtype).tiny <= whole < math.inf:
         return None
-    detached = output.detach()
-    values, slopes = formula.both(detached, target, torch.empty_like(detached), torch.empty_like(detached))
-    total = (values.sum() if weight is None else torch.dot(values.reshape(-1), weight.reshape(-1))).item()
+    total, slopes = total_and_slopes(formula, output.detach(), target, weight, whole)
     if not math.isfinite(total):
         return None
-    if weight is None:
-        slopes.mul_(1 / whole)
-    else:  # divided first: tiny weights have a tiny sum
-        slopes.mul_(torch.mul(weight, 1 / whole, out=values))
     definition = partial(plain_quotient, definition, target, weight, whole)
     mean: Tensor = apply_one_piece(total / whole, definition, (slopes,), output)
     return mean
+
+
+def total_and_slopes(
+    formula: Formula, output: Tensor, target: Tensor, weight: Tensor | None, divisor: float
+) -> tuple[float, Tensor]:
+    """Return sum(w l) in one piece, and the derivative of that over the divisor.
+
+    Args:
+        formula: which has value and derivative together.
+        output: of any shape; nothing is differentiated here.
+        target: of the same.
+        weight: one per element, or none.
+        divisor: not 0.
+    """
+    assert formula.both is not None
+    into, spare = torch.empty_like(output), torch.empty_like(output)
+    if weight is not None:
+        values, slopes = formula.both(output, target, into, spare)
+        total = torch.dot(values.reshape(-1), weight.reshape(-1)).item()
+        # divided first: tiny weights have a tiny sum
+        return total, slopes.mul_(torch.mul(weight, 1 / divisor, out=values))
+    values, slopes = (formula.nearly or formula.both)(output, target, into, spare)
+    total = values.sum().item()
+    if formula.nearly is not None and not total >= CERTAIN * output.numel():
+        values, slopes = formula.both(output, target, into, spare)
+        total = values.sum().item()
+    return total, slopes.mul_(1 / divisor)
 
 
 def whole_weight(output: Tensor, weight: Tensor) -> float:

@@ -15,10 +15,11 @@ from losses.core.reduction import Total, expanded, weighted
 from losses.core.torch_private import may_read
 from losses.ops.derivatives import Written, is_asked_again, plain_gradients
 from losses.ops.eager import is_eager
-from losses.ops.elementwise.blocks import total_in_blocks
+from losses.ops.elementwise.blocks import total_and_slopes, total_in_blocks
 from losses.ops.elementwise.buffers import gradient_like
 from losses.ops.elementwise.formulas import Formula
 from losses.ops.elementwise.stacked import empty_stack
+from losses.ops.tiles.sizes import sizes
 
 Divergences = Callable[[Tensor, Tensor], Tensor]
 Likelihoods = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -135,15 +136,18 @@ def elbo_mean(
         divisor = weight.sum().item()
         if not torch.finfo(dtype).tiny <= divisor < math.inf:
             return None
-    slopes: list[Tensor | None] = [gradient_like(reconstruction)]
-    if not reconstruction.requires_grad:
-        slopes = [None]
-    missed = total_in_blocks(formula, reconstruction.detach(), target, weight, slopes[0], divisor)
+    of_reconstruction: Tensor | None = None
+    if weight is None and reconstruction.requires_grad and formula.both and reconstruction.numel() < sizes().in_blocks:
+        missed, of_reconstruction = total_and_slopes(formula, reconstruction.detach(), target, None, divisor)
+    else:
+        if reconstruction.requires_grad:
+            of_reconstruction = gradient_like(reconstruction)
+        missed = total_in_blocks(formula, reconstruction.detach(), target, weight, of_reconstruction, divisor)
     divergence, *others = gaussian_kl_and_slopes(mean.detach(), log_variance.detach(), weight, divisor, beta)
     value = (missed + beta * divergence) / divisor
     if not (math.isfinite(value) and divergence < LARGEST):  # perhaps by what has weight 0
         return None
-    made: Tensor = Written.apply(value, definition, (*slopes, *others), *leaves)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
+    made: Tensor = Written.apply(value, definition, (of_reconstruction, *others), *leaves)  # type: ignore[no-untyped-call, unused-ignore]  # torch 2.13 leaves it untyped
     return made
 
 

@@ -21,7 +21,7 @@ from losses.ops.derivatives import is_asked_again, plain_gradients
 from losses.ops.eager import is_dual, may_read
 from losses.ops.elementwise.fused import REDUCTIONS
 from losses.ops.numerics.nll import can_divide
-from losses.ops.numerics.softmax import inner_product, log_softmax
+from losses.ops.numerics.softmax import inner_product, log_softmax, log_softmax_of_read
 from losses.ops.tiles.sizes import sizes
 
 NONE, SUM = (REDUCTIONS.index(each) for each in ("none", "sum"))
@@ -130,6 +130,14 @@ def small_forward_kl(batch: SmallBatch) -> Total | None:
     if isinstance(factors, Tensor):
         return batch.total(inner_product(torch.kl_div(log_probs, target, NONE), factors))
     return batch.total(torch.kl_div(log_probs, target, SUM) * factors)
+
+
+def mean_of_few_forward_kl(logits: Tensor, target: Tensor) -> Tensor | None:
+    """Return the plain mean of :func:`are_few_distributions` whose outputs are logits, in the fewest steps."""
+    if target.requires_grad or not may_read(logits):
+        return None
+    mean = torch.kl_div(log_softmax_of_read(logits), target, SUM) * (logits.shape[-1] / logits.numel())
+    return mean if math.isfinite(mean.item()) else None
 
 
 def small_jensen_shannon(batch: SmallBatch, definition: Callable[[Tensor], Tensor], *, mixture: float) -> Total | None:

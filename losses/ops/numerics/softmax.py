@@ -17,6 +17,11 @@ def log_softmax(scores: Tensor, dim: int) -> Tensor:
     return scores.t().log_softmax(0).t() if is_narrow(scores, dim) else scores.log_softmax(dim)
 
 
+def log_softmax_of_read(scores: Tensor) -> Tensor:
+    """Return the log-softmax along the last dimension, likewise, of scores that :func:`may_read`."""
+    return scores.t().log_softmax(0).t() if scores.ndim == 2 and are_narrow(scores) else scores.log_softmax(-1)
+
+
 def log_softmax_product(scores: Tensor, dim: int, factors: Tensor) -> Tensor:
     """Return ``(scores.log_softmax(dim) * factors).sum()``, likewise."""
     if is_narrow(scores, dim):
