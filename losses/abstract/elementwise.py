@@ -108,7 +108,7 @@ class ElementwiseLoss(Loss):
         if not self._counts_elements:
             return None
         if not is_compiling():  # it would ask again, before every call, all that is asked here
-            mean = self._mean_in_one_piece(output, target, None) if self.long_fused else None
+            mean = self._mean_in_one_piece(output, target, None)
             if mean is None:
                 mean = self._mean_of_few(output, target, None)
             if mean is not None:
