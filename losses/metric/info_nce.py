@@ -32,7 +32,7 @@ from losses.ops.dense.arrays.means import matches_mean
 from losses.ops.dense.batch import Dense
 from losses.ops.dense.differentiable import differentiable
 from losses.ops.dense.log_sums import dense_info_nce, dense_matches, dense_views
-from losses.ops.dense.matrix import DenseMatrix, is_small
+from losses.ops.dense.matrix import DenseMatrix, are_few
 from losses.ops.distances import cosine_similarity
 from losses.ops.eager import on_cpu
 from losses.ops.indexed.rows import IndexRows, named, sum_of_named_rows
@@ -252,19 +252,20 @@ class InfoNCELoss(EmbeddingLoss):
     def _small_matches(self, pairs: Pairs, weight: Tensor | None, *, mean: bool = False) -> Tensor | None:
         """Return the sum over matching rows, or their mean, in one piece; ``None`` where they are many."""
         stacked = self.negatives == "both"
-        first, second = (torch.cat(pairs), None) if stacked else pairs
-        if not is_small(first, first if second is None else second, "similarity"):
+        sizes = [pairs.first.shape[0], pairs.second.shape[0]]
+        if not are_few(sum(sizes) ** 2 if stacked else sizes[0] * sizes[1], pairs.first, "similarity"):
             return None
 
         def definition(*points: Tensor) -> Tensor:
             total = self.definition_total(Pairs(*points), None, weight)
             return total.mean() if mean else total.sum
 
-        if mean and self.direction == "both" and on_cpu(first):
+        if mean and self.direction == "both" and on_cpu(pairs.first):
             formula = partial(log_sums.views if stacked else log_sums.matches, temperature=self.temperature)
             found = matches_mean(formula, definition, *pairs, stacked=stacked)
             if found is not None:
                 return found
+        first, second = (torch.cat(pairs), None) if stacked else pairs
         wanted = [torch.is_grad_enabled() and side.requires_grad for side in pairs]
         follows = (any(wanted), False) if stacked else wanted
         matrix, dense = (

@@ -167,7 +167,11 @@ def scaled_product(first: Tensor, second: Tensor, scale: float, added: Tensor, t
 def is_small(first: Tensor, second: Tensor, measure: str) -> bool:
     """Return whether two sets are best compared in one piece, where nothing is lost by looking at it, or nothing needs
     to be looked at."""
-    pairs = len(first) * len(second)
+    return are_few(first.shape[0] * second.shape[0], first, measure)
+
+
+def are_few(pairs: int, first: Tensor, measure: str) -> bool:
+    """Return the same of so many pairs of points, some of them the first."""
     if not pairs or not first.shape[1]:
         return False
     if on_cpu(first):

@@ -57,7 +57,7 @@ def are_many(pairs: int, first: Tensor, second: Tensor) -> bool:
 
 def strips_of(*pairs: IndexPair) -> Iterator[Strip]:
     """Yield a list of items in strips that stay in the cache; all at once where no CPU computes."""
-    length = len(pairs[0][0])
+    length = pairs[0][0].numel()
     step = sizes().strip if on_cpu(pairs[0][0]) else max(1, length)
     for start in range(0, length, step):
         strip = slice(start, start + step)
@@ -105,7 +105,7 @@ def sum_of_list(listed: Listed, values: Tensor, weight: Tensor | None, gradient:
         places = [torch.add(column, row, alpha=width) for row, column in strip]
         of_items = None if weight is None else weight.index_select(0, strip[0][0])
         items, slopes = listed.cost(*(flat.index_select(0, place) for place in places))
-        number: Number = len(items)
+        number: Number = items.numel()
         if not listed.counts_free or of_items is not None:
             number = read(count(items, of_items, counts_free=listed.counts_free))
         sums.append((read(weighted(items, of_items).sum(dtype=torch.float64)), number))

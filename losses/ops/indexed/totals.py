@@ -232,8 +232,9 @@ def added_means(sums: Sequence[Sum], derivatives: Tensor | None) -> Sum:
     in place of the first; a mean over nothing is 0, as is a sum."""
     divisors = [count.clamp(min=1) if isinstance(count, Tensor) else max(1.0, count) for _, count in sums]
     if derivatives is not None:
-        derivatives[0].div_(divisors[0])
-        for part, divisor in zip(derivatives[1:], divisors[1:], strict=True):
-            derivatives[0].add_(part.div_(divisor))
+        first, *others = derivatives.unbind()
+        first.div_(divisors[0])
+        for part, divisor in zip(others, divisors[1:], strict=True):
+            first.add_(part.div_(divisor)) if isinstance(divisor, Tensor) else first.add_(part, alpha=1 / divisor)
     means = [cost / divisor for (cost, _), divisor in zip(sums, divisors, strict=True)]
     return sum(means[1:], means[0]), 1.0
