@@ -7,7 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from losses.ops.elementwise.rows import Definition, RowBlock, RowFormula, has_fast_rows, shifted, subtract_multiple
+from losses.ops.elementwise.rows import (
+    Definition,
+    RowBlock,
+    RowFormula,
+    are_wide,
+    has_fast_rows,
+    shifted,
+    subtract_multiple,
+)
 from losses.ops.numerics.softmax import WIDE
 from losses.ops.tiles.sizes import sizes
 
@@ -63,7 +71,12 @@ class IndexCrossEntropy(RowFormula):
         self.class_weight = class_weight
 
     def values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
-        return self._values_of_wide_rows(block, slopes) if self._is_wide(block) else self._values(block, slopes)
+        if block.gradient is not None and self.takes_softmax(block.scores):
+            return self._values_of_wide_rows(block, slopes)
+        return self._values(block, slopes)
+
+    def takes_softmax(self, scores: Tensor) -> bool:
+        return self.everywhere is None and are_wide(scores)
 
     def _values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
         logits, index, own, slope = block.buffer(0), block.of(self.index), block.of(self.own), block.of(self.whole)
@@ -84,12 +97,6 @@ class IndexCrossEntropy(RowFormula):
                 self._subtract_everywhere(logits, block.of(self.everywhere) * slopes)
             logits.scatter_add_(1, index, (own * slopes).neg_())
         return values
-
-    def _is_wide(self, block: RowBlock) -> bool:
-        """Return whether torch's softmax does it in fewer passes, straight into the gradient."""
-        if block.gradient is None or self.everywhere is not None:
-            return False
-        return block.scores.shape[1] >= WIDE and block.scores.shape[2] == 1
 
     def _values_of_wide_rows(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
         index, own, probs = block.of(self.index), block.of(self.own), block.buffer(0)

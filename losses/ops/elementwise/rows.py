@@ -24,6 +24,7 @@ from losses.core.torch_private import may_read
 from losses.ops.derivatives import chained, plain_gradients
 from losses.ops.eager import is_eager
 from losses.ops.elementwise.buffers import gradient_like
+from losses.ops.numerics.softmax import WIDE
 from losses.ops.tiles.rows import by_autograd
 from losses.ops.tiles.sizes import sizes
 from losses.ops.tiles.whole_batch import normalised
@@ -31,6 +32,9 @@ from losses.ops.tiles.whole_batch import normalised
 Definition = Callable[[Tensor, Tensor], Tensor]
 Place = tuple[slice, slice]
 """Samples and positions of a block."""
+FURTHER = 4
+"""Times as many elements in a block where torch's softmax takes its rows one by one from the scores to the gradient:
+then it is of no use that they stay in a cache together, and fewer blocks have fewer operations."""
 LOWEST = -1e4  # whose exponential is 0 in every dtype, and which times 0 is 0
 
 
@@ -40,13 +44,16 @@ class Rows:
     Args:
         scores: one row of classes for each of P positions of N samples.
         gradient: of the same shape, to be written, if it is wanted.
-        buffers: how many a formula asks for.
+        formula: that they are for.
     """
 
-    def __init__(self, scores: Tensor, gradient: Tensor | None, buffers: int) -> None:
+    def __init__(self, scores: Tensor, gradient: Tensor | None, formula: RowFormula) -> None:
         self.scores, self.gradient = scores, gradient
         samples, classes, positions = scores.shape
-        room = max(1, sizes().row_elements // max(1, classes * buffers))  # rows of a block
+        elements = sizes().row_elements
+        if gradient is not None and formula.takes_softmax(scores):
+            elements *= FURTHER
+        room = max(1, elements // max(1, classes * formula.buffers))  # rows of a block
         self.step = max(1, min(samples, room // max(1, positions))), max(1, min(positions, room))
         self.buffers = Buffers(scores, self.step[0] * classes * self.step[1])
 
@@ -118,6 +125,10 @@ class RowFormula(ABC):
     def __init__(self, target: Tensor, definition: Definition) -> None:
         self.target, self.definition = target, definition
 
+    def takes_softmax(self, scores: Tensor) -> bool:
+        """Return whether, for a gradient by scores ``(N, C, P)``, torch's softmax writes to its place."""
+        return False
+
     @abstractmethod
     def values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
         """Return the values of a block's rows ``(B, 1, P)``, and leave their derivatives times ``slopes (B, 1, P)`` in
@@ -169,7 +180,7 @@ class RowSum(torch.autograd.Function):
         if wanted:
             gradient = gradient_like(scores) if scores.is_contiguous() else torch.empty_like(scores)
         total = torch.zeros((), dtype=accumulation_dtype(scores), device=scores.device)
-        for block in Rows(scores, gradient, formula.buffers):
+        for block in Rows(scores, gradient, formula):
             total += sum_of_block(formula, block, slopes)
         ctx.formula, ctx.slopes = formula, slopes
         ctx.save_for_backward(scores, gradient)
@@ -219,6 +230,12 @@ def sum_by_definition(formula: RowFormula, slopes: Tensor | float, scores: Tenso
     """Return the same sum as a plain composition."""
     items = formula.definition(scores, formula.target)
     return items.sum() * slopes if isinstance(slopes, float) else weighted(items, slopes.squeeze(1)).sum()
+
+
+def are_wide(scores: Tensor) -> bool:
+    """Return whether torch's softmax takes scores ``(N, C, P)`` in fewer passes than a formula does: rows in one piece
+    that fill its vectors."""
+    return scores.shape[1] >= WIDE and scores.shape[2] == 1
 
 
 class RowLayout:

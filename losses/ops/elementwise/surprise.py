@@ -17,11 +17,11 @@ from losses.ops.elementwise.rows import (
     RowBlock,
     RowFormula,
     RowLayout,
+    are_wide,
     shifted,
     sum_over_rows,
 )
 from losses.ops.numerics.nll import surprises
-from losses.ops.numerics.softmax import WIDE
 
 Function = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From surprises to the values of a loss and their derivatives."""
@@ -54,6 +54,9 @@ class OfSurprise(RowFormula):
             exponentials.mul_(slope if total is None else slope / total).scatter_add_(1, index, slope.neg_())
         return values * counted
 
+    def takes_softmax(self, scores: Tensor) -> bool:
+        return are_wide(scores)
+
     def _of_rows(self, block: RowBlock, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return the surprises and what makes probabilities of the exponentials that are left in the buffer."""
         exponentials = block.buffer(0)
@@ -65,7 +68,7 @@ class OfSurprise(RowFormula):
     def _of_wide_rows(self, block: RowBlock, index: Tensor) -> tuple[Tensor, None] | None:
         """Return the surprises, and leave probabilities in the buffer, where torch's softmax makes them in fewer passes
         and none is so small that its logarithm would be that of few digits."""
-        if block.gradient is None or block.scores.shape[1] < WIDE or block.scores.shape[2] != 1:
+        if block.gradient is None or not are_wide(block.scores):
             return None
         probs = block.buffer(0)
         torch.softmax(block.scores.squeeze(-1), 1, out=probs.squeeze(-1))
