@@ -26,6 +26,7 @@ LOSSES: dict[str, dict[str, Any]] = {
     "binary_cross_entropy": {},
     "smooth binary_cross_entropy": {"label_smoothing": 0.2},
 }
+USUAL = {"block": 1 << 16, "in_blocks": 1 << 17, "in_blocks_fused": 1 << 20, "in_blocks_fused_weighted": 1 << 18}
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
@@ -282,7 +283,7 @@ def test_nearly_certain_logits_keep_their_digits(size: int, weighted: bool) -> N
         weight[::100] = 1e-9
     logits.requires_grad_()
     loss = losses.create("binary_cross_entropy")
-    with block_sizes(block=1 << 16, in_blocks=1 << 17, in_blocks_fused=1 << 20, in_blocks_fused_weighted=1 << 18):
+    with block_sizes(**USUAL):
         value = loss(logits, target, weight=weight)
         (gradient,) = torch.autograd.grad(value, logits)
         exact = logits.detach().double().requires_grad_()
@@ -290,3 +291,13 @@ def test_nearly_certain_logits_keep_their_digits(size: int, weighted: bool) -> N
         (expected,) = torch.autograd.grad(right, exact)
     assert value.item() == pytest.approx(right.item(), rel=2e-6)
     torch.testing.assert_close(gradient.double(), expected, rtol=1e-3, atol=2e-7 / size)  # as torch has it
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("size", [1 << 14, 1 << 18])
+def test_large_logits_keep_the_digits_of_targets_near_1(size: int, weighted: bool) -> None:
+    target = torch.full((size,), 1 - 2**-23)
+    logits, weight = torch.full((size,), 2e6).requires_grad_(), torch.ones(size) if weighted else None
+    with block_sizes(**USUAL):
+        value = losses.create("binary_cross_entropy")(logits, target, weight=weight)
+    assert value.item() == pytest.approx(2e6 * 2**-23, rel=1e-6)

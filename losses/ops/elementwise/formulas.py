@@ -146,11 +146,16 @@ def hinge_slopes(scores: Tensor, target: Tensor, into: Tensor, spare: Tensor, *,
 
 def binary_values(logits: Tensor, target: Tensor, into: Tensor, spare: Tensor, *, smoothing: float) -> Tensor:
     """Write log(1 + exp(-|z|)) + z ([z > 0] - t): of the two parts none is below 0, so no digits are lost."""
-    torch.gt(logits, 0, out=spare).sub_(target, alpha=1 - smoothing)
+    missed = missed_by(logits, target, spare, smoothing)
+    return torch.abs(logits, out=into).neg_().exp_().log1p_().add_(missed)
+
+
+def missed_by(logits: Tensor, target: Tensor, into: Tensor, smoothing: float) -> Tensor:
+    """Write z ([z > 0] - t), in which a large z keeps the digits of a target near 1."""
+    torch.gt(logits, 0, out=into).sub_(target, alpha=1 - smoothing)
     if smoothing:
-        spare.sub_(smoothing / 2)
-    spare.mul_(logits)
-    return torch.abs(logits, out=into).neg_().exp_().log1p_().add_(spare)
+        into.sub_(smoothing / 2)
+    return into.mul_(logits)
 
 
 def binary_slopes(logits: Tensor, target: Tensor, into: Tensor, spare: Tensor, *, smoothing: float) -> Tensor:
@@ -170,9 +175,7 @@ def binary_nearly(
 ) -> tuple[Tensor, Tensor]:
     """With log(1 + exp(-|z|)) as written, in a third of the time of log1p."""
     values = torch.abs(logits, out=into).neg_().exp_().add_(1).log_()
-    values += torch.clamp(logits, min=0, out=spare).addcmul_(logits, target, value=smoothing - 1)
-    if smoothing:
-        values.sub_(logits, alpha=smoothing / 2)
+    values += missed_by(logits, target, spare, smoothing)
     return values, binary_slopes(logits, target, spare, into, smoothing=smoothing)
 
 
