@@ -216,13 +216,13 @@ def total_of_block(formula: Formula, block: Block, gradient: Tensor | None, divi
     if gradient is None:
         return block.total(formula.values(*batch, block.buffer, block.spare)).item()
     if formula.nearly is not None:
-        values, slopes = formula.nearly(*batch, block.buffer, block.spare)
+        values, slopes = formula.nearly(*batch, block.buffer, gradient)  # which takes no more memory than it needs
         total = block.total(values).item()
         if total >= CERTAIN * block.total_weight():
             block.write(slopes, divisor, gradient)
             return total
     if formula.both is not None:
-        values, slopes = formula.both(*batch, block.buffer, block.spare)
+        values, slopes = formula.both(*batch, block.buffer, gradient)
         total = block.total(values).item()
     else:
         total = block.total(formula.values(*batch, block.buffer, block.spare)).item()
