@@ -185,7 +185,7 @@ class ElementwiseLoss(Loss):
 
     def _mean_in_one_piece(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor | None:
         """Return the mean of too few elements for blocks, if the plain composition makes many temporaries."""
-        if not sizes().in_one_piece <= output.numel() < sizes().in_blocks or self.many_operations:
+        if not sizes().in_one_piece <= output.numel() < sizes().in_blocks:
             return None
         if (self._has_fused and not self.long_fused) or output.dtype not in COMPUTED_IN:
             return None

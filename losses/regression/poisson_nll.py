@@ -14,7 +14,8 @@ from losses.extend import (
     widened,
 )
 from losses.ops.eager import may_read
-from losses.ops.elementwise import formulas
+from losses.ops.elementwise import element_arrays, formulas
+from losses.ops.elementwise.element_arrays import ArrayFormula
 from losses.ops.elementwise.formulas import Formula
 from losses.ops.elementwise.fused import fused_poisson_nll
 from losses.ops.numerics.exponential import exp_and_tangent, largest_exponent, log_factorial
@@ -81,6 +82,9 @@ class PoissonNLLLoss(ElementwiseLoss):
 
     def block_formula(self) -> Formula:
         return formulas.poisson(self.full)
+
+    def array_formula(self) -> ArrayFormula | None:
+        return None if self.full else element_arrays.poisson
 
     def fused(self, log_rates: Tensor, target: Tensor, reduction: str) -> Tensor | None:
         if self.full or log_rates.dtype is not target.dtype or not may_read(log_rates) or not log_rates.numel():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import losses
 from losses import PoissonNLLLoss
+from losses.ops.numerics.exponential import largest_exponent
 from losses.ops.tiles.sizes import block_sizes
 from losses.regression.poisson_nll import poisson_nll
 from tests.gradients import backward
@@ -83,3 +84,17 @@ def test_value_and_gradient_equal_the_definition(
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
     gradients = (torch.autograd.grad(part, leaf)[0] for part, leaf in ((value, mine), (expected, other)))
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_few_counts_go_on_along_the_tangent_where_many_do(dtype: torch.dtype) -> None:
+    largest = largest_exponent(dtype)
+    log_rates = torch.tensor([largest - 1, largest, largest + 1, 1e4, -1e4], dtype=dtype).requires_grad_()
+    target, loss = torch.ones(5, dtype=dtype), PoissonNLLLoss()
+    for each in log_rates.detach().split(1):
+        few = each.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(loss(few, target[:1]), few)
+        (expected,) = torch.autograd.grad(loss.items(few, target[:1]).mean(), few)
+        torch.testing.assert_close(loss(few, target[:1]), loss.items(few, target[:1]).mean())
+        torch.testing.assert_close(slope, expected)
+    assert torch.autograd.grad(loss(log_rates, target), log_rates)[0].isfinite().all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from losses.core.reduction import require_weight_fits, total_of
@@ -18,8 +19,11 @@ from losses.ops.elementwise.arrays import (
     sum_of,
 )
 from losses.ops.elementwise.formulas import LINEAR_BEYOND
+from losses.ops.numerics.exponential import largest_exponent
 
 Definition = Callable[[Tensor, Tensor], Tensor]
+LARGEST = {np.dtype(name): largest_exponent(getattr(torch, name)) for name in ("float32", "float64")}
+"""Up to where exp is itself, and its tangent above."""
 ArrayFormula = Callable[[Array, Array], tuple[Array, Array]]
 """From output and target to the values and their derivatives by the output, which the caller may write to."""
 
@@ -49,6 +53,15 @@ def pinball(output: Array, target: Array, *, quantile: float | Array) -> tuple[A
     slopes += 0.5 - quantile
     residual *= slopes
     return residual, slopes
+
+
+def poisson(output: Array, target: Array) -> tuple[Array, Array]:
+    below = np.minimum(output, LARGEST[output.dtype])
+    rates = np.exp(below)
+    slopes = rates - target
+    rates += rates * (output - below)  # exp and, above, its tangent
+    rates -= output * target
+    return rates, slopes
 
 
 def mean_of_few_elements(
