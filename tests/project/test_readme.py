@@ -22,10 +22,10 @@ SIZE = 1500  # more than one block
 def test_the_numbers_of_the_summary_are_those_that_were_measured() -> None:
     rows = json.loads((ROOT / "benchmarks" / "results" / "metric.json").read_text(encoding="utf-8"))["rows"]
     measured = {row["name"]: row for row in rows}
-    assert "a batch of 1024 at an eightieth of the time and a hundredth of the memory" in TEXT
+    assert "a batch of 1024 at a hundredth of the time and of the memory" in TEXT
     triplets = measured["triplet-all-1024"]
     assert triplets["peer"] == "PML"
-    assert triplets["milliseconds"]["peer"] >= 80 * triplets["milliseconds"]["ours"]
+    assert triplets["milliseconds"]["peer"] >= 100 * triplets["milliseconds"]["ours"]
     assert triplets["memory"]["peer"] >= 100 * triplets["memory"]["ours"]
     assert "a batch of 16,384 in 50 MiB" in TEXT
     assert measured["triplet-all-16384"]["memory"]["ours"] <= 50 * 2**20

@@ -59,8 +59,8 @@ class BlockSizes:
     block: int = 1 << 16
     """Elements of a block of a sum over elements."""
     in_one_piece: int = 1 << 14
-    """Elements from which on a weighted sum over too few for blocks has its gradient by hand, where the plain
-    composition makes many temporaries."""
+    """Elements from which on a mean over too few for blocks has its gradient by hand, where the plain composition makes
+    many temporaries."""
     in_blocks: int = 1 << 17
     """Elements from which on a sum over them is made in blocks."""
     in_blocks_long: int = 1 << 13
