@@ -187,7 +187,8 @@ class ElementwiseLoss(Loss):
         """Return the mean of too few elements for blocks, if the plain composition makes many temporaries."""
         if not sizes().in_one_piece <= output.numel() < sizes().in_blocks:
             return None
-        if (self._has_fused and not self.long_fused) or output.dtype not in COMPUTED_IN:
+        short = self._has_fused and not (self.long_fused or self.many_operations)
+        if short or output.dtype not in COMPUTED_IN:
             return None
         formula = self.block_formula()
         return None if formula is None else mean_in_one_piece(formula, self.items, output, target, weight)

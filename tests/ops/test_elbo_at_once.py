@@ -13,7 +13,7 @@ from torch import Tensor
 
 import losses
 from losses import VAEOutput
-from losses.ops.tiles.sizes import block_sizes
+from losses.ops.tiles.sizes import BlockSizes, block_sizes
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 RECONSTRUCTIONS = ("binary_cross_entropy", "mse", "huber", "log_cosh")
@@ -113,3 +113,11 @@ def test_other_evidence_is_left_to_the_definition_or_equal_to_it(parameters: dic
     torch.testing.assert_close(value, expected, **EXACT)
     for one, two in zip(torch.autograd.grad(value, leaves), torch.autograd.grad(expected, leaves), strict=True):
         torch.testing.assert_close(one, two, **EXACT)
+
+
+@pytest.mark.parametrize(("columns", "kind"), [((1 << 14) - 1, "GaussianSum"), (1 << 14, "Written")])
+def test_the_evidence_of_2_to_the_14_numbers_has_its_gradient_by_hand(columns: int, kind: str) -> None:
+    leaves = [torch.zeros(1, size).requires_grad_() for size in (columns, 3, 3)]
+    with block_sizes(in_blocks_fused_long=BlockSizes().in_blocks_fused_long):
+        value = losses.ELBOLoss()(VAEOutput(*leaves), torch.ones(1, columns))
+    assert kind in str(value.grad_fn)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import losses
+from losses.ops.elementwise import rows
 from losses.ops.elementwise.rows import RowSum
 from losses.ops.numerics.softmax import log_softmax
 from losses.ops.tiles.sizes import block_sizes
@@ -347,3 +348,27 @@ def test_class_weights_that_add_up_to_nothing_give_a_mean_of_nothing(way: Way, p
         value, gradient = both(loss, drawn((6, 5)).float(), torch.arange(6) % 5)
     assert value == 0
     assert not gradient.any()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "classes", "blocks"),
+    [
+        ({"name": "ce"}, 16, 2),
+        ({"name": "ce"}, 15, 5),
+        ({"name": "ce", "label_smoothing": 0.1}, 16, 5),
+        ({"name": "focal", "form": "multiclass"}, 16, 2),
+        ({"name": "generalized_cross_entropy"}, 16, 2),
+    ],
+    ids=str,
+)
+def test_blocks_are_four_times_as_large_where_torchs_softmax_writes_to_the_gradient(
+    parameters: dict[str, Any], classes: int, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five blocks of two rows, or two of eight."""
+    seen: list[Any] = []
+    sum_of_block = rows.sum_of_block
+    monkeypatch.setattr(rows, "sum_of_block", lambda *block: seen.append(block) or sum_of_block(*block))
+    logits = torch.zeros(10, classes).requires_grad_()
+    with block_sizes(row_elements=2 * classes, **dict.fromkeys(LEAST, 0), in_arrays=0):
+        losses.create(**parameters)(logits, torch.arange(10))
+    assert len(seen) == blocks

@@ -14,7 +14,7 @@ import losses
 from losses.core.loss import Loss
 from losses.ops.elementwise import blocks
 from losses.ops.elementwise.buffers import buffers
-from losses.ops.tiles.sizes import block_sizes, sizes
+from losses.ops.tiles.sizes import BlockSizes, block_sizes, sizes
 from tests.operations import operations
 
 LOSSES: dict[str, dict[str, Any]] = {
@@ -301,3 +301,18 @@ def test_large_logits_keep_the_digits_of_targets_near_1(size: int, weighted: boo
     with block_sizes(**USUAL):
         value = losses.create("binary_cross_entropy")(logits, target, weight=weight)
     assert value.item() == pytest.approx(2e6 * 2**-23, rel=1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", ["mae", "binary_cross_entropy", "log_cosh", "poisson_nll"])
+@pytest.mark.parametrize(
+    ("size", "in_one_piece"), [((1 << 14) - 1, False), (1 << 14, True), ((1 << 17) - 1, True), (1 << 17, False)]
+)
+def test_from_2_to_the_14_to_below_2_to_the_17_a_mean_is_made_in_one_piece(
+    size: int, in_one_piece: bool, name: str, weighted: bool
+) -> None:
+    output, target = torch.zeros(size).requires_grad_(), torch.ones(size)
+    usual = BlockSizes()
+    with block_sizes(**{field: getattr(usual, field) for field in ("in_blocks_long", "in_blocks_fused_long", *USUAL)}):
+        mean = losses.create(name)(output, target, weight=torch.ones(size) if weighted else None)
+    assert ("OnePiece" in str(mean.grad_fn)) is in_one_piece
