@@ -355,7 +355,8 @@ def test_class_weights_that_add_up_to_nothing_give_a_mean_of_nothing(way: Way, p
     [
         ({"name": "ce"}, 16, 2),
         ({"name": "ce"}, 15, 5),
-        ({"name": "ce", "label_smoothing": 0.1}, 16, 5),
+        ({"name": "ce", "label_smoothing": 0.1}, 16, 2),
+        ({"name": "ce", "label_smoothing": 0.1}, 15, 5),
         ({"name": "focal", "form": "multiclass"}, 16, 2),
         ({"name": "generalized_cross_entropy"}, 16, 2),
     ],
@@ -372,3 +373,19 @@ def test_blocks_are_four_times_as_large_where_torchs_softmax_writes_to_the_gradi
     with block_sizes(row_elements=2 * classes, **dict.fromkeys(LEAST, 0), in_arrays=0):
         losses.create(**parameters)(logits, torch.arange(10))
     assert len(seen) == blocks
+
+
+@pytest.mark.parametrize("options", [{}, {"class_weight": [0.5, 2.0] * 16}, {"z_loss": 1e-3}], ids=str)
+@pytest.mark.parametrize("offset", [0.0, 60.0, 70.0, -1e3, 1e6])
+def test_smoothed_logits_of_wide_rows_keep_their_digits_wherever_they_lie(
+    offset: float, options: dict[str, Any]
+) -> None:
+    """Their sum over the classes is a thousand times their differences, or as exact as these."""
+    loss = losses.create("cross_entropy", label_smoothing=0.1, **options)
+    logits, target = torch.randn(12, 32) + offset, torch.arange(12)
+    with in_blocks(64):
+        value, gradient = both(loss, logits, target)
+    with in_few_operations(columns=False):
+        right, slopes = both(loss, logits.double(), target)
+    torch.testing.assert_close(value.double(), right, rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient.double(), slopes, rtol=1e-4, atol=1e-7)

@@ -19,6 +19,9 @@ from losses.ops.elementwise.rows import (
 from losses.ops.numerics.softmax import WIDE
 from losses.ops.tiles.sizes import sizes
 
+NEAR = 64
+"""From 0: logits that are no further lose no digits that count when they are added up without a shift."""
+
 
 class Options(NamedTuple):
     """What may be added to a cross-entropy."""
@@ -76,7 +79,7 @@ class IndexCrossEntropy(RowFormula):
         return self._values(block, slopes)
 
     def takes_softmax(self, scores: Tensor) -> bool:
-        return self.everywhere is None and are_wide(scores)
+        return are_wide(scores)
 
     def _values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
         logits, index, own, slope = block.buffer(0), block.of(self.index), block.of(self.own), block.of(self.whole)
@@ -101,18 +104,30 @@ class IndexCrossEntropy(RowFormula):
     def _values_of_wide_rows(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
         index, own, probs = block.of(self.index), block.of(self.own), block.buffer(0)
         torch.softmax(block.scores.squeeze(-1), 1, out=probs.squeeze(-1))
-        right = probs.gather(1, index)
-        if not right.amin().item() > torch.finfo(right.dtype).tiny * 1e8:  # its logarithm would be that of few digits
+        right, logit = probs.gather(1, index), block.scores.gather(1, index)
+        if not self._keep_digits(right, logit):
             return self._values(block, slopes)
-        log_right, slope = right.log_(), own
-        values = -own * log_right
+        log_right, slope = right.log_(), block.of(self.whole)
+        values = -slope * log_right
+        if self.everywhere is not None:
+            values += (slope - own) * logit
+            values -= block.of(self.everywhere) * self._sum_of_classes(block.scores)
         if self.penalty is not None:
-            log_total = block.scores.gather(1, index) - log_right
-            slope = (block.of(self.penalty) * log_total).mul_(2).add_(own)
+            log_total = logit - log_right
+            slope = (block.of(self.penalty) * log_total).mul_(2).add_(slope)
             values += block.of(self.penalty) * log_total.square_()
         probs *= slope * slopes
+        if self.everywhere is not None:
+            self._subtract_everywhere(probs, block.of(self.everywhere) * slopes)
         probs.scatter_add_(1, index, (own * slopes).neg_())
         return values
+
+    def _keep_digits(self, right: Tensor, logit: Tensor) -> bool:
+        """Return whether the logarithm of the right class's probability does, and, where all classes cost something,
+        the sum of their logits."""
+        if self.everywhere is not None and not logit.abs().amax().item() <= NEAR:
+            return False
+        return right.amin().item() > torch.finfo(right.dtype).tiny * 1e8
 
     def _sum_of_classes(self, logits: Tensor) -> Tensor:
         if self.class_weight is None:
