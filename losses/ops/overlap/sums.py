@@ -160,11 +160,11 @@ def written(errors: Errors, logits: Tensor, mask: Tensor, factor: Tensor | float
             return total
         relative = factor / whole
         coefficient = hits.div_(whole).mul_(relative)
-        other = relative.mul_(losses).add_(coefficient, alpha=alpha + beta).unsqueeze(1)
+        less = relative.mul_(losses).add_(coefficient, alpha=alpha + beta).neg_().unsqueeze(1)
         base = coefficient.mul_(alpha).unsqueeze(1)
         for part, wrong in zip(masks, torch.split(gradient, width, 1), strict=True):
             spare = vectors[0][: part.numel()].view(part.shape)
-            slopes = torch.addcmul(base, part, other, value=-1, out=spare).mul_(wrong)
+            slopes = torch.mul(part, less, out=spare).add_(base).mul_(wrong)  # two of one number each are slow in one
             torch.addcmul(slopes, slopes, wrong, value=-1, out=wrong)
         return total
 
