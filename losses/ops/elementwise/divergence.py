@@ -111,27 +111,27 @@ class JensenShannon(Divergence):
     :math:`(1 - \pi) \sum_c p_c \log (p_c / m_c) + \pi \sum_c t_c \log (t_c / m_c)`, with derivative
     :math:`(1 - \pi)\, p_c (\log (p_c / m_c) - \sum_k p_k \log (p_k / m_k))`."""
 
-    buffers = 4
+    buffers = 5
 
     def __init__(self, target: Tensor, form: DistributionForm, definition: Definition, *, mixture: float) -> None:
         super().__init__(target, form, definition)
         self.mixture = mixture
 
     def values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
-        logits, (target, log_target) = self.logits(block).clamp_(min=LOWEST), self.target_and_log(block)
-        part = torch.exp(logits, out=block.buffer(3))
-        total = part.sum(1, keepdim=True)
-        part *= total.reciprocal().mul_(1 - self.mixture)  # p, as much of it as is in the mixture
-        middle = torch.add(part, target, alpha=self.mixture, out=block.buffer(4))
+        log_probs, (target, log_target) = self.logits(block).clamp_(min=LOWEST), self.target_and_log(block)
+        probs = torch.exp(log_probs, out=block.buffer(3))
+        total = probs.sum(1, keepdim=True)
+        probs *= total.reciprocal()
+        log_probs -= total.log_()
+        middle = torch.lerp(probs, target, self.mixture, out=block.buffer(4))
         middle.clamp_(min=torch.finfo(middle.dtype).tiny).log_()
         of_target = log_target.sub_(middle).mul_(target).sum(1, keepdim=True)
-        product = logits.sub_(middle).mul_(part)
-        of_output = product.sum(1, keepdim=True)
+        ratio = log_probs.sub_(middle)
+        of_output = torch.mul(ratio, probs, out=middle).sum(1, keepdim=True)
         if block.gradient is not None:
-            subtract_multiple(product, part, of_output / (1 - self.mixture))
-            if not isinstance(slopes, float) or slopes != 1:
-                product *= slopes
-        return of_target.mul_(self.mixture).add_(of_output).sub_(total.log_(), alpha=1 - self.mixture)
+            probs *= slopes * (1 - self.mixture)
+            ratio.sub_(of_output).mul_(probs)
+        return of_output.mul_(1 - self.mixture).add_(of_target, alpha=self.mixture)
 
 
 def total_over_distributions(
