@@ -366,13 +366,25 @@ def test_blocks_are_four_times_as_large_where_torchs_softmax_writes_to_the_gradi
     parameters: dict[str, Any], classes: int, blocks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five blocks of two rows, or two of eight."""
+    assert blocks_of(losses.create(**parameters), torch.zeros(10, classes), monkeypatch) == blocks
+
+
+@pytest.mark.parametrize(("smoothing", "logit", "blocks"), [(0.1, 64.0, 2), (0.1, 65.0, 5), (0.0, 65.0, 2)])
+def test_smoothed_logits_too_far_for_the_softmax_keep_their_small_blocks(
+    smoothing: float, logit: float, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = losses.create("ce", label_smoothing=smoothing)
+    assert blocks_of(loss, torch.full((10, 16), logit), monkeypatch) == blocks
+
+
+def blocks_of(loss: losses.Loss, logits: Tensor, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how many blocks ten rows are taken in, of which two are a block."""
     seen: list[Any] = []
     sum_of_block = rows.sum_of_block
     monkeypatch.setattr(rows, "sum_of_block", lambda *block: seen.append(block) or sum_of_block(*block))
-    logits = torch.zeros(10, classes).requires_grad_()
-    with block_sizes(row_elements=2 * classes, **dict.fromkeys(LEAST, 0), in_arrays=0):
-        losses.create(**parameters)(logits, torch.arange(10))
-    assert len(seen) == blocks
+    with block_sizes(row_elements=2 * logits.shape[1], **dict.fromkeys(LEAST, 0), in_arrays=0):
+        loss(logits.requires_grad_(), torch.arange(10))
+    return len(seen)
 
 
 @pytest.mark.parametrize("options", [{}, {"class_weight": [0.5, 2.0] * 16}, {"z_loss": 1e-3}], ids=str)
@@ -380,7 +392,7 @@ def test_blocks_are_four_times_as_large_where_torchs_softmax_writes_to_the_gradi
 def test_smoothed_logits_of_wide_rows_keep_their_digits_wherever_they_lie(
     offset: float, options: dict[str, Any]
 ) -> None:
-    """Their sum over the classes is a thousand times their differences, or as exact as these."""
+    """What all of them share is no part of the loss, however large it is beside what differs."""
     loss = losses.create("cross_entropy", label_smoothing=0.1, **options)
     logits, target = torch.randn(12, 32) + offset, torch.arange(12)
     with in_blocks(64):

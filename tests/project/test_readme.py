@@ -31,6 +31,15 @@ def test_the_numbers_of_the_summary_are_those_that_were_measured() -> None:
     assert measured["triplet-all-16384"]["memory"]["ours"] <= 50 * 2**20
 
 
+def test_what_is_said_of_many_classes_was_measured() -> None:
+    rows = json.loads((ROOT / "benchmarks" / "results" / "classification.json").read_text(encoding="utf-8"))["rows"]
+    (row,) = (row for row in rows if row["name"] == "ce-linear-1024x256x32768")
+    assert "on a CPU of 1024 rows and 32,768 classes in an eighth of the memory" in TEXT
+    assert round(row["memory"]["peer"] / row["memory"]["ours"]) == 8
+    assert "and 1.2 to 1.5 times as fast" in TEXT
+    assert 1.2 <= row["peer_over_ours"]["median"] <= 1.5
+
+
 def test_what_closes_the_gap_is_what_was_measured() -> None:
     assert "penalties and early stopping close 35 to 50 % of the gap, label smoothing little" in TEXT
     assert "and the accuracy stays within its spread" in TEXT

@@ -14,13 +14,14 @@ from losses.ops.elementwise.rows import (
     are_wide,
     has_fast_rows,
     shifted,
+    softmax_in_place,
     subtract_multiple,
 )
 from losses.ops.numerics.softmax import WIDE
 from losses.ops.tiles.sizes import sizes
 
 NEAR = 64
-"""From 0: logits that are no further lose no digits that count when they are added up without a shift."""
+"""How far from 0 the logit of the right class may be for the sum of its row to lose no digits that count."""
 
 
 class Options(NamedTuple):
@@ -74,12 +75,15 @@ class IndexCrossEntropy(RowFormula):
         self.class_weight = class_weight
 
     def values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
-        if block.gradient is not None and self.takes_softmax(block.scores):
-            return self._values_of_wide_rows(block, slopes)
+        if block.gradient is not None and are_wide(block.scores):
+            index = block.of(self.index)
+            right = softmax_in_place(block, index) if self._is_near(block.scores, index) else None
+            if right is not None:
+                return self._values_of_softmax(block, right, slopes)
         return self._values(block, slopes)
 
     def takes_softmax(self, scores: Tensor) -> bool:
-        return are_wide(scores)
+        return are_wide(scores) and len(scores) > 0 and self._is_near(scores, self.index)
 
     def _values(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
         logits, index, own, slope = block.buffer(0), block.of(self.index), block.of(self.own), block.of(self.whole)
@@ -101,12 +105,10 @@ class IndexCrossEntropy(RowFormula):
             logits.scatter_add_(1, index, (own * slopes).neg_())
         return values
 
-    def _values_of_wide_rows(self, block: RowBlock, slopes: Tensor | float) -> Tensor:
+    def _values_of_softmax(self, block: RowBlock, right: Tensor, slopes: Tensor | float) -> Tensor:
+        """Return the same, of the softmax that is in the gradient's place and what it is at the right classes."""
         index, own, probs = block.of(self.index), block.of(self.own), block.buffer(0)
-        torch.softmax(block.scores.squeeze(-1), 1, out=probs.squeeze(-1))
-        right, logit = probs.gather(1, index), block.scores.gather(1, index)
-        if not self._keep_digits(right, logit):
-            return self._values(block, slopes)
+        logit = block.scores.gather(1, index)
         log_right, slope = right.log_(), block.of(self.whole)
         values = -slope * log_right
         if self.everywhere is not None:
@@ -122,12 +124,9 @@ class IndexCrossEntropy(RowFormula):
         probs.scatter_add_(1, index, (own * slopes).neg_())
         return values
 
-    def _keep_digits(self, right: Tensor, logit: Tensor) -> bool:
-        """Return whether the logarithm of the right class's probability does, and, where all classes cost something,
-        the sum of their logits."""
-        if self.everywhere is not None and not logit.abs().amax().item() <= NEAR:
-            return False
-        return right.amin().item() > torch.finfo(right.dtype).tiny * 1e8
+    def _is_near(self, scores: Tensor, index: Tensor) -> bool:
+        """Return whether, where all classes cost something, the sum of a row's logits keeps its digits as it is."""
+        return self.everywhere is None or scores.gather(1, index).abs().amax().item() <= NEAR
 
     def _sum_of_classes(self, logits: Tensor) -> Tensor:
         if self.class_weight is None:

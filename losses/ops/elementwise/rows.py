@@ -238,6 +238,15 @@ def are_wide(scores: Tensor) -> bool:
     return scores.shape[1] >= WIDE and scores.shape[2] == 1
 
 
+def softmax_in_place(block: RowBlock, index: Tensor) -> Tensor | None:
+    """Write the softmax of a block's rows, which :func:`are_wide`, to the place of their gradient, and return what it
+    is at the index ``(B, 1, P)``; ``None`` where that is so small that its logarithm would be that of few digits."""
+    probs = block.buffer(0)
+    torch.softmax(block.scores.squeeze(-1), 1, out=probs.squeeze(-1))
+    found = probs.gather(1, index)
+    return found if found.amin().item() > torch.finfo(found.dtype).tiny * 1e8 else None
+
+
 class RowLayout:
     """How scores ``(N, C, ...)`` are looked at as rows ``(N, C, P)``."""
 

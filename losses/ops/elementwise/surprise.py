@@ -19,6 +19,7 @@ from losses.ops.elementwise.rows import (
     RowLayout,
     are_wide,
     shifted,
+    softmax_in_place,
     sum_over_rows,
 )
 from losses.ops.numerics.nll import surprises
@@ -70,12 +71,8 @@ class OfSurprise(RowFormula):
         and none is so small that its logarithm would be that of few digits."""
         if block.gradient is None or not are_wide(block.scores):
             return None
-        probs = block.buffer(0)
-        torch.softmax(block.scores.squeeze(-1), 1, out=probs.squeeze(-1))
-        right = probs.gather(1, index)
-        if not right.amin().item() > torch.finfo(right.dtype).tiny * 1e8:
-            return None
-        return right.log_().neg_(), None
+        right = softmax_in_place(block, index)
+        return None if right is None else (right.log_().neg_(), None)
 
 
 def total_of_surprises(

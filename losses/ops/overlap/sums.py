@@ -164,7 +164,8 @@ def written(errors: Errors, logits: Tensor, mask: Tensor, factor: Tensor | float
         base = coefficient.mul_(alpha).unsqueeze(1)
         for part, wrong in zip(masks, torch.split(gradient, width, 1), strict=True):
             spare = vectors[0][: part.numel()].view(part.shape)
-            slopes = torch.mul(part, less, out=spare).add_(base).mul_(wrong)  # two of one number each are slow in one
+            # not addcmul, for which torch has no vectors where two of three are one number a row
+            slopes = torch.mul(part, less, out=spare).add_(base).mul_(wrong)
             torch.addcmul(slopes, slopes, wrong, value=-1, out=wrong)
         return total
 
